@@ -1,0 +1,87 @@
+"""Backbones as feature pyramids: an image [B, 3, H, W] becomes features at 1/2, 1/4, 1/8, 1/16 and 1/32.
+
+Nothing here reaches for the network: weights arrive through `tatl.inits`.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import Tensor, nn
+
+STRIDE = 32
+
+
+class EfficientNetB0(nn.Module):
+    """EfficientNet-b0 as in the paper: skips are the *expanded* activations, the top is the 1280-channel head.
+
+    Each skip is taken after the first 1x1 convolution (with its norm and SiLU) of the block that halves the
+    resolution, where the features are widest: 96, 144, 240 and 672 channels at 1/2, 1/4, 1/8 and 1/16.  With
+    the running statistics of its BatchNorms it holds 4,049,564 numbers, which makes the totals of Table 7.
+    """
+
+    channels = (96, 144, 240, 672, 1280)
+
+    def __init__(self) -> None:
+        super().__init__()
+        whole = timm.create_model("efficientnet_b0", pretrained=False)
+        self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
+        self.blocks = whole.blocks
+        self.conv_head, self.bn2 = whole.conv_head, whole.bn2
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        x = self.bn1(self.conv_stem(x))
+        for stage in cast(nn.Sequential, self.blocks):
+            first, *rest = cast(nn.Sequential, stage)
+            if first.conv_dw.stride == (2, 2):
+                x = first.bn1(first.conv_pw(x))
+                features.append(x)
+                x = first.se(first.bn2(first.conv_dw(x)))
+                x = first.bn3(first.conv_pwl(x))
+            else:
+                x = first(x)
+            for block in rest:
+                x = block(x)
+        return [*features, self.bn2(self.conv_head(x))]
+
+
+class SmpEncoder(nn.Module):
+    """Any encoder of segmentation-models-pytorch, at random weights."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.encoder = smp.encoders.get_encoder(name, weights=None)
+        self.channels = tuple(self.encoder.out_channels[1:])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return cast(list[Tensor], self.encoder(x)[1:])
+
+
+def encoder(backbone: str) -> nn.Module:
+    """The encoder called `backbone`, with `.channels` from fine to coarse; ValueError for an unknown name."""
+    if backbone == "efficientnet-b0":
+        return EfficientNetB0()
+    try:
+        return SmpEncoder(backbone)
+    except KeyError as error:
+        raise ValueError(
+            f"backbone {backbone!r} is neither 'efficientnet-b0' nor an encoder of segmentation-models-pytorch; "
+            "segmentation_models_pytorch.encoders.get_encoder_names() lists those"
+        ) from error
+
+
+class Classifier(nn.Module):
+    """An encoder with a linear head on its mean-pooled top: logits [B, classes]."""
+
+    def __init__(self, backbone: str, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder(backbone)
+        self.head = nn.Linear(cast(tuple[int, ...], self.encoder.channels)[-1], classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.encoder(x)[-1]
+        return self.head(torch.flatten(nn.functional.adaptive_avg_pool2d(top, 1), 1))
