@@ -7,7 +7,10 @@ found the box is the whole frame.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import torch
 from scipy import ndimage
 from torch import Tensor
@@ -35,9 +38,16 @@ def lesion_box(lesion: np.ndarray, offset: int) -> Box:
     )
 
 
-def whole_frame(count: int, height: int, width: int) -> np.ndarray:
-    """`count` boxes that cut nothing: int64 [count, 4]."""
-    return np.tile(np.array([0, 0, height, width]), (count, 1))
+def read_boxes(folder: Path) -> np.ndarray:
+    """The Stage 1 boxes of every image of the store, int [N, 4], before the offset is added."""
+    return pd.read_csv(folder / "boxes.csv")[["top", "left", "bottom", "right"]].to_numpy()
+
+
+def grow(boxes: np.ndarray, offset: int, size: tuple[int, int]) -> np.ndarray:
+    """Boxes [N, 4] grown by `offset` pixels on every side, clipped to the frame."""
+    height, width = size
+    grown = boxes + np.array([-offset, -offset, offset, offset])
+    return np.clip(grown, 0, np.array([height, width, height, width]))
 
 
 def cut(frames: Tensor, boxes: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:

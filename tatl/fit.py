@@ -1,0 +1,329 @@
+"""One training loop for every network: Lightning's, with what makes a run resumable to the bit.
+
+An epoch's batches and the global generator are functions of (seed, epoch), and `last.ckpt` holds weights, momentum,
+history and the best weights so far; so a run that broke continues from its last whole epoch to the same weights as
+if it had not stopped.  `weights.safetensors`, the best by validation loss, is written last: with it a run is finished.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+import warnings
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from tatl.data.store import Store
+from tatl.inits import freeze, initialisation
+from tatl.run import Run, finished, write_atomically
+from tatl.tasks import Task, make_task
+
+CHECK_EVERY = 20
+VALIDATION_LOSS = "validation_loss"
+
+
+class Chunks:
+    """The validation batches (Lightning takes a plain list for several loaders)."""
+
+    def __init__(self, chunks: list[np.ndarray]) -> None:
+        self.chunks = chunks
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return iter(self.chunks)
+
+
+class Batches:
+    """The current epoch's batches, this process's share of each when several devices train."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.steps = len(learner.task.batches(0))
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        trainer = self.learner.trainer
+        for indices in self.learner.task.batches(self.learner.current_epoch):
+            yield indices[trainer.global_rank :: trainer.world_size]
+
+
+class Learner(L.LightningModule):
+    """A task in Lightning's terms; remembers its losses and the best weights it had."""
+
+    def __init__(self, run: Run, task: Task) -> None:
+        super().__init__()
+        self.run, self.task, self.model = run, task, task.model
+        self.history: list[dict[str, Any]] = []
+        self.best_loss, self.best_epoch = float("inf"), -1
+        self.best: dict[str, Tensor] = {}
+        self._pending: list[tuple[Tensor, np.ndarray]] = []
+        self._sums: Tensor | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        recipe = self.run.recipe
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        if recipe.optimizer == "adamw":
+            return torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.SGD(trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def train_dataloader(self) -> Batches:
+        return Batches(self)
+
+    def val_dataloader(self) -> Chunks:
+        return Chunks(self.task.validation_batches())
+
+    def on_train_epoch_start(self) -> None:
+        if initialisation(self.run.start).frozen:
+            freeze(cast(nn.Module, self.model.encoder))
+        torch.manual_seed(self.run.seed * 1_000_003 + self.current_epoch)
+
+    def training_step(self, indices: np.ndarray) -> Tensor:
+        loss = self.task.loss(indices, self.device)
+        self._pending.append((loss.detach(), indices))
+        if len(self._pending) >= CHECK_EVERY:
+            self._record()
+        return loss
+
+    def _record(self) -> None:
+        """Move the pending losses into the history; ValueError at the first that is not finite."""
+        losses = torch.stack([loss for loss, _ in self._pending]).tolist() if self._pending else []
+        rate = self.run.recipe.lr
+        for loss, (_, indices) in zip(losses, self._pending, strict=True):
+            step = 1 + (self.history[-1]["step"] if self.history else 0)
+            if not np.isfinite(loss):
+                raise FloatingPointError(
+                    f"the loss is {loss} at step {step} (epoch {self.current_epoch}) on images {indices.tolist()} of "
+                    f"the store: lower --lr (now {rate}) or look at these images"
+                )
+            row = {"epoch": self.current_epoch, "step": step, "split": "train", "loss": loss, "lr": rate}
+            self.history.append(row)
+        self._pending = []
+
+    def validation_step(self, indices: np.ndarray) -> None:
+        sums = self.task.validation_sums(indices, self.device)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def on_validation_epoch_end(self) -> None:
+        self._record()
+        loss = self.task.validation_loss(cast(Tensor, self._sums))
+        self._sums = None
+        step = self.history[-1]["step"]
+        row = {"epoch": self.current_epoch, "step": step, "split": "validation", "loss": loss, "lr": self.run.recipe.lr}
+        self.history.append(row)
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, self.current_epoch
+            self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
+        self.log(VALIDATION_LOSS, loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        best = {"best": self.best, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
+        checkpoint["tatl"] = {"run": self.run.hash, "history": self.history, **best}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        kept = dict(checkpoint["tatl"])
+        kept.pop("run")
+        for name, value in kept.items():
+            setattr(self, name, value)
+
+
+class Keep(Callback):
+    """After every epoch: the checkpoint, then the history as CSV."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        if trainer.is_global_zero:
+            write_history(self.folder, cast(Learner, learner).history)
+
+
+class Bar(Callback):
+    """One line an epoch: loss, learning rate, images/s."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def on_train_epoch_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        epochs = cast(Learner, learner).run.recipe.epochs
+        name = f"{self.title}, epoch {trainer.current_epoch + 1}/{epochs}"
+        self.bar = tqdm(total=int(trainer.num_training_batches), desc=name, unit="step", leave=False)
+        self.started, self.images = time.monotonic(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, batch: np.ndarray, index: int
+    ) -> None:
+        self.images += len(batch) * trainer.world_size
+        if index % 5 == 0:
+            rate = self.images / (time.monotonic() - self.started)
+            shown = {"loss": f"{float(outputs['loss']):.3f}", "lr": cast(Learner, learner).run.recipe.lr}
+            self.bar.set_postfix({**shown, "images/s": f"{rate:.1f}"}, refresh=False)
+        self.bar.update()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        self.bar.close()
+
+    def on_exception(self, trainer: L.Trainer, learner: L.LightningModule, exception: BaseException) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+
+
+def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
+    write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+
+
+def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = momentum
+
+
+def precision_of(run: Run, device: torch.device) -> Any:
+    """Lightning's name of the precision: bf16 autocast on a GPU, float32 on a CPU, unless the recipe says."""
+    asked = run.recipe.precision
+    if asked == "auto":
+        asked = "bf16" if device.type == "cuda" else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed"}[asked]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto`, `cpu` or `cuda`; ValueError where CUDA is asked for and absent."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("device cuda was asked for and PyTorch sees none: use --device cpu")
+    return torch.device(name)
+
+
+def fit(
+    run: Run,
+    root: Path,
+    store: Store | None = None,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    imagenet_weights: Path | None = None,
+    progress: bool = True,
+    title: str = "",
+) -> Path:
+    """Train a run unless it is finished, continuing where it broke; returns its folder.
+
+    The runs it needs must be finished.  `devices` > 1 splits every mini-batch over that many devices.  Raises
+    ValueError for a store or checkpoint that does not fit, FloatingPointError for a loss that is not finite.
+    """
+    folder = run.folder(root)
+    if finished(run, root):
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0), torch.random.fork_rng():
+            if not finished(run, root):
+                place = pick_device(device)
+                task = make_task(run, store, root, imagenet_weights)
+                write_atomically(folder / "run.json", run.dumps())
+                _train(run, task, folder, place, devices, Bar(title or run.title()) if progress else None)
+    except Timeout as error:
+        raise RuntimeError(f"another process is training {folder}: wait for it, or stop it") from error
+    return folder
+
+
+def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: int, bar: Callback | None) -> None:
+    started = time.monotonic()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    # Lightning 2.6 on torch 2.15: a deprecation between the two that no user can mend.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
+    set_batch_norm_momentum(task.model, run.recipe.bn_momentum)
+    task.model.to(memory_format=torch.channels_last)
+    learner = Learner(run, task)
+    checkpoint = _checkpoint(run, folder)
+    if checkpoint is None or not _complete(checkpoint, run):
+        stopper = EarlyStopping(VALIDATION_LOSS, patience=run.recipe.patience, check_finite=False)
+        trainer = _trainer(run, folder, device, devices, [stopper, *([bar] if bar else []), Keep(folder)])
+        resume = None if checkpoint is None else folder / "last.ckpt"
+        trainer.fit(learner, ckpt_path=resume, weights_only=True)
+        # With several devices the processes that trained are gone: what they learnt is in the checkpoint.
+        checkpoint = cast(dict[str, Any], _checkpoint(run, folder))
+    learner.on_load_checkpoint(checkpoint)
+    learner.model.load_state_dict(learner.best)
+    learner.model.to(device)
+    task.finish(folder, device)
+    write_history(folder, learner.history)
+    _log(folder, learner, time.monotonic() - started, device)
+    save_weights(learner.best, folder / "weights.safetensors")
+    (folder / "last.ckpt").unlink()
+
+
+def _trainer(run: Run, folder: Path, device: torch.device, devices: int, callbacks: list[Callback]) -> L.Trainer:
+    return L.Trainer(
+        accelerator="gpu" if device.type == "cuda" else "cpu",
+        devices=devices,
+        strategy="ddp_spawn" if devices > 1 else "auto",
+        precision=precision_of(run, device),
+        max_epochs=run.recipe.epochs,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=1,
+    )
+
+
+def _checkpoint(run: Run, folder: Path) -> dict[str, Any] | None:
+    """The run's last checkpoint, or None; ValueError where the file is none or another run's."""
+    path = folder / "last.ckpt"
+    if not path.is_file():
+        return None
+    remedy = f"delete {path} to train this run from its start"
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        owner = checkpoint["tatl"]["run"]
+    except Exception as error:  # whatever a damaged file makes torch.load raise
+        raise ValueError(f"{path} is not a checkpoint ({type(error).__name__}): {remedy}") from error
+    if owner != run.hash:
+        raise ValueError(f"{path} belongs to run {owner}, not {run.hash}: {remedy}")
+    return cast(dict[str, Any], checkpoint)
+
+
+def _complete(checkpoint: dict[str, Any], run: Run) -> bool:
+    """Whether training had ended, by its epochs or by early stopping, before the run was finished."""
+    stalled = checkpoint["epoch"] - checkpoint["tatl"]["best_epoch"] >= run.recipe.patience
+    return stalled or checkpoint["epoch"] + 1 >= run.recipe.epochs
+
+
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """A state dict as safetensors, renamed into place when whole."""
+    partial = path.with_name(path.name + ".partial")
+    save_file({k: v.contiguous() for k, v in weights.items()}, partial)
+    partial.replace(path)
+
+
+def _log(folder: Path, learner: Learner, seconds: float, device: torch.device) -> None:
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    lines = [
+        f"{datetime.now():%Y-%m-%d %H:%M:%S}  {learner.run.title()}",
+        f"{seconds:.1f} s in this process on {where} ({platform.machine()}), torch {torch.__version__}",
+        f"best epoch {learner.best_epoch} of {learner.run.recipe.epochs}, validation loss {learner.best_loss:.4f}",
+    ]
+    with (folder / "log").open("a") as stream:
+        stream.write("\n".join(lines) + "\n")

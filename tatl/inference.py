@@ -1,0 +1,31 @@
+"""From a trained network to probability maps: evaluation mode, other sizes, and eight bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@torch.no_grad()
+def infer(model: nn.Module, images: Tensor) -> Tensor:
+    """Probabilities [B, 1, H, W] in evaluation mode; the mode it found is restored."""
+    training = model.training
+    model.eval()
+    try:
+        return torch.sigmoid(model(images).float())
+    finally:
+        model.train(training)
+
+
+def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """Probabilities [B, C, H, W] at another size."""
+    if tuple(frames.shape[-2:]) == tuple(size):
+        return frames
+    return F.interpolate(frames, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+
+
+def quantise(probabilities: Tensor) -> np.ndarray:
+    """floor(256 p) as uint8, so that p >= 0.5 is exactly a value >= 128."""
+    return (probabilities * 256).clamp(0, 255).to(torch.uint8).cpu().numpy()

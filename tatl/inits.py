@@ -1,0 +1,174 @@
+"""How a network may start, and the one function that copies weights.
+
+A start names the run it copies from and the parts that are copied; what is skipped is declared, and any other
+mismatch raises.  ImageNet weights come from timm's cache or hub, or from a file in timm's or torchvision's naming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+ENCODER = ("encoder",)
+EVERYTHING = ("encoder", "decoder", "head")
+
+
+@dataclass(frozen=True)
+class Initialisation:
+    """What a start copies (`parts`), whether the encoder then stays fixed, and what it is, in words."""
+
+    parts: tuple[str, ...]
+    frozen: bool
+    meaning: str
+
+
+INITIALISATIONS = {
+    "random": Initialisation((), False, "random weights"),
+    "source": Initialisation(ENCODER, False, "encoder from the source domain, decoder random"),
+    "tatl": Initialisation(EVERYTHING, False, "encoder and decoder from the agnostic network (Stage 2)"),
+    "tatl-freeze": Initialisation(EVERYTHING, True, "as tatl, the encoder kept fixed"),
+}
+
+
+def initialisation(start: str) -> Initialisation:
+    """The start called so; ValueError lists the known ones."""
+    if start not in INITIALISATIONS:
+        raise ValueError(f"start {start!r} is unknown: choose one of {', '.join(INITIALISATIONS)}")
+    return INITIALISATIONS[start]
+
+
+def transfer(model: nn.Module, weights: Mapping[str, Tensor], parts: Sequence[str]) -> None:
+    """Copy the `parts` (top-level modules) of `weights` into the model; all other weights stay as they are.
+
+    Raises ValueError with the first names that are missing, left over or of another shape.
+    """
+    for part in parts:
+        inside = {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(part + ".")}
+        load_exactly(cast(nn.Module, getattr(model, part)), inside, f"the {part}")
+
+
+def seeded(model: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """`model()` with its random weights drawn from `seed`, the global generator left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model()
+
+
+def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
+    """Load a state dict of the same names and shapes, BatchNorm's batch counters aside."""
+    own = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    given = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
+    wrong = [f"missing {k}" for k in own if k not in given]
+    wrong += [f"unexpected {k}" for k in given if k not in own]
+    wrong += [
+        f"{k} is {tuple(given[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in own
+        if k in given and given[k].shape != own[k].shape
+    ]
+    if wrong:
+        raise ValueError(f"the weights do not fit {what} ({len(wrong)} mismatches): {'; '.join(wrong[:5])}")
+    module.load_state_dict(dict(given), strict=False)
+
+
+def freeze(module: nn.Module) -> None:
+    """No gradients and evaluation mode: BatchNorm statistics stay fixed too."""
+    module.requires_grad_(False)
+    module.eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or a PyTorch state dict (loaded with `weights_only`).
+
+    A state dict under "state_dict" or "model" is found too.  FileNotFoundError or ValueError in one sentence.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is not a file of weights ({reason}): give a .safetensors or .pth file") from error
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ValueError(f"{path} holds no state dict of tensors: save model.state_dict()")
+    return loaded
+
+
+def file_digest(path: Path) -> str:
+    """A short checksum that names the file in a run's identity."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+
+
+def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tensor]:
+    """ImageNet weights of a backbone, named as our encoder names them and prefixed `encoder.`.
+
+    From `path` (for efficientnet-b0 in timm's or torchvision's naming, classifier left out), else from timm's or
+    segmentation-models-pytorch's cache or hub.  RuntimeError says how to give a file where there is no network.
+    """
+    if path is None:
+        return {f"encoder.{k}": v for k, v in _from_hub(backbone).items()}
+    weights = read_weights(path)
+    if backbone == "efficientnet-b0":
+        if any(name.startswith("features.") for name in weights):
+            weights = {_timm_name(k): v for k, v in weights.items() if not k.startswith("classifier.")}
+        weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
+        return {f"encoder.{k}": v for k, v in weights.items()}
+    return {f"encoder.encoder.{k}": v for k, v in weights.items()}
+
+
+def _from_hub(backbone: str) -> dict[str, Tensor]:
+    try:
+        if backbone == "efficientnet-b0":
+            import timm
+
+            state = timm.create_model("efficientnet_b0", pretrained=True).state_dict()
+            return {k: v for k, v in state.items() if not k.startswith("classifier.")}
+        import segmentation_models_pytorch as smp
+
+        state = smp.encoders.get_encoder(backbone, weights="imagenet").state_dict()
+        return {f"encoder.{k}": v for k, v in state.items()}
+    except Exception as error:  # the hub's client raises a dozen kinds when there is no network
+        raise RuntimeError(
+            f"the ImageNet weights of {backbone} are not in the cache and could not be downloaded "
+            f"({type(error).__name__}): give a local file with --imagenet-weights FILE (timm or torchvision "
+            "efficientnet_b0, .safetensors or .pth), or use --source textures or --source random"
+        ) from error
+
+
+# torchvision's MBConv is a list of layers: with expansion (0 expand, 1 depthwise, 2 squeeze, 3 project), without it
+# (0 depthwise, 1 squeeze, 2 project), as in its first stage.  Each convolution's norm is the layer's item 1.
+_EXPANDED = {"0": ("conv_pw", "bn1"), "1": ("conv_dw", "bn2"), "2": ("se", "se"), "3": ("conv_pwl", "bn3")}
+_PLAIN = {"0": ("conv_dw", "bn1"), "1": ("se", "se"), "2": ("conv_pw", "bn2")}
+_SQUEEZE = {"fc1": "conv_reduce", "fc2": "conv_expand"}
+
+
+def _timm_name(name: str) -> str:
+    """timm's name of a torchvision EfficientNet tensor; unknown names are returned as they are (and refused later)."""
+    if match := re.fullmatch(r"features\.(0|8)\.([01])\.(.+)", name):
+        stem, item, rest = match.groups()
+        return {"0": ("conv_stem", "bn1"), "8": ("conv_head", "bn2")}[stem][int(item)] + f".{rest}"
+    match = re.fullmatch(r"features\.([1-7])\.(\d+)\.block\.(\d)\.(\w+)\.(.+)", name)
+    if match is None:
+        return name
+    stage, block, layer, item, rest = match.groups()
+    parts = (_PLAIN if stage == "1" else _EXPANDED).get(layer)
+    if parts is None:
+        return name
+    inner = f"se.{_SQUEEZE.get(item, item)}" if parts[0] == "se" else parts[int(item)]
+    return f"blocks.{int(stage) - 1}.{block}.{inner}.{rest}"

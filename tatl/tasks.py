@@ -1,0 +1,164 @@
+"""What a run trains: its model, its batches, its loss, and what is measured when it is finished.
+
+`fit` sees only this interface, so one training loop serves every network.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tatl.crop import Box, grow, lesion_box, paste, read_boxes
+from tatl.data.case import Size
+from tatl.data.feed import Feed, balanced_batches, chunks
+from tatl.data.folds import split
+from tatl.data.pictures import reduce_mask
+from tatl.data.store import LESION, Store
+from tatl.inference import infer, quantise, resize
+from tatl.inits import freeze, imagenet_encoder, initialisation, seeded, transfer
+from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
+from tatl.metrics import confusion, score_table
+from tatl.models import build
+from tatl.pretext import TEXTURES, TextureClassification
+from tatl.run import Run
+
+
+class Task(Protocol):
+    model: nn.Module
+
+    def batches(self, epoch: int) -> np.ndarray:
+        """Indices int [steps, batch]; a function of (seed, epoch) alone."""
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """The training loss of a batch, a scalar."""
+
+    def validation_batches(self) -> list[np.ndarray]: ...
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """Sums that add up over batches."""
+
+    def validation_loss(self, sums: Tensor) -> float: ...
+
+    def finish(self, folder: Path, device: torch.device) -> None:
+        """Measure the trained model on what it has not seen, and write it into the run's folder."""
+
+
+class Segmentation:
+    """One mask of a store: the lesion, the union, or an attribute."""
+
+    def __init__(self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None) -> None:
+        self.run, self.store = run, store
+        self.split = split(store, run.fold, run.n_folds, run.seed, run.fraction)
+        self._require_known()
+        boxes = None
+        if run.cropper is not None:
+            boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
+        self.feed = Feed(store, run.task, boxes)
+        self.model = start_model(run, root, imagenet_weights)
+        self.positive = store.present(run.task)[self.split.train]
+        if not self.positive.any():
+            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {run.task}")
+
+    def _require_known(self) -> None:
+        unknown = self.store.cases["id"].to_numpy()[~self.store.known(self.run.task)]
+        if len(unknown):
+            raise ValueError(
+                f"the {self.run.task} mask is unknown in {len(unknown)} of {len(self.store)} images of store "
+                f"{self.store.name!r} ({', '.join(map(str, unknown[:5]))}, ...): this run needs all of them"
+            )
+
+    def batches(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.run.seed, epoch])
+        recipe = self.run.recipe
+        return self.split.train[balanced_batches(self.positive, recipe.batch, recipe.balance, rng)]
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        images, masks = self.feed(indices, device)
+        return segmentation_loss(self.model(images), masks, self.run.recipe.pool).mean()
+
+    def validation_batches(self) -> list[np.ndarray]:
+        return chunks(self.split.validation)
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        images, masks = self.feed(indices, device)
+        sums = overlaps(self.model(images), masks)
+        return sums.sum(0) if self.run.recipe.pool == "batch" else _losses_and_count(sums)
+
+    def validation_loss(self, sums: Tensor) -> float:
+        """Pooled over the whole validation part, or the mean of per-image losses: as the recipe trains."""
+        if self.run.recipe.pool == "batch":
+            return float(loss_from_overlaps(sums))
+        return float(sums[0] / sums[1])
+
+    def finish(self, folder: Path, device: torch.device) -> None:
+        test = self.split.test
+        size = Size.parse(self.run.score_size) if self.run.score_size else self.store.size
+        probabilities = self.probabilities(test, size, device)
+        np.save(folder / "probabilities.npy", probabilities)
+        fractions = confusion(probabilities >= 128, truth(self.store, self.run.task, test, size))
+        names = self.store.cases["id"].to_numpy()[test]
+        score_table(names, self.run.task, fractions).to_csv(folder / "scores.csv", index=False)
+        if self.run.task == LESION:
+            self._write_boxes(folder, device)
+
+    def probabilities(self, indices: np.ndarray, size: Size, device: torch.device) -> np.ndarray:
+        """Probabilities in the store's frame scaled to `size`: uint8 [n, h, w], floor(256 p)."""
+        boxes = self.feed.boxes
+        parts = []
+        for chunk in chunks(indices):
+            p = infer(self.model, self.feed(chunk, device)[0])
+            frames = p if boxes is None else torch.stack([
+                paste(crop, box, self.store.size) for crop, box in zip(p, boxes[chunk], strict=True)
+            ])  # fmt: skip
+            parts.append(quantise(resize(frames, size)[:, 0]))
+        return np.concatenate(parts)
+
+    def _write_boxes(self, folder: Path, device: torch.device) -> None:
+        boxes: list[Box] = []
+        for chunk in chunks(np.arange(len(self.store))):
+            lesions = (infer(self.model, self.feed(chunk, device)[0])[:, 0] >= 0.5).cpu().numpy()
+            boxes += [lesion_box(lesion, 0) for lesion in lesions]
+        table = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"])
+        table.insert(0, "image", self.store.cases["id"].to_numpy())
+        table.to_csv(folder / "boxes.csv", index=False)
+
+
+def _losses_and_count(sums: Tensor) -> Tensor:
+    losses = loss_from_overlaps(sums)
+    return torch.stack([losses.sum(), losses.new_tensor(len(losses))])
+
+
+def truth(store: Store, mask: str, indices: np.ndarray, size: Size) -> np.ndarray:
+    """True masks bool [n, h, w] at `size`."""
+    masks = store.mask(mask, indices)
+    return masks if size == store.size else np.stack([reduce_mask(m, size) for m in masks])
+
+
+def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:
+    """The run's network at its start; ValueError where the start cannot be had."""
+    model = seeded(lambda: build(run.shape, run.backbone), run.seed)
+    start = initialisation(run.start)
+    if run.parent is not None:
+        transfer(model, load_file(run.parent.folder(root) / "weights.safetensors"), start.parts)
+    elif start.parts:
+        if run.source != "imagenet":
+            raise ValueError(f"start {run.start!r} needs a parent run or ImageNet weights, source is {run.source!r}")
+        transfer(model, imagenet_encoder(run.backbone, imagenet_weights), start.parts)
+    if start.frozen:
+        freeze(model.encoder)
+    return model
+
+
+def make_task(run: Run, store: Store | None, root: Path, imagenet_weights: Path | None = None) -> Task:
+    """The task of a run; ValueError where the store lacks what it needs."""
+    if run.task == TEXTURES:
+        return TextureClassification(run)
+    if store is None:
+        raise ValueError(f"a run of task {run.task!r} needs a store: give --store")
+    return Segmentation(run, store, root, imagenet_weights)
