@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tatl.data.case import Size
+from tatl.data.pictures import reduce_mask
+from tatl.data.store import Store
+
 
 @torch.no_grad()
 def infer(model: nn.Module, images: Tensor) -> Tensor:
@@ -29,3 +33,9 @@ def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
 def quantise(probabilities: Tensor) -> np.ndarray:
     """floor(256 p) as uint8, so that p >= 0.5 is exactly a value >= 128."""
     return (probabilities * 256).clamp(0, 255).to(torch.uint8).cpu().numpy()
+
+
+def truth(store: Store, mask: str, indices: np.ndarray, size: Size) -> np.ndarray:
+    """True masks bool [n, h, w] at `size`."""
+    masks = store.mask(mask, indices)
+    return masks if size == store.size else np.stack([reduce_mask(m, size) for m in masks])

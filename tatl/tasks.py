@@ -18,9 +18,8 @@ from tatl.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.case import Size
 from tatl.data.feed import Feed, balanced_batches, chunks
 from tatl.data.folds import split
-from tatl.data.pictures import reduce_mask
 from tatl.data.store import LESION, Store
-from tatl.inference import infer, quantise, resize
+from tatl.inference import infer, quantise, resize, truth
 from tatl.inits import freeze, imagenet_encoder, initialisation, seeded, transfer
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.metrics import confusion, score_table
@@ -132,12 +131,6 @@ class Segmentation:
 def _losses_and_count(sums: Tensor) -> Tensor:
     losses = loss_from_overlaps(sums)
     return torch.stack([losses.sum(), losses.new_tensor(len(losses))])
-
-
-def truth(store: Store, mask: str, indices: np.ndarray, size: Size) -> np.ndarray:
-    """True masks bool [n, h, w] at `size`."""
-    masks = store.mask(mask, indices)
-    return masks if size == store.size else np.stack([reduce_mask(m, size) for m in masks])
 
 
 def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:

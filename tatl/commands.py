@@ -1,0 +1,277 @@
+"""What the commands of `python -m tatl` do, as plain functions; the command line is generated from them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from tatl.data.case import Size
+from tatl.data.phantom import Phantom
+from tatl.data.readers import reader
+from tatl.data.store import Store
+from tatl.data.store import prepare as write_store
+from tatl.gallery import gallery
+from tatl.metrics import AVERAGE
+from tatl.settings import Settings, load_preset, names
+from tatl.study import (
+    ENSEMBLE,
+    Machine,
+    counts,
+    execute,
+    lesion_scores,
+    over_folds,
+    per_fold,
+    scores_of,
+    write_csv,
+)
+from tatl.variants import VARIANTS, Member, Planner
+
+STUDIES = ("variants",)
+LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
+
+
+def prepare(
+    data: Literal["isic2018", "isic2017", "manifest", "phantom"],
+    store: Path,
+    root: Path | None = None,
+    size: str = "384x512",
+    cases: int = 2594,
+    seed: int = 0,
+    enrich: bool = False,
+    skip_bad: bool = False,
+    workers: int = 0,
+) -> None:
+    """Decode images and masks once into a memory-mapped store.
+
+    Example: python -m tatl prepare --data isic2018 --root ISIC2018 --store stores/isic2018 --size 384x512
+
+    Args:
+        data: what to read: the official ISIC folders, a folder with a cases.csv (manifest), or the drawn phantom
+        store: folder to write; a store that was stopped half-way is continued
+        root: folder of the data; not for the phantom
+        size: HEIGHTxWIDTH in pixels to which images and masks are reduced
+        cases: number of phantom cases
+        seed: seed of the phantom
+        enrich: raise the phantom's rare attributes above their real frequencies
+        skip_bad: leave bad cases out, listed in store.json, instead of stopping with their list
+        workers: processes that decode; 0: one a core
+    """
+    made = write_store(
+        reader(data, root, cases=cases, seed=seed, enrich=enrich),
+        store,
+        Size.parse(size),
+        workers=workers or None,
+        skip_bad=skip_bad,
+    )
+    print(counts(made).to_string(index=False))
+    print(f"{made.path}: {len(made)} cases of {made.size}" + (f", {len(made.skipped)} skipped" if made.skipped else ""))
+    print(f"next: python -m tatl study variants --store {made.path}")
+
+
+def train(
+    settings: Settings,
+    variant: str,
+    store: Path | None = None,
+    preset: str = "quick",
+    runs: Path = Path("runs"),
+    device: str = "auto",
+    devices: int = 1,
+    imagenet_weights: Path | None = None,
+) -> None:
+    """Train every network of one variant and print its scores.
+
+    Example: python -m tatl train --variant stage123 --store stores/isic2018 --preset paper --folds 0
+
+    Args:
+        variant: stage3, stage23, stage13, stage123 or stage123-scratch
+        store: folder written by prepare; without it the preset's phantom is made
+        preset: quick, paper or smoke: the defaults of all that follows
+        runs: folder of trained networks; finished ones are not trained again
+        device: auto, cpu or cuda
+        devices: how many of them share every mini-batch
+        imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
+    """
+    opened = _store(store, preset)
+    planner = Planner(settings, opened, imagenet_weights)
+    members = planner.members([variant])
+    execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
+    table = over_folds(per_fold(scores_of(members, runs, opened)))
+    print(table[table["shape"] == ENSEMBLE].drop(columns="shape").to_string(index=False, float_format="%.3f"))
+    for note in planner.notes():
+        print(f"note: {note}")
+    print(f"runs are in {runs / opened.name}")
+    print(f"next: python -m tatl predict IMAGE --runs {runs} --variant {variant} --out predictions")
+
+
+def study(
+    settings: Settings,
+    name: Literal["variants"],
+    store: Path | None = None,
+    preset: str = "quick",
+    runs: Path = Path("runs"),
+    tables: Path | None = None,
+    variants: str = ",".join(VARIANTS),
+    device: str = "auto",
+    devices: int = 1,
+    imagenet_weights: Path | None = None,
+) -> None:
+    """Train what a comparison needs and write its tables.
+
+    Example: python -m tatl study variants --store stores/isic2018 --preset paper
+
+    Args:
+        name: which study: variants (Tables 3, 4, A.10-A.13)
+        store: folder written by prepare; without it the preset's phantom is made
+        preset: quick, paper or smoke: the defaults of all that follows
+        runs: folder of trained networks; finished ones are not trained again
+        tables: folder for the tables; default reports/<preset>/tables
+        variants: which variants, with commas
+        device: auto, cpu or cuda
+        devices: how many of them share every mini-batch
+        imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
+    """
+    started = time.monotonic()
+    opened = _store(store, preset)
+    planner = Planner(settings, opened, imagenet_weights)
+    members = planner.members(names(variants))
+    execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
+    folder = tables or Path("reports") / preset / "tables"
+    described = _described(name, preset, settings, opened, planner, names(variants), runs)
+    _write(members, runs, opened, folder, {**described, "seconds": round(time.monotonic() - started, 1)})
+    print(f"tables are in {folder}")
+    print(f"next: python -m analysis.report --study {name} --tables {folder}")
+
+
+def _write(members: list[Member], runs: Path, store: Store, folder: Path, described: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    folds = per_fold(scores_of(members, runs, store))
+    table = over_folds(folds)
+    write_csv(counts(store), folder / "counts.csv")
+    write_csv(folds, folder / "variants_folds.csv")
+    write_csv(table, folder / "variants.csv")
+    write_csv(lesion_scores(members, runs), folder / "lesion.csv")
+    shown = [m for m in members if m.variant == "stage123"] or members
+    np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
+    (folder / "study.json").write_text(json.dumps(described, indent=1) + "\n")
+    best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
+    print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
+
+
+def predict(
+    images: list[Path],
+    out: Path,
+    variant: str = "stage123",
+    runs: Path = Path("runs"),
+    store: str = "",
+    folds: str = "",
+    truth: Path | None = None,
+    device: str = "auto",
+) -> None:
+    """Segment images with trained networks, in their original size.
+
+    Example: python -m tatl predict ISIC_0000001.jpg --runs runs --variant stage123 --out predictions
+
+    Args:
+        images: pictures to segment
+        out: folder for masks, probability maps and overlays (ISIC file names)
+        variant: whose networks to use
+        runs: folder of trained networks
+        store: name of the store they were trained on; needed if `runs` holds several
+        folds: average the networks of these folds; empty: of all that are there
+        truth: folder of true masks (ISIC file names), drawn in green under the red predictions
+        device: auto, cpu or cuda
+    """
+    from tatl.predict import predict_images
+
+    predict_images(images, out, variant, runs, store, folds, truth, device)
+    print(f"masks, probability maps and overlays are in {out}")
+
+
+def score(predictions: Path, truth: Path, out: Path = Path("scores.csv")) -> None:
+    """Score a folder of ISIC-named attribute masks against another, by the official definition.
+
+    Example: python -m tatl score --predictions predictions --truth ISIC2018_Task2_Training_GroundTruth_v3
+
+    Args:
+        predictions: folder of ISIC_<id>_attribute_<name>.png
+        truth: folder of the same names
+        out: CSV of the summary; per-image fractions go beside it as *_images.csv
+    """
+    from tatl.score import score_folders
+
+    table, per_image = score_folders(predictions, truth)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(table, out)
+    write_csv(per_image, out.with_name(out.stem + "_images.csv"))
+    print(table.to_string(index=False, float_format="%.4f"))
+    print(f"scores are in {out}, per image in {out.stem}_images.csv")
+
+
+def _store(path: Path | None, preset: str) -> Store:
+    """The store at `path`, or the preset's phantom, made if it is not there."""
+    if path is not None:
+        return Store.open(path)
+    data, _ = load_preset(preset)
+    phantom = Phantom(data.cases, data.seed, data.enrich)
+    return write_store(phantom, Path("stores") / f"phantom-{preset}", Size.parse(data.size))
+
+
+def _described(
+    name: str, preset: str, settings: Settings, store: Store, planner: Planner, variants: list[str], runs: Path
+) -> dict[str, Any]:
+    """study.json: what the tables were made from."""
+    return {
+        "study": name,
+        "preset": preset,
+        "store": str(store.path),
+        "store_name": store.name,
+        "store_digest": store.digest,
+        "data": store.source["data"],
+        "enrich": bool(store.source.get("enrich", False)),
+        "cases": len(store),
+        "size": str(store.size),
+        "runs": str(runs),
+        "source": settings.source,
+        "shapes": names(settings.shapes),
+        "backbone": settings.backbone,
+        "seeds": settings.seed_numbers,
+        "folds": settings.fold_numbers,
+        "n_folds": settings.n_folds,
+        "attributes": planner.attributes,
+        "variants": variants,
+        "offset": settings.offset,
+        "epochs": settings.epochs,
+        "settings": vars(settings),
+        "notes": planner.notes(),
+        "command": "python -m tatl " + shlex.join(sys.argv[1:]),
+        "commit": _commit(),
+        "versions": {library: version(library) for library in LIBRARIES},
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "hardware": _hardware(),
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, marked if there are changes beside it; empty outside a git checkout."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

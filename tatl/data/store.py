@@ -1,0 +1,299 @@
+"""Decoded cases as memory-mapped arrays, and how they get there.
+
+    images.npy  uint8  [N, H, W, 3]
+    masks.npy   uint16 [N, H, W]     bit 0 the lesion, bit k the k-th attribute: the union of all attributes (Eq. 4)
+                                     is masks >> 1 != 0
+    cases.csv   id, group, height and width of the original, and per mask: present, absent or unknown
+    store.json  what it was made from, with the checksums of the three files
+
+Decoding once leaves every epoch with a memory map.  A store is written in `<path>.partial/` (`tatl.data.partial`)
+and renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
+from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp, sync
+from tatl.data.workers import decode
+
+LESION = "lesion"
+UNION = "union"
+FILES = ("images.npy", "masks.npy", "cases.csv")
+WORDS = {"u": "unknown", "a": "absent", "p": "present"}
+SHOWN = 20  # bad cases in an error message; all are in problems.txt
+FIRST = 5  # cases named for a problem that many of them have
+
+
+class BadCases(ValueError):
+    """Some cases cannot be read; `problems` has one sentence for each."""
+
+    def __init__(self, message: str, problems: list[str]) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BadCases, (str(self), self.problems)
+
+
+class Store:
+    """A whole store, opened read-only; copies and other processes open it again instead of copying arrays."""
+
+    def __init__(self, path: Path, described: dict[str, Any]) -> None:
+        self.path = path
+        self.name = path.resolve().name
+        self.described = described
+        self.size = Size.parse(described["size"])
+        self.attributes: tuple[str, ...] = tuple(described["attributes"])
+        self.source: dict[str, Any] = described["source"]
+        self.skipped: list[str] = described["skipped"]
+        self.digest = hashlib.sha256("".join(described["sha256"][f] for f in FILES).encode()).hexdigest()[:12]
+        self.images = self._map("images.npy", np.uint8, (described["cases"], *self.size, 3))
+        self.masks = self._map("masks.npy", np.uint16, (described["cases"], *self.size))
+        self.cases = self._table(["id", "group", "height", "width", LESION, *self.attributes])
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a store; FileNotFoundError or ValueError, with the remedy, if there is no whole one of this version.
+
+        Sizes and shapes are checked here, contents by `verify`.
+        """
+        path = Path(path)
+        if not (path / "store.json").is_file():
+            raise FileNotFoundError(_absence(path))
+        try:
+            described = json.loads((path / "store.json").read_text())
+            version = described["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _broken(path, "store.json cannot be read") from error
+        if version != VERSION:
+            raise ValueError(
+                f"{path} is a store of version {version} and this program reads version {VERSION}: "
+                "delete it and prepare it again, or use the program that wrote it"
+            )
+        try:
+            return cls(path, described)
+        except (KeyError, TypeError) as error:
+            raise _broken(path, "store.json lacks what it should say") from error
+
+    def _map(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
+        try:
+            array = np.load(self.path / name, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise _broken(self.path, f"{name} is missing or cut short") from error
+        if array.dtype != dtype or array.shape != shape:
+            raise _broken(self.path, f"{name} is {array.dtype} {array.shape} and not {np.dtype(dtype)} {shape}")
+        return array
+
+    def _table(self, columns: list[str]) -> pd.DataFrame:
+        try:
+            words = dict.fromkeys(["id", "group", *columns[4:]], str)
+            table = pd.read_csv(self.path / "cases.csv", dtype=words, keep_default_na=False, encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise _broken(self.path, "cases.csv is missing or cannot be read") from error
+        if list(table.columns) != columns or len(table) != len(self.images):
+            raise _broken(self.path, f"cases.csv does not have the columns {columns} and {len(self.images)} rows")
+        return table
+
+    def verify(self) -> None:
+        """Read all of it and compare checksums; ValueError names the first file that has changed."""
+        for name in FILES:
+            if sha256(self.path / name) != self.described["sha256"][name]:
+                raise _broken(self.path, f"{name} has changed since it was written")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}: {len(self)} cases of {self.size}, {', '.join(self.attributes)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store.open, (self.path,)
+
+    def bits(self, mask_name: str) -> int:
+        """The bits of `masks` that make this mask; ValueError for a mask that the store does not have."""
+        if mask_name == UNION:
+            return sum(1 << k for k in range(1, 1 + len(self.attributes)))
+        names = (LESION, *self.attributes)
+        if mask_name not in names:
+            raise ValueError(f"store {self.name!r} has no mask {mask_name!r}: it has {', '.join((*names, UNION))}")
+        return 1 << names.index(mask_name)
+
+    def known(self, mask_name: str) -> np.ndarray:
+        """Whether the mask is known to be present or absent: bool [N]; the union if all attributes are."""
+        return (self._words(mask_name) != "unknown").all(axis=1)
+
+    def present(self, mask_name: str) -> np.ndarray:
+        """Whether some pixel is set: bool [N]; the union if any attribute is present."""
+        return (self._words(mask_name) == "present").any(axis=1)
+
+    def _words(self, mask_name: str) -> np.ndarray:
+        self.bits(mask_name)
+        return self.cases[list(self.attributes) if mask_name == UNION else [mask_name]].to_numpy(dtype=str)
+
+    def mask(self, mask_name: str, index: int | np.ndarray) -> np.ndarray:
+        """The mask of one case, bool [H, W], or of several, bool [n, H, W]; unknown masks are empty."""
+        return (self.masks[index] & np.uint16(self.bits(mask_name))) != 0
+
+
+def prepare(
+    reader: Reader,
+    path: str | Path,
+    size: Size | tuple[int, int],
+    *,
+    workers: int | None = None,
+    skip_bad: bool = False,
+    progress: bool = True,
+) -> Store:
+    """Decode every case of `reader` into a store at `path`, on all cores, and open it.
+
+    `workers` processes decode (default: one a core; 1 decodes here).  A run that was stopped, even by kill -9,
+    is continued; a whole store of the same recipe is left as it is, one of another recipe raises ValueError.
+    Bad cases raise `BadCases` once all cases have been tried, or are left out and listed in store.json with
+    `skip_bad`; what has been decoded is kept for the next try.
+    """
+    path, size = Path(path), Size(*size)
+    _check(reader, size)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        return _existing(reader, path, size, skip_bad)
+    try:
+        with Partial(path, reader, size) as partial:
+            _check_room(partial)
+            problems = [*reader.problems, *decode(partial, workers, progress)]
+            (partial.folder / "problems.txt").write_text("".join(f"{p}\n" for p in problems), encoding="utf-8")
+            _judge(partial, problems, skip_bad)
+            _finish(partial, problems)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"the disk is full while {path} is written: free some space and run the same command again, "
+            "which continues where this one stopped",
+        ) from error
+    return Store.open(path)
+
+
+def _check(reader: Reader, size: Size) -> None:
+    if min(size) < 1:
+        raise ValueError(f"size {size} is not HEIGHTxWIDTH in pixels, such as 384x512")
+    if len(reader.attributes) > MAX_ATTRIBUTES:
+        raise ValueError(f"{len(reader.attributes)} attributes are given, and a store holds {MAX_ATTRIBUTES}")
+    if repeated := [name for name, count in Counter(reader.ids).items() if count > 1]:
+        raise ValueError(f"{len(repeated)} case ids occur more than once, such as {repeated[0]!r}: rename them")
+
+
+def _check_room(partial: Partial) -> None:
+    needed, free = partial.missing_bytes(), shutil.disk_usage(partial.folder).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed} bytes are needed and {free} are free")
+
+
+def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
+    """The whole store at `path`, if this very recipe made it."""
+    if not (path / "store.json").is_file():
+        raise ValueError(f"{path} exists and is not a store: choose another --store, or move it away")
+    store = Store.open(path)
+    asked = recipe(reader, size) | {"ids": _digest(reader.ids), "files": _files(reader)}
+    if differing := [key for key, value in asked.items() if store.described.get(key) != value]:
+        raise ValueError(
+            f"{path} is a store of another recipe (what differs: {', '.join(differing)}): "
+            "choose another --store, or delete it to prepare it anew"
+        )
+    if store.skipped and not skip_bad:
+        raise BadCases(
+            f"{path} was prepared with --skip-bad and lacks {len(store.skipped)} bad cases, listed in its "
+            "store.json: give --skip-bad again, or delete it to prepare it anew",
+            store.skipped,
+        )
+    return store
+
+
+def _judge(partial: Partial, problems: list[str], skip_bad: bool) -> None:
+    """Raise BadCases unless there are none, or they may be left out and something remains."""
+    if partial.done and (skip_bad or not problems):
+        return
+    lines = summary(problems)
+    shown = "\n  ".join(lines[:SHOWN] + ([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []))
+    remedy = "repair them, or leave them out with --skip-bad" if partial.done else "no case is left"
+    raise BadCases(
+        f"{len(problems)} bad cases beside {len(partial.done)} good ones ({remedy}; one line for each is in "
+        f"{partial.folder / 'problems.txt'}):\n  {shown}",
+        problems,
+    )
+
+
+def summary(problems: list[str]) -> list[str]:
+    """One line a kind of problem: what, how many, the first five; problems read `<which>: <what>`."""
+    kinds: dict[str, list[str]] = {}
+    for problem in problems:
+        which, _, what = problem.partition(": ")
+        kinds.setdefault(what, []).append(which)
+    return [
+        f"{named[0]}: {what}"
+        if len(named) == 1
+        else f"{what}: {len(named)} cases ({', '.join(named[:FIRST])}{', ...' if len(named) > FIRST else ''})"
+        for what, named in kinds.items()
+    ]
+
+
+def _finish(partial: Partial, problems: list[str]) -> None:
+    """Order the rows, write the table and the description, and publish."""
+    records = partial.arrange()
+    partial.images.finish(len(records))
+    partial.masks.finish(len(records))
+    table = _cases(partial, records)
+    table.to_csv(partial.folder / "cases.csv", index=False, lineterminator="\n", encoding="utf-8")
+    described = partial.recipe | {
+        "cases": len(records),
+        "counts": {name: dict(Counter(table[name])) for name in table.columns[4:]},
+        "sha256": {name: sha256(partial.folder / name) for name in FILES},
+        "ids": _digest(partial.reader.ids),
+        "files": _files(partial.reader),
+        "skipped": problems,
+    }
+    (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n")
+    for name in ("cases.csv", "store.json"):
+        sync(partial.folder / name)
+    (partial.folder / "problems.txt").unlink()
+    partial.publish()
+
+
+def _cases(partial: Partial, records: list[Record]) -> pd.DataFrame:
+    group = dict(zip(partial.reader.ids, partial.reader.groups, strict=True))
+    rows = [
+        [r["id"], group[r["id"]], r["height"], r["width"], *(WORDS[letter] for letter in r["states"])] for r in records
+    ]
+    return pd.DataFrame(rows, columns=["id", "group", "height", "width", LESION, *partial.recipe["attributes"]])
+
+
+def _digest(words: Any) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
+def _files(reader: Reader) -> str:
+    """What tells that any file of the data has changed."""
+    return _digest(stamp(reader, index) for index in range(len(reader.ids)))
+
+
+def _absence(path: Path) -> str:
+    if path.with_name(path.name + ".partial").is_dir():
+        return f"{path} is not whole yet: run the same `python -m tatl prepare` command again, it continues"
+    if path.is_dir() and os.listdir(path):
+        return f"{path} is a folder but not a store: it has no store.json; give the folder that prepare has written"
+    return f"there is no store at {path}: make it with `python -m tatl prepare --store {path}`"
+
+
+def _broken(path: Path, what: str) -> ValueError:
+    return ValueError(f"{path} is damaged ({what}): delete it and prepare it again")

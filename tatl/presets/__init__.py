@@ -1,0 +1,1 @@
+"""Presets: YAML files, one for each way to run a study."""

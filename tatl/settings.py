@@ -1,0 +1,145 @@
+"""Settings of a study, and the presets that fix them.
+
+A preset is a YAML file with the phantom it prepares where no store is given (`data`) and the settings of training
+(`settings`); the command line overrides any field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from tatl.data.case import Size
+from tatl.models import SHAPES
+from tatl.run import SOURCES, Recipe
+
+STAGES = ("lesion", "agnostic", "target")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study is trained with; lists are written with commas, empty means all.
+
+    Args:
+        shapes: decoders whose probabilities are averaged, of u and link
+        backbone: efficientnet-b0, or any encoder of segmentation-models-pytorch
+        source: source domain of the first weights: imagenet, textures (an offline stand-in) or random
+        attributes: which attributes get a target segmenter; empty: all of the store
+        folds: which test folds to run, counted from 0; empty: all
+        n_folds: number of folds
+        seeds: one repetition per seed
+        fraction: share of the training groups that is used, 0 to 1
+        offset: pixels of the store's frame added round the lesion box on every side
+        freeze_encoder: TATL-Freeze: the target's encoder stays at the agnostic network's weights
+        score_size: HEIGHTxWIDTH at which scores are taken; empty: the store's size
+        epochs: most epochs of a target segmenter (Stage 3)
+        lesion_epochs: the same for Stage 1; 0: as epochs
+        agnostic_epochs: the same for Stage 2; 0: as epochs
+        patience: epochs without a lower validation loss before training stops
+        batch: images in a mini-batch
+        optimizer: sgd (the paper's) or adamw
+        lr: learning rate, constant
+        momentum: of SGD
+        weight_decay: L2 penalty
+        pool: loss pooled over the mini-batch (batch) or taken per image and averaged (image)
+        balance: least share of a mini-batch drawn from images whose mask is not empty
+        bn_momentum: momentum of the BatchNorm statistics
+        precision: 32, bf16, or auto (bf16 on a GPU)
+    """
+
+    shapes: str = "u,link"
+    backbone: str = "efficientnet-b0"
+    source: str = "imagenet"
+    attributes: str = ""
+    folds: str = ""
+    n_folds: int = 5
+    seeds: str = "0"
+    fraction: float = 1.0
+    offset: int = 40
+    freeze_encoder: bool = False
+    score_size: str = "256x256"
+    epochs: int = 40
+    lesion_epochs: int = 0
+    agnostic_epochs: int = 0
+    patience: int = 10
+    batch: int = 16
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    pool: str = "batch"
+    balance: float = 0.5
+    bn_momentum: float = 0.1
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _among("shapes", names(self.shapes), SHAPES)
+        _among("source", [self.source], SOURCES)
+        if self.score_size:
+            Size.parse(self.score_size)
+        if self.offset < 0:
+            raise ValueError(f"offset {self.offset} is negative: give pixels to add round the lesion box")
+        if bad := [fold for fold in self.fold_numbers if not 0 <= fold < self.n_folds]:
+            raise ValueError(f"folds {bad} do not exist: there are {self.n_folds}, counted from 0")
+        self.recipe("target")
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        return numbers("folds", self.folds) or list(range(self.n_folds))
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        return numbers("seeds", self.seeds) or [0]
+
+    def recipe(self, stage: str) -> Recipe:
+        """The recipe of Stage 1 ("lesion"), 2 ("agnostic") or 3 ("target")."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe)}
+        own = {"lesion": self.lesion_epochs, "agnostic": self.agnostic_epochs}.get(stage, 0)
+        return Recipe(**{**shared, "epochs": own or self.epochs})
+
+
+@dataclass(frozen=True)
+class PhantomData:
+    """The phantom that a preset prepares where no store is given."""
+
+    cases: int
+    seed: int
+    size: str
+    enrich: bool
+
+
+def names(text: str) -> list[str]:
+    """`a,b` as a list; spaces are allowed."""
+    return [word for word in text.replace(" ", "").split(",") if word]
+
+
+def numbers(field: str, text: str) -> list[int]:
+    """`0,1` as a list; ValueError for anything else."""
+    if not all(word.isdigit() for word in names(text)):
+        raise ValueError(f"{field} {text!r} is not a list of whole numbers such as 0,1")
+    return [int(word) for word in names(text)]
+
+
+def _among(field: str, given: list[str], known: tuple[str, ...]) -> None:
+    if not given or (unknown := [word for word in given if word not in known]):
+        raise ValueError(
+            f"{field} {', '.join(unknown if given else ['(empty)'])} unknown: choose of {', '.join(known)}"
+        )
+
+
+def presets() -> list[str]:
+    """The names of the presets that come with the package."""
+    return sorted(f.name.removesuffix(".yaml") for f in files("tatl.presets").iterdir() if f.name.endswith(".yaml"))
+
+
+def load_preset(name: str) -> tuple[PhantomData, dict[str, Any]]:
+    """A preset's phantom and its settings (those it leaves out keep their defaults); ValueError if unknown."""
+    if name not in presets():
+        raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(presets())}")
+    values = yaml.safe_load((files("tatl.presets") / f"{name}.yaml").read_text())
+    Settings(**values["settings"])  # an unknown or wrong field raises here, not in the middle of a study
+    return PhantomData(**values["data"]), values["settings"]

@@ -1,0 +1,173 @@
+"""The five variants of TATL (Tables 3 and 4) as runs: which networks each needs, and what each starts from.
+
+stage3            targets on the whole image, encoder from the source domain
+stage23           agnostic network on the whole image, targets start from it
+stage13           targets on the crop round the lesion
+stage123          crop, agnostic network, targets: the whole of TATL
+stage123-scratch  the same, every network's first weights random instead of from the source domain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tatl.data.folds import scarce, split
+from tatl.data.store import LESION, UNION, Store
+from tatl.inits import file_digest
+from tatl.pretext import TEXTURES, texture_run
+from tatl.run import Run
+from tatl.settings import Settings, names
+
+LESION_SHAPE = "u"
+
+
+@dataclass(frozen=True)
+class Variant:
+    crop: bool
+    agnostic: bool
+    scratch: bool = False
+
+
+VARIANTS = {
+    "stage3": Variant(crop=False, agnostic=False),
+    "stage23": Variant(crop=False, agnostic=True),
+    "stage13": Variant(crop=True, agnostic=False),
+    "stage123": Variant(crop=True, agnostic=True),
+    "stage123-scratch": Variant(crop=True, agnostic=True, scratch=True),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One target segmenter's place in a study."""
+
+    variant: str
+    shape: str
+    seed: int
+    fold: int
+    attribute: str
+    run: Run
+
+
+class Planner:
+    """Settings and a store to runs; raises ValueError before any training where the store lacks something."""
+
+    def __init__(self, settings: Settings, store: Store, imagenet_weights: Path | None = None) -> None:
+        self.settings, self.store = settings, store
+        self.weights = file_digest(imagenet_weights) if imagenet_weights and settings.source == "imagenet" else ""
+        self.attributes = names(settings.attributes) or list(store.attributes)
+        if unknown := [name for name in self.attributes if name not in store.attributes]:
+            raise ValueError(
+                f"store {store.name!r} has no attribute {', '.join(unknown)}: it has {', '.join(store.attributes)}"
+            )
+
+    def base(self, task: str, stage: str, shape: str, fold: int, seed: int, scratch: bool) -> Run:
+        """A run at its first weights: from the source domain, or random."""
+        s = self.settings
+        source = "random" if scratch else s.source
+        return Run(
+            store=self.store.name,
+            digest=self.store.digest,
+            task=task,
+            shape=shape,
+            backbone=s.backbone,
+            start="random" if source == "random" else "source",
+            source=source,
+            weights=self.weights if source == "imagenet" else "",
+            parent=texture_run(s.backbone) if source == TEXTURES else None,
+            fold=fold,
+            n_folds=s.n_folds,
+            fraction=s.fraction,
+            seed=seed,
+            score_size=s.score_size,
+            recipe=s.recipe(stage),
+        )
+
+    def lesion(self, fold: int, seed: int, scratch: bool = False) -> Run:
+        """Stage 1: the lesion in the whole image."""
+        return self.base(LESION, "lesion", LESION_SHAPE, fold, seed, scratch)
+
+    def agnostic(self, variant: Variant, shape: str, fold: int, seed: int) -> Run:
+        """Stage 2: the union of all attributes, on the crop if the variant has one."""
+        return self._cropped(self.base(UNION, "agnostic", shape, fold, seed, variant.scratch), variant)
+
+    def target(self, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
+        """Stage 3: one attribute."""
+        run = self._cropped(self.base(attribute, "target", shape, fold, seed, variant.scratch), variant)
+        if not variant.agnostic:
+            return run
+        start = "tatl-freeze" if self.settings.freeze_encoder else "tatl"
+        return replace(run, start=start, parent=self.agnostic(variant, shape, fold, seed))
+
+    def _cropped(self, run: Run, variant: Variant) -> Run:
+        if not variant.crop:
+            return run
+        cropper = self.lesion(run.fold, run.seed, variant.scratch)
+        return replace(run, cropper=cropper, offset=self.settings.offset)
+
+    def members(self, variants: Iterable[str]) -> list[Member]:
+        """Every target segmenter that the variants need, attributes without a training positive left out."""
+        chosen = list(variants)
+        self._check(chosen)
+        s = self.settings
+        return [
+            Member(name, shape, seed, fold, attribute, self.target(VARIANTS[name], attribute, shape, fold, seed))
+            for seed in s.seed_numbers
+            for fold in s.fold_numbers
+            for name in chosen
+            for attribute in self.trainable(fold, seed)
+            for shape in names(s.shapes)
+        ]
+
+    def trainable(self, fold: int, seed: int) -> list[str]:
+        """The attributes that some training image of the fold has."""
+        train = split(self.store, fold, self.settings.n_folds, seed, self.settings.fraction).train
+        return [name for name in self.attributes if self.store.present(name)[train].any()]
+
+    def _check(self, variants: list[str]) -> None:
+        if unknown := [name for name in variants if name not in VARIANTS]:
+            raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join(VARIANTS)}")
+        cropping = [name for name in variants if VARIANTS[name].crop]
+        if cropping:
+            self._require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
+        for name in self.attributes:
+            self._require(name, f"the target segmenter of {name}", "choose other --attributes")
+        if self.settings.freeze_encoder and (bare := [name for name in variants if not VARIANTS[name].agnostic]):
+            raise ValueError(f"freeze_encoder freezes Stage 2's encoder, and {', '.join(bare)} has no Stage 2")
+
+    def _require(self, mask: str, what: str, remedy: str) -> None:
+        unknown = self.store.cases["id"].to_numpy()[~self.store.known(mask)]
+        if len(unknown):
+            raise ValueError(
+                f"{what} needs {mask} masks, unknown in {len(unknown)} of {len(self.store)} images of store "
+                f"{self.store.name!r} (first: {', '.join(unknown[:5])}): {remedy}"
+            )
+
+    def notes(self) -> list[str]:
+        """What a reader of the tables must know: attributes too rare for the folds, and left out ones."""
+        few = scarce(self.store, self.settings.n_folds)
+        said = [
+            f"{name}: {count} groups have it, fewer than the {self.settings.n_folds} folds, so some test fold has "
+            "none (there 0/0 counts as 1)"
+            for name, count in few.items()
+            if name in self.attributes
+        ]
+        for seed in self.settings.seed_numbers:
+            for fold in self.settings.fold_numbers:
+                left = [name for name in self.attributes if name not in self.trainable(fold, seed)]
+                said += [
+                    f"{name}: no training image of fold {fold} (seed {seed}) has it; not measured" for name in left
+                ]
+        return said
+
+
+def in_order(runs: Iterable[Run]) -> Iterator[Run]:
+    """Every run and what it needs, each once, needed ones first."""
+    seen: set[Run] = set()
+    for run in runs:
+        for each in (*run.needs(), run):
+            if each not in seen:
+                seen.add(each)
+                yield each
