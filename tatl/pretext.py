@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tatl.data.case import Size
 from tatl.data.feed import balanced_batches, chunks, normalise
 from tatl.data.textures import CLASSES, draw_textures
 from tatl.inits import seeded
@@ -27,18 +28,18 @@ TEXTURE_RECIPE = Recipe(
 
 def texture_run(backbone: str = "efficientnet-b0", recipe: Recipe = TEXTURE_RECIPE) -> Run:
     """The run that makes the `textures` weights of a backbone; one for all stores and seeds, as ImageNet is."""
-    return Run(TEXTURES, "", TEXTURES, "encoder", backbone, "random", "random", n_folds=1, recipe=recipe)
+    return Run(TEXTURES, "", "48x48", TEXTURES, "encoder", backbone, "random", "random", n_folds=1, recipe=recipe)
 
 
 class TextureClassification:
     """Which of a dozen drawn textures is it?  Trains the encoder of the `textures` source domain."""
 
-    images, held, side = 1920, 240, 48
+    images, held = 1920, 240
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.model = seeded(lambda: Classifier(run.backbone, len(CLASSES)), run.seed)
-        self.pictures, self.labels = draw_textures(self.images, self.side, run.seed)
+        self.pictures, self.labels = draw_textures(self.images, Size.parse(run.size).height, run.seed)
 
     def batches(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.run.seed, epoch])

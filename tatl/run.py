@@ -71,6 +71,7 @@ class Recipe:
 class Run:
     """One trained network.
 
+    size     HEIGHTxWIDTH of the store's frame, which is the network's input
     task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or "textures" (a source domain)
     start    how the weights begin: a key of `tatl.inits.INITIALISATIONS`
     source   where the chain of starts begins: "imagenet", "textures" or "random"
@@ -83,6 +84,7 @@ class Run:
 
     store: str
     digest: str
+    size: str
     task: str
     shape: str = "u"
     backbone: str = "efficientnet-b0"

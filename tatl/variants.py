@@ -70,6 +70,7 @@ class Planner:
         return Run(
             store=self.store.name,
             digest=self.store.digest,
+            size=str(self.store.size),
             task=task,
             shape=shape,
             backbone=s.backbone,
