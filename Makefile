@@ -1,0 +1,24 @@
+# make report   set up, then the main job on the phantom, ending in reports/quick/index.html
+# make test     set up, then ruff, mypy and the tests
+PYTHON ?= python3
+PRESET ?= quick
+BIN := .venv/bin
+
+.PHONY: report test setup
+report: .venv/ready
+	$(BIN)/python -m tatl study variants --preset $(PRESET)
+	$(BIN)/python -m analysis.report --study variants --tables reports/$(PRESET)/tables --out reports/$(PRESET)
+
+test: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+setup: .venv/ready
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is $$($(PYTHON) --version): Python 3.11 or newer is needed (make PYTHON=python3.12 ...)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@
