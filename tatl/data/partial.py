@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import json
-import math
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tatl.data.case import MAX_ATTRIBUTES, BadCase, Case, Reader, Size
+from tatl.data.rows import Rows
 
 VERSION = 1
-HEADER = 128  # bytes before the first row of a .npy file
-STATES = ("unknown", "absent", "present")
 
 Record = dict[str, Any]
 
@@ -56,59 +53,6 @@ def sync(path: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-class Rows:
-    """A .npy file that is written row by row, in any order, by any process; its header comes last."""
-
-    def __init__(self, path: Path, shape: Sequence[int], dtype: type[np.generic]) -> None:
-        self.path, self.shape, self.dtype = path, tuple(shape), np.dtype(dtype)
-        self.nbytes = math.prod(self.shape) * self.dtype.itemsize
-        self._file: io.FileIO | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None}
-
-    def _number(self) -> int:
-        if self._file is None:
-            self._file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
-        return self._file.fileno()
-
-    def write(self, row: int, array: np.ndarray) -> int:
-        """Write one row and return its checksum."""
-        data = np.ascontiguousarray(array).tobytes()
-        self._put(data, HEADER + row * self.nbytes)
-        return zlib.crc32(data)
-
-    def read(self, row: int) -> bytes:
-        return os.pread(self._number(), self.nbytes, HEADER + row * self.nbytes)
-
-    def exchange(self, source: int, target: int) -> None:
-        """Exchange two rows."""
-        first, second = self.read(source), self.read(target)
-        self._put(first, HEADER + target * self.nbytes)
-        self._put(second, HEADER + source * self.nbytes)
-
-    def finish(self, rows: int) -> None:
-        """Cut the file to so many rows, give it its header, and wait for the disk."""
-        header = io.BytesIO()
-        described = {"descr": self.dtype.str, "fortran_order": False, "shape": (rows, *self.shape)}
-        np.lib.format.write_array_header_1_0(header, described)
-        assert len(header.getvalue()) == HEADER
-        os.ftruncate(self._number(), HEADER + rows * self.nbytes)
-        self._put(header.getvalue(), 0)
-        os.fsync(self._number())
-
-    def _put(self, data: bytes, offset: int) -> None:
-        view = memoryview(data)
-        while view:  # near a full disk, a write may be short before the next one raises ENOSPC
-            done = os.pwrite(self._number(), view, offset)
-            view, offset = view[done:], offset + done
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 class Decoder:

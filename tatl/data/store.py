@@ -26,25 +26,13 @@ import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
 from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp, sync
+from tatl.data.problems import BadCases, listed
 from tatl.data.workers import decode
 
 LESION = "lesion"
 UNION = "union"
 FILES = ("images.npy", "masks.npy", "cases.csv")
 WORDS = {"u": "unknown", "a": "absent", "p": "present"}
-SHOWN = 20  # bad cases in an error message; all are in problems.txt
-FIRST = 5  # cases named for a problem that many of them have
-
-
-class BadCases(ValueError):
-    """Some cases cannot be read; `problems` has one sentence for each."""
-
-    def __init__(self, message: str, problems: list[str]) -> None:
-        super().__init__(message)
-        self.problems = problems
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return BadCases, (str(self), self.problems)
 
 
 class Store:
@@ -171,8 +159,8 @@ def prepare(
         with Partial(path, reader, size) as partial:
             _check_room(partial)
             problems = [*reader.problems, *decode(partial, workers, progress)]
-            (partial.folder / "problems.txt").write_text("".join(f"{p}\n" for p in problems), encoding="utf-8")
-            _judge(partial, problems, skip_bad)
+            if problems and not (skip_bad and partial.done):
+                raise listed(problems, len(partial.done), partial.folder / "problems.txt")
             _finish(partial, problems)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -188,6 +176,8 @@ def prepare(
 def _check(reader: Reader, size: Size) -> None:
     if min(size) < 1:
         raise ValueError(f"size {size} is not HEIGHTxWIDTH in pixels, such as 384x512")
+    if not reader.ids and not reader.problems:
+        raise ValueError(f"data {reader.name!r} has no cases: there is nothing to prepare")
     if len(reader.attributes) > MAX_ATTRIBUTES:
         raise ValueError(f"{len(reader.attributes)} attributes are given, and a store holds {MAX_ATTRIBUTES}")
     if repeated := [name for name, count in Counter(reader.ids).items() if count > 1]:
@@ -220,34 +210,6 @@ def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
     return store
 
 
-def _judge(partial: Partial, problems: list[str], skip_bad: bool) -> None:
-    """Raise BadCases unless there are none, or they may be left out and something remains."""
-    if partial.done and (skip_bad or not problems):
-        return
-    lines = summary(problems)
-    shown = "\n  ".join(lines[:SHOWN] + ([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []))
-    remedy = "repair them, or leave them out with --skip-bad" if partial.done else "no case is left"
-    raise BadCases(
-        f"{len(problems)} bad cases beside {len(partial.done)} good ones ({remedy}; one line for each is in "
-        f"{partial.folder / 'problems.txt'}):\n  {shown}",
-        problems,
-    )
-
-
-def summary(problems: list[str]) -> list[str]:
-    """One line a kind of problem: what, how many, the first five; problems read `<which>: <what>`."""
-    kinds: dict[str, list[str]] = {}
-    for problem in problems:
-        which, _, what = problem.partition(": ")
-        kinds.setdefault(what, []).append(which)
-    return [
-        f"{named[0]}: {what}"
-        if len(named) == 1
-        else f"{what}: {len(named)} cases ({', '.join(named[:FIRST])}{', ...' if len(named) > FIRST else ''})"
-        for what, named in kinds.items()
-    ]
-
-
 def _finish(partial: Partial, problems: list[str]) -> None:
     """Order the rows, write the table and the description, and publish."""
     records = partial.arrange()
@@ -266,7 +228,7 @@ def _finish(partial: Partial, problems: list[str]) -> None:
     (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n")
     for name in ("cases.csv", "store.json"):
         sync(partial.folder / name)
-    (partial.folder / "problems.txt").unlink()
+    (partial.folder / "problems.txt").unlink(missing_ok=True)
     partial.publish()
 
 

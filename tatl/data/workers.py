@@ -39,9 +39,8 @@ def decode(partial: Partial, workers: int | None, progress: bool) -> list[str]:
     step = max(1, min(CHUNK, len(todo) // (4 * max(1, workers))))
     chunks = [todo[i : i + step] for i in range(0, len(todo), step)]
     problems: dict[str, str] = {}
-    with tqdm(total=len(todo) + len(partial.done), initial=len(partial.done), disable=not progress) as bar:
-        bar.set_description("prepare")
-        bar.unit = "case"
+    done = len(partial.done)
+    with tqdm(desc="prepare", unit="case", total=len(todo) + done, initial=done, disable=not progress) as bar:
         try:
             for records in _here(partial, chunks) if workers <= 1 else _pool(partial, chunks, workers):
                 partial.add(record for record in records if "slot" in record)

@@ -1,0 +1,36 @@
+"""The data sets by their names on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tatl.data.case import Reader
+from tatl.data.isic import Isic2017, Isic2018
+from tatl.data.manifest import Manifest
+
+DATA = ("isic2018", "isic2017", "manifest", "phantom")
+
+
+def reader(
+    data: str,
+    root: str | Path | None = None,
+    cases: int = 2594,
+    seed: int = 0,
+    enrich: bool = False,
+    split: str | None = None,
+) -> Reader:
+    """The reader of `--data`; `cases`, `seed` and `enrich` are the phantom's, `split` is ISIC's.
+
+    Raises ValueError for an unknown name or a root that is missing.
+    """
+    if data not in DATA:
+        raise ValueError(f"--data {data!r} is not one of {', '.join(DATA)}")
+    if data == "phantom":
+        from tatl.data.phantom import Phantom
+
+        return Phantom(cases, seed, enrich)
+    if root is None:
+        raise ValueError(f"--data {data} needs --root, the folder that holds it")
+    if data == "manifest":
+        return Manifest(root)
+    return Isic2018(root, split) if data == "isic2018" else Isic2017(root, split)
