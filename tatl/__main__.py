@@ -8,33 +8,32 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
-from tatl import commands
-from tatl.settings import Settings, load_preset, presets
+from tatl import cli, commands
+from tatl.settings import Settings, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare, "images and masks -> store"),
-    "train": (commands.train, "store -> runs of one variant"),
-    "study": (commands.study, "store -> runs and tables of a comparison"),
+    "train": (commands.train, "store -> the networks of one variant"),
+    "study": (commands.study, "store -> networks and tables of a comparison"),
     "predict": (commands.predict, "images -> lesion box, union and attribute masks"),
     "score": (commands.score, "predicted masks against true ones"),
 }
 CONFIGURED = ("train", "study")
+POSITIONAL = ("study", "predict")
 
 
 def build_parser(preset: str) -> ArgumentParser:
-    """The command line, its defaults those of `preset`."""
+    """The command line, its defaults those of `preset`; ValueError if there is no such preset."""
     parser = ArgumentParser(prog="python -m tatl", description="Task agnostic transfer learning, from images to runs.")
     subcommands = parser.add_subcommands(required=True, dest="command")
     _, values = load_preset(preset)
     for name, (function, line) in COMMANDS.items():
-        example = (function.__doc__ or "").partition("Example:")[2].partition("\n\n")[0].strip()
-        sub = ArgumentParser(description=f"{line}.  Example: {example}" if example else f"{line}.")
-        configured = name in CONFIGURED
-        sub.add_function_arguments(function, skip={"settings"}, as_group=False)
-        if configured:
+        sub = ArgumentParser(description=cli.describe(function, line))
+        sub.add_function_arguments(function, skip={"settings"}, as_group=False, as_positional=name in POSITIONAL)
+        if name in CONFIGURED:
             sub.add_class_arguments(Settings, as_group=False)
             sub.set_defaults({**values, "preset": preset})
-        subcommands.add_subcommand(name, sub, help=line)
+        subcommands.add_subcommand(name, cli.dashed(sub), help=line)
     return parser
 
 
@@ -49,30 +48,21 @@ def asked_preset(arguments: list[str]) -> str:
 
 
 def call(name: str, given: Namespace) -> None:
-    values: dict[str, Any] = {k: v for k, v in vars(given).items() if k != "config"}
+    values: dict[str, Any] = dict(vars(given))
     if name in CONFIGURED:
         fields = Settings.__dataclass_fields__
-        settings = Settings(**{k: values.pop(k) for k in list(values) if k in fields})
-        values["settings"] = settings
+        values["settings"] = Settings(**{k: values.pop(k) for k in list(values) if k in fields})
     COMMANDS[name][0](**values)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; a wrong input is one sentence and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        preset = asked_preset(arguments)
-        if preset not in presets():
-            load_preset(preset)
-        given = build_parser(preset).parse_args(arguments)
+
+    def command() -> None:
+        given = build_parser(asked_preset(arguments)).parse_args(arguments)
         call(given.command, given[given.command])
-    except KeyboardInterrupt:
-        print("\nstopped: the same command goes on from here", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return cli.run(command)
 
 
 if __name__ == "__main__":

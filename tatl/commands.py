@@ -170,7 +170,7 @@ def _write(members: list[Member], runs: Path, store: Store, folder: Path, descri
 
 def predict(
     images: list[Path],
-    out: Path,
+    out: Path = Path("predictions"),
     variant: str = "stage123",
     runs: Path = Path("runs"),
     store: str = "",

@@ -29,7 +29,7 @@ def lesion_box(lesion: np.ndarray, offset: int) -> Box:
     if count == 0:
         return (0, 0, height, width)
     largest = 1 + int(np.argmax(np.bincount(regions.ravel())[1:]))
-    rows, columns = ndimage.find_objects(regions == largest)[0]
+    rows, columns = ndimage.find_objects((regions == largest).astype(int))[0]
     return (
         max(0, rows.start - offset),
         max(0, columns.start - offset),

@@ -171,5 +171,5 @@ def counts(store: Store) -> pd.DataFrame:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write beside the final name, then rename."""
     partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False, float_format="%.6g")
+    table.to_csv(partial, index=False)
     os.replace(partial, path)

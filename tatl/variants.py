@@ -135,8 +135,8 @@ class Planner:
             self._require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
         for name in self.attributes:
             self._require(name, f"the target segmenter of {name}", "choose other --attributes")
-        if self.settings.freeze_encoder and (bare := [name for name in variants if not VARIANTS[name].agnostic]):
-            raise ValueError(f"freeze_encoder freezes Stage 2's encoder, and {', '.join(bare)} has no Stage 2")
+        if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in variants):
+            raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
 
     def _require(self, mask: str, what: str, remedy: str) -> None:
         unknown = self.store.cases["id"].to_numpy()[~self.store.known(mask)]

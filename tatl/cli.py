@@ -1,0 +1,47 @@
+"""Command lines generated from functions: `--long-names`, bare `--flags`, and errors of one sentence.
+
+jsonargparse makes an option of every parameter and its help from the docstring; here its underscores become the
+dashes that people type (both are accepted), and a boolean may stand without a value.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from jsonargparse import ArgumentParser
+
+ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError)
+
+
+def dashed(parser: ArgumentParser) -> ArgumentParser:
+    """Show `--like-this` for every option of the parser, and let booleans stand alone."""
+    for action in parser._actions:
+        long = [name for name in action.option_strings if name.startswith("--")]
+        if not long:
+            continue
+        name = long[0].replace("_", "-")
+        action.option_strings = [s for s in action.option_strings if s not in long] + [name]
+        parser._option_string_actions[name] = action
+        if getattr(action, "_typehint", None) is bool:
+            action.nargs, action.const = "?", True
+    return parser
+
+
+def describe(function: Callable[..., None], line: str) -> str:
+    """The line, and the example of the function's docstring."""
+    example = (function.__doc__ or "").partition("Example:")[2].partition("\n\n")[0].strip()
+    return f"{line[0].upper()}{line[1:]}.  Example: {example}" if example else f"{line[0].upper()}{line[1:]}."
+
+
+def run(action: Callable[[], None]) -> int:
+    """Run a command; a wrong input is one sentence and exit status 2, Ctrl-C is status 130."""
+    try:
+        action()
+    except KeyboardInterrupt:
+        print("\nstopped: the same command goes on from here", file=sys.stderr)
+        return 130
+    except ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
