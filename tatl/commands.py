@@ -46,6 +46,7 @@ def prepare(
     store: Path,
     root: Path | None = None,
     size: str = "384x512",
+    split: str = "",
     cases: int = 2594,
     seed: int = 0,
     enrich: bool = False,
@@ -61,6 +62,7 @@ def prepare(
         store: folder to write; a store that was stopped half-way is continued
         root: folder of the data; not for the phantom
         size: HEIGHTxWIDTH in pixels to which images and masks are reduced
+        split: of ISIC data, only Training, Validation or Test (Test_v2 in 2017); empty: all with masks
         cases: number of phantom cases
         seed: seed of the phantom
         enrich: raise the phantom's rare attributes above their real frequencies
@@ -68,7 +70,7 @@ def prepare(
         workers: processes that decode; 0: one a core
     """
     made = write_store(
-        reader(data, root, cases=cases, seed=seed, enrich=enrich),
+        reader(data, root, cases=cases, seed=seed, enrich=enrich, split=split or None),
         store,
         Size.parse(size),
         workers=workers or None,
@@ -94,7 +96,7 @@ def train(
     Example: python -m tatl train --variant stage123 --store stores/isic2018 --preset paper --folds 0
 
     Args:
-        variant: stage3, stage23, stage13, stage123 or stage123-scratch
+        variant: stage3, stage23, stage13, stage123, stage123-scratch, or stage1 (the lesion network alone)
         store: folder written by prepare; without it the preset's phantom is made
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; finished ones are not trained again

@@ -21,6 +21,7 @@ from tatl.run import Run
 from tatl.settings import Settings, names
 
 LESION_SHAPE = "u"
+STAGE1 = "stage1"
 
 
 @dataclass(frozen=True)
@@ -112,15 +113,22 @@ class Planner:
         """Every target segmenter that the variants need, attributes without a training positive left out."""
         chosen = list(variants)
         self._check(chosen)
-        s = self.settings
         return [
-            Member(name, shape, seed, fold, attribute, self.target(VARIANTS[name], attribute, shape, fold, seed))
-            for seed in s.seed_numbers
-            for fold in s.fold_numbers
+            member
+            for seed in self.settings.seed_numbers
+            for fold in self.settings.fold_numbers
             for name in chosen
-            for attribute in self.trainable(fold, seed)
-            for shape in names(s.shapes)
+            for member in self._members(name, fold, seed)
         ]
+
+    def _members(self, name: str, fold: int, seed: int) -> Iterator[Member]:
+        if name == STAGE1:
+            yield Member(name, LESION_SHAPE, seed, fold, LESION, self.lesion(fold, seed))
+            return
+        for attribute in self.trainable(fold, seed):
+            for shape in names(self.settings.shapes):
+                run = self.target(VARIANTS[name], attribute, shape, fold, seed)
+                yield Member(name, shape, seed, fold, attribute, run)
 
     def trainable(self, fold: int, seed: int) -> list[str]:
         """The attributes that some training image of the fold has."""
@@ -128,14 +136,15 @@ class Planner:
         return [name for name in self.attributes if self.store.present(name)[train].any()]
 
     def _check(self, variants: list[str]) -> None:
-        if unknown := [name for name in variants if name not in VARIANTS]:
-            raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join(VARIANTS)}")
-        cropping = [name for name in variants if VARIANTS[name].crop]
+        if unknown := [name for name in variants if name not in (*VARIANTS, STAGE1)]:
+            raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
+        targets = [name for name in variants if name != STAGE1]
+        cropping = [name for name in variants if name == STAGE1 or VARIANTS[name].crop]
         if cropping:
             self._require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
-        for name in self.attributes:
-            self._require(name, f"the target segmenter of {name}", "choose other --attributes")
-        if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in variants):
+        for name in self.attributes if targets else ():
+            self._require(name, f"the target segmenter of {name}", "choose other --attributes, or train stage1 alone")
+        if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in targets):
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
 
     def _require(self, mask: str, what: str, remedy: str) -> None:
