@@ -167,7 +167,8 @@ def paper_time(store: Store, images_per_second: float) -> None:
     _, values = load_preset("paper")
     planner = Planner(Settings(**{**values, "folds": "0", "source": "random", "score_size": ""}), store)
     runs = list(in_order(m.run for m in planner.members(VARIANTS)))
-    images = sum(Clock.images(run, store) for run in runs) * 2594 / len(store)
+    frame = store.size.height * store.size.width
+    images = sum(Clock.work(run, store) for run in runs) / frame * 2594 / len(store)
     hours = images / images_per_second / 3600
     print(f"study variants --preset paper, one fold of 2594 cases: {len(runs)} runs, {hours:.1f} h (extrapolated)")
 

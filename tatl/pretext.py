@@ -34,16 +34,16 @@ def texture_run(backbone: str = "efficientnet-b0", recipe: Recipe = TEXTURE_RECI
 class TextureClassification:
     """Which of a dozen drawn textures is it?  Trains the encoder of the `textures` source domain."""
 
-    images, held = 1920, 240
+    trained, held = 1680, 240
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.model = seeded(lambda: Classifier(run.backbone, len(CLASSES)), run.seed)
-        self.pictures, self.labels = draw_textures(self.images, Size.parse(run.size).height, run.seed)
+        self.pictures, self.labels = draw_textures(self.trained + self.held, Size.parse(run.size).height, run.seed)
 
     def batches(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.run.seed, epoch])
-        return balanced_batches(np.ones(self.images - self.held, bool), self.run.recipe.batch, 0, rng)
+        return balanced_batches(np.ones(self.trained, bool), self.run.recipe.batch, 0, rng)
 
     def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         images = normalise(torch.from_numpy(self.pictures[indices]).to(device))
@@ -55,7 +55,7 @@ class TextureClassification:
         return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
 
     def validation_batches(self) -> list[np.ndarray]:
-        return chunks(np.arange(self.images - self.held, self.images), 64)
+        return chunks(np.arange(self.trained, self.trained + self.held), 64)
 
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         logits, labels = self._forward(indices, device)
@@ -69,7 +69,7 @@ class TextureClassification:
     def finish(self, folder: Path, device: torch.device) -> None:
         """scores.csv: image, label, predicted, over the held-out textures."""
         self.model.eval()
-        held = np.arange(self.images - self.held, self.images)
+        held = np.arange(self.trained, self.trained + self.held)
         logits = torch.cat([self._forward(chunk, device)[0].mean(0) for chunk in chunks(held, 64)])
         names = np.array(list(CLASSES))
         predicted = names[logits.argmax(1).cpu().numpy()]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from tatl.data.store import LESION, UNION, Store
 from tatl.fit import fit
 from tatl.inference import truth
 from tatl.metrics import SCORES, confusion, score_table, summary
+from tatl.pretext import TEXTURES, TextureClassification
 from tatl.run import Run, finished
 from tatl.variants import Member, in_order
 
@@ -63,25 +65,25 @@ def _announce(ordered: Sequence[Run], todo: Sequence[Run]) -> None:
 
 
 class Clock:
-    """How long the runs still to do may take: their images, at the speed of those that are done.
+    """How long the runs still to do may take: their work, at the speed of those that are done.
 
     Early stopping makes this an upper estimate.
     """
 
     def __init__(self, todo: Sequence[Run], store: Store) -> None:
-        self.remaining = sum(self.images(run, store) for run in todo)
+        self.remaining = sum(self.work(run, store) for run in todo)
         self.store, self.done, self.seconds = store, 0.0, 0.0
 
     @staticmethod
-    def images(run: Run, store: Store) -> float:
-        """Images seen in training, a Link-shape counted as 0.6 of a U-shape, a texture as what it is smaller."""
-        if run.n_folds == 1:
-            return run.recipe.epochs * 1680 * 48 * 48 / (store.size.height * store.size.width)
-        share = (1 - 1 / run.n_folds) * 0.9 * run.fraction
-        return run.recipe.epochs * len(store) * share * (0.6 if run.shape == "link" else 1.0)
+    def work(run: Run, store: Store) -> float:
+        """Pixels seen in training, a Link-shape's counted as 0.6 of a U-shape's (measured on two cores)."""
+        size = Size.parse(run.size)
+        trained = (1 - 1 / run.n_folds) * 0.9 * run.fraction * len(store)
+        images = TextureClassification.trained if run.task == TEXTURES else trained
+        return run.recipe.epochs * images * size.height * size.width * (0.6 if run.shape == "link" else 1.0)
 
     def ticked(self, run: Run, seconds: float) -> None:
-        self.done += self.images(run, self.store)
+        self.done += self.work(run, self.store)
         self.seconds += seconds
 
     def left(self) -> str:
@@ -113,7 +115,7 @@ def _labelled(scores: pd.DataFrame, member: Member, shape: str) -> pd.DataFrame:
 def probabilities_of(runs: Sequence[Run], root: Path) -> np.ndarray:
     """Test-set probabilities averaged over runs: float32 [n, h, w] in units of 1/256."""
     stacks = [np.load(run.folder(root) / "probabilities.npy") for run in runs]
-    return np.mean(np.stack(stacks), axis=0, dtype=np.float32)
+    return np.asarray(np.mean(np.stack(stacks), axis=0, dtype=np.float32))
 
 
 def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
@@ -130,10 +132,7 @@ def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, shape, seed, fold and attribute (and "average" and "micro"): pooled over the fold."""
     rows = []
     for key, part in scores.groupby(KEYS, sort=False):
-        table = summary(part)
-        for name, value in zip(KEYS, key, strict=True):
-            table[name] = value
-        rows.append(table)
+        rows.append(summary(part).assign(**dict(zip(KEYS, cast(tuple, key), strict=True))))
     return pd.concat(rows, ignore_index=True)[[*KEYS, "attribute", *SCORES, "images", "positives"]]
 
 

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tatl.crop import Box, grow, lesion_box, paste, read_boxes
@@ -20,7 +19,7 @@ from tatl.data.feed import Feed, balanced_batches, chunks
 from tatl.data.folds import split
 from tatl.data.store import LESION, Store
 from tatl.inference import infer, quantise, resize, truth
-from tatl.inits import freeze, imagenet_encoder, initialisation, seeded, transfer
+from tatl.inits import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.metrics import confusion, score_table
 from tatl.models import build
@@ -138,13 +137,13 @@ def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> n
     model = seeded(lambda: build(run.shape, run.backbone), run.seed)
     start = initialisation(run.start)
     if run.parent is not None:
-        transfer(model, load_file(run.parent.folder(root) / "weights.safetensors"), start.parts)
+        transfer(model, read_weights(run.parent.folder(root) / "weights.safetensors"), start.parts)
     elif start.parts:
         if run.source != "imagenet":
             raise ValueError(f"start {run.start!r} needs a parent run or ImageNet weights, source is {run.source!r}")
         transfer(model, imagenet_encoder(run.backbone, imagenet_weights), start.parts)
     if start.frozen:
-        freeze(model.encoder)
+        freeze(cast(nn.Module, model.encoder))
     return model
 
 

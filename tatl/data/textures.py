@@ -106,5 +106,5 @@ def draw_texture(label: int, side: int, rng: np.random.Generator) -> np.ndarray:
 def draw_textures(count: int, side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` textures, classes in turn: uint8 [count, side, side, 3] and labels int64 [count]."""
     labels = np.arange(count) % len(CLASSES)
-    images = [draw_texture(label, side, np.random.default_rng([seed, i])) for i, label in enumerate(labels)]
+    images = [draw_texture(int(label), side, np.random.default_rng([seed, i])) for i, label in enumerate(labels)]
     return np.stack(images), labels.astype(np.int64)

@@ -5,7 +5,7 @@ Nothing here reaches for the network: weights arrive through `tatl.inits`.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import segmentation_models_pytorch as smp
 import timm
@@ -27,16 +27,18 @@ class EfficientNetB0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        whole = timm.create_model("efficientnet_b0", pretrained=False)
-        self.conv_stem, self.bn1 = whole.conv_stem, whole.bn1
-        self.blocks = whole.blocks
-        self.conv_head, self.bn2 = whole.conv_head, whole.bn2
+        whole: Any = timm.create_model("efficientnet_b0", pretrained=False)
+        self.conv_stem: nn.Module = whole.conv_stem
+        self.bn1: nn.Module = whole.bn1
+        self.blocks: nn.Sequential = whole.blocks
+        self.conv_head: nn.Module = whole.conv_head
+        self.bn2: nn.Module = whole.bn2
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = []
         x = self.bn1(self.conv_stem(x))
-        for stage in cast(nn.Sequential, self.blocks):
-            first, *rest = cast(nn.Sequential, stage)
+        for stage in self.blocks:
+            first, *rest = cast(Any, stage)
             if first.conv_dw.stride == (2, 2):
                 x = first.bn1(first.conv_pw(x))
                 features.append(x)
