@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tatl.data.case import Case, Size
-from tatl.data.pictures import check_size, read_image, read_mask, reduce_mask
+from tatl.data.pictures import read_image, read_reduced
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,15 @@ class FileReader:
         """Decode one case, reduced to `size`; raises BadCase."""
         source = self.sources[index]
         image, original = read_image(source.image, size)
-        lesion = None if source.lesion is None else self._mask(source.lesion, original, size)
+        lesion = None if source.lesion is None else read_reduced(source.lesion, original, size)
         attributes = self._attributes(source, original, size)
         return Case(source.id, source.group, image, lesion, attributes, *original)
 
     def _attributes(self, source: Source, original: tuple[int, int], size: Size) -> dict[str, np.ndarray | None]:
         masks: dict[str, np.ndarray | None] = dict.fromkeys(self.attributes)
         for name, path in source.attributes.items():
-            masks[name] = np.zeros(size, bool) if path is None else self._mask(path, original, size)
+            masks[name] = np.zeros(size, bool) if path is None else read_reduced(path, original, size)
         return masks
-
-    def _mask(self, path: Path, original: tuple[int, int], size: Size) -> np.ndarray:
-        return reduce_mask(check_size(path, read_mask(path), original), size)
 
     def stamp(self, index: int) -> str:
         """Changes when a file of the case does: a digest of names, lengths and times of change."""

@@ -221,7 +221,7 @@ def decode_features(superpixels: Path, features: Path, original: tuple[int, int]
         if picture.mode not in ("RGB", "RGBA"):
             raise BadCase(f"{superpixels.name} is a picture of mode {picture.mode}, and superpixels are coded in RGB")
         colours = np.asarray(picture.convert("RGB"))
-    check_size(superpixels, colours[..., 0], original)
+    check_size(superpixels, colours.shape[:2], original)
     index = colours[..., 0] + (colours[..., 1].astype(np.int32) << 8) + (colours[..., 2].astype(np.int32) << 16)
     count = int(index.max()) + 1
     for name, flag in flags.items():

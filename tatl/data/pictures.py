@@ -12,6 +12,7 @@ vanishes.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import warnings
 import zlib
@@ -32,6 +33,8 @@ LOSSY = ("JPEG", "MPO", "WEBP")
 NOISE = 32  # how far JPEG moves a pixel of a mask from 0 or 255
 BETWEEN = 0.05  # share of pixels, at most, that may lie further off (soft edges)
 TINT = 16  # how far JPEG moves the channels of a grey pixel apart
+
+_empty: dict[bytes, tuple[int, int]] = {}  # checksum of a file that is an empty mask -> its (height, width)
 
 
 @contextmanager
@@ -115,13 +118,40 @@ def read_mask(path: str | Path) -> np.ndarray:
     16 bits, palette, equal RGB channels.  A lossless file with the levels 0 and 1 alone is a mask of 0 and 1.
     Anything else (a colour picture, a photograph, labels 0 .. n, a faint 0/100) is refused: BadCase.
     """
-    path = Path(path)
+    shape, (top, left), part = _read_part(Path(path))
+    mask = np.zeros(shape, bool)
+    mask[top : top + part.shape[0], left : left + part.shape[1]] = part
+    return mask
+
+
+def read_reduced(path: str | Path, original: tuple[int, int], size: Size) -> np.ndarray:
+    """`reduce_mask(read_mask(path), size)` without ever making the full mask; BadCase if it is not `original`."""
+    shape, corner, part = _read_part(Path(path))
+    check_size(Path(path), shape, original)
+    return _reduce_part(part, corner, shape, size)
+
+
+def _read_part(path: Path) -> tuple[tuple[int, int], tuple[int, int], np.ndarray]:
+    """The mask's shape, and the corner and the values of the part that holds all that is not 0.
+
+    Most attribute masks are empty, and empty masks of one size are equal files: these are decoded once.
+    """
     with opened(path) as picture:
+        file = hashlib.sha256(path.read_bytes()).digest()
+        if file in _empty:
+            return _empty[file], (0, 0), np.zeros((0, 0), bool)
         picture.load()
         grey = _upright(_grey(picture, path), picture)
-        counts = np.array(grey.histogram())
+        shape = (grey.height, grey.width)
+        box = grey.getbbox()
+        if box is None:
+            _empty[file] = shape
+            return shape, (0, 0), np.zeros((0, 0), bool)
+        part = grey.crop(box)
+        counts = np.array(part.histogram())
+        counts[0] += grey.width * grey.height - counts.sum()
         set_from = _threshold(counts, picture.format in LOSSY, path)
-    return np.asarray(grey) >= set_from
+    return shape, (box[1], box[0]), np.asarray(part) >= set_from
 
 
 def _grey(picture: Image.Image, path: Path) -> Image.Image:
@@ -130,7 +160,7 @@ def _grey(picture: Image.Image, path: Path) -> Image.Image:
         small = np.asarray(picture).max() <= 255  # 8-bit levels in a 16-bit file
         return Image.fromarray(np.asarray(picture).astype(np.uint8)) if small else _eight_bit(picture, path)
     if picture.mode in ("1", "L"):
-        return picture.convert("L")
+        return picture if picture.mode == "L" else picture.convert("L")
     colours = _rgb(picture, path)
     red, green, blue = colours.split()
     if max(_highest(ImageChops.difference(red, other)) for other in (green, blue)) > (
@@ -164,12 +194,11 @@ def _threshold(counts: np.ndarray, lossy: bool, path: Path) -> int:
     return 128
 
 
-def check_size(path: Path, mask: np.ndarray, original: tuple[int, int]) -> np.ndarray:
-    """Return the mask if it has its image's (height, width); BadCase otherwise."""
-    if mask.shape != original:
-        given, wanted = (f"{width} x {height}" for height, width in (mask.shape, original))
+def check_size(path: Path, shape: tuple[int, ...], original: tuple[int, int]) -> None:
+    """BadCase unless a mask has its image's (height, width)."""
+    if shape != original:
+        given, wanted = (f"{width} x {height}" for height, width in (shape, original))
         raise BadCase(f"{path.name} is {given} pixels and its image {wanted}: a mask has the size of its image")
-    return mask
 
 
 def reduce_mask(mask: np.ndarray, size: Size) -> np.ndarray:
@@ -177,17 +206,23 @@ def reduce_mask(mask: np.ndarray, size: Size) -> np.ndarray:
 
     Enlarging is the same formula: coverage >= 1/2, and never nothing.
     """
-    if mask.shape == tuple(size):
-        return mask
+    return _reduce_part(mask, (0, 0), mask.shape, size)
+
+
+def _reduce_part(part: np.ndarray, corner: tuple[int, int], shape: tuple[int, ...], size: Size) -> np.ndarray:
+    """Reduce a mask of which only a part is given; nothing is set outside of it."""
     reduced = np.zeros(size, bool)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
     if len(rows) == 0:
         return reduced
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    cells_y, weights_y = _overlap(mask.shape[0], size[0], top, bottom)
-    cells_x, weights_x = _overlap(mask.shape[1], size[1], left, right)
-    part = mask[top:bottom, left:right].astype(np.float32)
-    coverage = (weights_x @ (weights_y @ part).T).T
+    part = part[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = corner[0] + int(rows[0]), corner[1] + int(columns[0])
+    if shape == tuple(size):
+        reduced[top : top + part.shape[0], left : left + part.shape[1]] = part
+        return reduced
+    cells_y, weights_y = _overlap(shape[0], size[0], top, top + part.shape[0])
+    cells_x, weights_x = _overlap(shape[1], size[1], left, left + part.shape[1])
+    coverage = (weights_x @ (weights_y @ part.astype(np.float32)).T).T
     reduced[cells_y, cells_x] = _survive(coverage)
     return reduced
 
