@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import platform
-import shlex
-import subprocess
-import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
-import torch
+from typing import Literal
 
 from tatl.data.case import Size
-from tatl.data.phantom import Phantom
 from tatl.data.readers import reader
-from tatl.data.store import Store
+from tatl.data.store import Store, counts, write_csv
 from tatl.data.store import prepare as write_store
-from tatl.gallery import gallery
-from tatl.metrics import AVERAGE
 from tatl.settings import Settings, load_preset, names
-from tatl.study import (
-    ENSEMBLE,
-    Machine,
-    counts,
-    execute,
-    lesion_scores,
-    over_folds,
-    per_fold,
-    scores_of,
-    write_csv,
-)
-from tatl.variants import VARIANTS, Member, Planner
 
-STUDIES = ("variants",)
-LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
+# torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
 
 
 def prepare(
@@ -104,6 +78,9 @@ def train(
         devices: how many of them share every mini-batch
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
+    from tatl.study import ENSEMBLE, Machine, execute, over_folds, per_fold, scores_of
+    from tatl.variants import Planner
+
     opened = _store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
     members = planner.members([variant])
@@ -123,7 +100,7 @@ def study(
     preset: str = "quick",
     runs: Path = Path("runs"),
     tables: Path | None = None,
-    variants: str = ",".join(VARIANTS),
+    variants: str = "",
     device: str = "auto",
     devices: int = 1,
     imagenet_weights: Path | None = None,
@@ -138,36 +115,26 @@ def study(
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; finished ones are not trained again
         tables: folder for the tables; default reports/<preset>/tables
-        variants: which variants, with commas
+        variants: which variants, with commas; empty: all five
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
+    from tatl.record import provenance, write_tables
+    from tatl.study import Machine, execute
+    from tatl.variants import VARIANTS, Planner
+
     started = time.monotonic()
+    chosen = names(variants) or list(VARIANTS)
     opened = _store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
-    members = planner.members(names(variants))
+    members = planner.members(chosen)
     execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
     folder = tables or Path("reports") / preset / "tables"
-    described = _described(name, preset, settings, opened, planner, names(variants), runs)
-    _write(members, runs, opened, folder, {**described, "seconds": round(time.monotonic() - started, 1)})
+    described = provenance(name, preset, settings, opened, planner, chosen, runs)
+    write_tables(members, runs, opened, folder, {**described, "seconds": round(time.monotonic() - started, 1)})
     print(f"tables are in {folder}")
     print(f"next: python -m analysis.report --study {name} --tables {folder}")
-
-
-def _write(members: list[Member], runs: Path, store: Store, folder: Path, described: dict[str, Any]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    folds = per_fold(scores_of(members, runs, store))
-    table = over_folds(folds)
-    write_csv(counts(store), folder / "counts.csv")
-    write_csv(folds, folder / "variants_folds.csv")
-    write_csv(table, folder / "variants.csv")
-    write_csv(lesion_scores(members, runs), folder / "lesion.csv")
-    shown = [m for m in members if m.variant == "stage123"] or members
-    np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
-    (folder / "study.json").write_text(json.dumps(described, indent=1) + "\n")
-    best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
-    print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
 
 
 def predict(
@@ -225,55 +192,5 @@ def _store(path: Path | None, preset: str) -> Store:
     if path is not None:
         return Store.open(path)
     data, _ = load_preset(preset)
-    phantom = Phantom(data.cases, data.seed, data.enrich)
+    phantom = reader("phantom", cases=data.cases, seed=data.seed, enrich=data.enrich)
     return write_store(phantom, Path("stores") / f"phantom-{preset}", Size.parse(data.size))
-
-
-def _described(
-    name: str, preset: str, settings: Settings, store: Store, planner: Planner, variants: list[str], runs: Path
-) -> dict[str, Any]:
-    """study.json: what the tables were made from."""
-    return {
-        "study": name,
-        "preset": preset,
-        "store": str(store.path),
-        "store_name": store.name,
-        "store_digest": store.digest,
-        "data": store.source["data"],
-        "enrich": bool(store.source.get("enrich", False)),
-        "cases": len(store),
-        "size": str(store.size),
-        "runs": str(runs),
-        "source": settings.source,
-        "shapes": names(settings.shapes),
-        "backbone": settings.backbone,
-        "seeds": settings.seed_numbers,
-        "folds": settings.fold_numbers,
-        "n_folds": settings.n_folds,
-        "attributes": planner.attributes,
-        "variants": variants,
-        "offset": settings.offset,
-        "epochs": settings.epochs,
-        "settings": vars(settings),
-        "notes": planner.notes(),
-        "command": "python -m tatl " + shlex.join(sys.argv[1:]),
-        "commit": _commit(),
-        "versions": {library: version(library) for library in LIBRARIES},
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "hardware": _hardware(),
-    }
-
-
-def _commit() -> str:
-    """The commit of the code, marked if there are changes beside it; empty outside a git checkout."""
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

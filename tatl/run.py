@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+SHAPES = ("u", "link")
 SOURCES = ("textures", "imagenet", "random")
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import yaml
 
 from tatl.data.case import Size
-from tatl.models import SHAPES
-from tatl.run import SOURCES, Recipe
+from tatl.run import SHAPES, SOURCES, Recipe
 
 STAGES = ("lesion", "agnostic", "target")
 

@@ -6,7 +6,6 @@ share are trained once.  `variants` is Tables 3 and 4 (A.10-A.13): the five vari
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from tatl.data.case import Size
 from tatl.data.folds import split
-from tatl.data.store import LESION, UNION, Store
+from tatl.data.store import LESION, Store
 from tatl.fit import fit
 from tatl.inference import truth
 from tatl.metrics import SCORES, confusion, score_table, summary
@@ -156,19 +155,3 @@ def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
         rows.append({"start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row})
     columns = ["start", "fold", "seed", *SCORES, "images"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def counts(store: Store) -> pd.DataFrame:
-    """Table 2 of this store: mask, present, known, images."""
-    rows = [
-        (name, int(store.present(name).sum()), int(store.known(name).sum()), len(store))
-        for name in (LESION, *store.attributes, UNION)
-    ]
-    return pd.DataFrame(rows, columns=["mask", "present", "known", "images"])
-
-
-def write_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write beside the final name, then rename."""
-    partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False)
-    os.replace(partial, path)

@@ -259,3 +259,19 @@ def _absence(path: Path) -> str:
 
 def _broken(path: Path, what: str) -> ValueError:
     return ValueError(f"{path} is damaged ({what}): delete it and prepare it again")
+
+
+def counts(store: Store) -> pd.DataFrame:
+    """Table 2 of a store: mask, present, known, images."""
+    rows = [
+        (name, int(store.present(name).sum()), int(store.known(name).sum()), len(store))
+        for name in (LESION, *store.attributes, UNION)
+    ]
+    return pd.DataFrame(rows, columns=["mask", "present", "known", "images"])
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write beside the final name, then rename."""
+    partial = path.with_name(path.name + ".partial")
+    table.to_csv(partial, index=False)
+    os.replace(partial, path)

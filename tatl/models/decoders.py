@@ -8,6 +8,8 @@ from typing import cast
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
+from tatl.run import SHAPES
+
 OUT_CHANNELS = 16
 
 
@@ -62,4 +64,4 @@ class LinkDecoder(nn.Module):
         return cast(Tensor, self.blocks[-1](x))
 
 
-DECODERS = {"u": UDecoder, "link": LinkDecoder}
+DECODERS = dict(zip(SHAPES, (UDecoder, LinkDecoder), strict=True))

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from tatl.models.decoders import DECODERS, OUT_CHANNELS
 from tatl.models.encoders import STRIDE, encoder
-
-SHAPES = tuple(DECODERS)
+from tatl.run import SHAPES
 
 
 class Segmenter(nn.Module):

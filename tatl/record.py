@@ -1,0 +1,92 @@
+"""What a study leaves behind: tidy tables, a gallery, and study.json, which says what they were made from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tatl.data.store import Store, counts, write_csv
+from tatl.gallery import gallery
+from tatl.metrics import AVERAGE
+from tatl.run import write_atomically
+from tatl.settings import Settings, names
+from tatl.study import ENSEMBLE, lesion_scores, over_folds, per_fold, scores_of
+from tatl.variants import Member, Planner
+
+LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
+
+
+def write_tables(members: list[Member], runs: Path, store: Store, folder: Path, described: dict[str, Any]) -> None:
+    """Write the tables of a study, its gallery and study.json, and print the averages."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folds = per_fold(scores_of(members, runs, store))
+    table = over_folds(folds)
+    write_csv(counts(store), folder / "counts.csv")
+    write_csv(folds, folder / "variants_folds.csv")
+    write_csv(table, folder / "variants.csv")
+    write_csv(lesion_scores(members, runs), folder / "lesion.csv")
+    shown = [m for m in members if m.variant == "stage123"] or members
+    np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
+    write_atomically(folder / "study.json", json.dumps(described, indent=1) + "\n")
+    best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
+    print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
+
+
+def provenance(
+    name: str, preset: str, settings: Settings, store: Store, planner: Planner, variants: list[str], runs: Path
+) -> dict[str, Any]:
+    """study.json: what the tables were made from."""
+    return {
+        "study": name,
+        "preset": preset,
+        "store": str(store.path),
+        "store_name": store.name,
+        "store_digest": store.digest,
+        "data": store.source["data"],
+        "enrich": bool(store.source.get("enrich", False)),
+        "cases": len(store),
+        "size": str(store.size),
+        "runs": str(runs),
+        "source": settings.source,
+        "shapes": names(settings.shapes),
+        "backbone": settings.backbone,
+        "seeds": settings.seed_numbers,
+        "folds": settings.fold_numbers,
+        "n_folds": settings.n_folds,
+        "attributes": planner.attributes,
+        "variants": variants,
+        "offset": settings.offset,
+        "epochs": settings.epochs,
+        "settings": vars(settings),
+        "notes": planner.notes(),
+        "command": "python -m tatl " + shlex.join(sys.argv[1:]),
+        "commit": _commit(),
+        "versions": {library: version(library) for library in LIBRARIES},
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "hardware": _hardware(),
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, marked if there are changes beside it; empty outside a git checkout."""
+    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
