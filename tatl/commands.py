@@ -79,7 +79,7 @@ def train(
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
     from tatl.study import ENSEMBLE, Machine, execute, over_folds, per_fold, scores_of
-    from tatl.variants import Planner
+    from tatl.variants import STAGE1, Planner
 
     opened = _store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
@@ -87,7 +87,7 @@ def train(
     execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
     table = over_folds(per_fold(scores_of(members, runs, opened)))
     print(table[table["shape"] == ENSEMBLE].drop(columns="shape").to_string(index=False, float_format="%.3f"))
-    for note in planner.notes():
+    for note in planner.notes() if variant != STAGE1 else ():
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
     print(f"next: python -m tatl predict IMAGE --runs {runs} --variant {variant} --out predictions")

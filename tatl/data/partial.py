@@ -191,10 +191,10 @@ class Partial:
             if (slot := record["slot"]) != row:
                 self.images.exchange(slot, row)
                 self.masks.exchange(slot, row)
+                del at[slot]
                 if (other := at.pop(row, None)) is not None:
-                    other["slot"] = slot
-                    at[slot] = other
-                record["slot"] = row
+                    at[slot] = other | {"slot": slot}
+                at[row] = record
         self._append(order)
         if broken := [record["id"] for record in order if not self._whole(record)]:
             raise ValueError(
