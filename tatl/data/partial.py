@@ -186,15 +186,18 @@ class Partial:
         A kill in between leaves rows that disagree with their checksums, and those are decoded again.
         """
         order = [self.done[name] for name in self.reader.ids if name in self.done]
-        at = {record["slot"]: record for record in order}
+        owner = {record["slot"]: record for record in order}
         for row, record in enumerate(order):
-            if (slot := record["slot"]) != row:
+            slot = record["slot"]
+            if slot != row:
                 self.images.exchange(slot, row)
                 self.masks.exchange(slot, row)
-                del at[slot]
-                if (other := at.pop(row, None)) is not None:
-                    at[slot] = other | {"slot": slot}
-                at[row] = record
+                del owner[slot]
+                if (displaced := owner.get(row)) is not None:
+                    displaced["slot"] = slot
+                    owner[slot] = displaced
+                record["slot"] = row
+                owner[row] = record
         self._append(order)
         if broken := [record["id"] for record in order if not self._whole(record)]:
             raise ValueError(
