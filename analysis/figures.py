@@ -1,0 +1,261 @@
+"""Figures in one theme: one colour and marker per variant, one colour per attribute, everywhere.
+
+Colours are Okabe and Ito's, told apart by colour-blind readers; markers differ too, for print.  Text and axes are
+drawn in `INK`, which the page replaces by its own text colour, so that figures are readable in light and dark.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from analysis import tables
+from analysis.tables import AVERAGE, LESION, UNION, VARIANTS, Study
+
+INK = "#26282b"
+GREY = "#8a8f98"
+TRUTH, PREDICTION, BOX = "#00c853", "#ff1744", "#ffd600"
+OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#cc79a7", "#d55e00", "#b8a800")
+ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
+MARKERS = "osD^vPXhp*"
+MASKS = {LESION: "lesion", UNION: "union of attributes"}
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The one theme; every figure is made inside it."""
+    inked = {name: INK for name in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
+    style = sns.axes_style("ticks") | sns.plotting_context("paper", font_scale=1.15) | inked
+    extra = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "x",
+        "axes.axisbelow": True,
+        "grid.color": GREY,
+        "grid.alpha": 0.25,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "font.family": ["DejaVu Sans"],
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+        "svg.hashsalt": "tatl",
+    }
+    with mpl.rc_context(style | extra):
+        yield
+
+
+def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Known names keep their colour whatever else is drawn; others get the colours that follow."""
+    every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
+    spare = sns.husl_palette(max(1, len(every) - len(OKABE_ITO)), l=0.6)
+    colours = [*sns.color_palette(list(OKABE_ITO)), *spare]
+    return dict(zip(every, colours, strict=False))
+
+
+def markers(names: Sequence[str]) -> dict[str, str]:
+    every = list(VARIANTS) + [name for name in dict.fromkeys(names) if name not in VARIANTS]
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(every)}
+
+
+def label(name: str, width: int = 18) -> str:
+    """pigment_network -> pigment network, broken into lines of `width` characters."""
+    return "\n".join(textwrap.wrap(name.replace("_", " "), width, break_long_words=True)) or name
+
+
+def averages(study: Study, score: str = "dice") -> Figure:
+    """Tables 3 and 4: the average of each variant, measured (filled, bars: ± std) and published (hollow)."""
+    table = tables.averages(study)
+    table = table[table["variant"].isin(study.variants)]
+    names = list(table["variant"])
+    with theme():
+        figure = Figure(figsize=(6.4, 1.25 + 0.36 * max(1, len(names))), layout="constrained")
+        axes = figure.subplots()
+        for y, (_, row) in enumerate(table.iterrows()):
+            _point(axes, row, y, score, palette(names, VARIANTS), markers(names))
+            if np.isfinite(row[score]):
+                axes.annotate(f"{row[score]:.3f}", (row[score], y), (0, 7), textcoords="offset points", ha="center")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.75)
+        _score_axis(axes, f"average {score.capitalize()} over attributes")
+        _legend(figure, study, names, colours=False)
+    return figure
+
+
+def attributes(study: Study, score: str = "dice") -> Figure:
+    """A.10-A.13: each attribute and variant, measured with its folds as dots, and published (hollow)."""
+    table = tables.beside(study)
+    table = table[table["variant"].isin(study.variants) & (table["attribute"] != AVERAGE)]
+    names, step = study.variants, 0.8 / max(1, len(study.variants))
+    with theme():
+        height = 1.2 + max(0.55, 0.17 * len(names)) * max(1, len(study.attributes))
+        figure = Figure(figsize=(7.6, height), layout="constrained")
+        axes = figure.subplots()
+        for _, row in table.iterrows():
+            y = study.attributes.index(row["attribute"]) + step * (names.index(row["variant"]) - (len(names) - 1) / 2)
+            _point(axes, row, y, score, palette(names, VARIANTS), markers(names))
+            _fold_dots(axes, study, row, y, score)
+        axes.set_yticks(range(len(study.attributes)), [label(name) for name in study.attributes])
+        axes.set_ylim(len(study.attributes) - 0.45, -0.55)
+        for between in range(len(study.attributes) - 1):
+            axes.axhline(between + 0.5, color=GREY, alpha=0.35, linewidth=0.6)
+        axes.tick_params(axis="y", length=0)
+        _score_axis(axes, f"pooled {score.capitalize()}")
+        _legend(figure, study, names, colours=True)
+    return figure
+
+
+def _point(axes: Axes, row: pd.Series, y: float, score: str, colour: dict, marker: dict) -> None:
+    style = {"color": colour[row["variant"]], "marker": marker[row["variant"]], "linestyle": "none"}
+    std = row[f"{score}_std"]
+    if np.isfinite(row[score]):
+        error = std if np.isfinite(std) else None
+        axes.errorbar(row[score], y, xerr=error, markersize=6, elinewidth=1.4, zorder=4, **style)
+    if np.isfinite(row[f"published_{score}"]):
+        hollow = {"markerfacecolor": "none", "markeredgewidth": 1.1, "alpha": 0.9, "markersize": 6, "zorder": 3}
+        axes.plot(row[f"published_{score}"], y, **style, **hollow)
+
+
+def _fold_dots(axes: Axes, study: Study, row: pd.Series, y: float, score: str) -> None:
+    folds = study.folds
+    mine = folds[(folds["variant"] == row["variant"]) & (folds["attribute"] == row["attribute"])][score].dropna()
+    if len(mine) > 1:
+        axes.scatter(mine, np.full(len(mine), y), s=7, color=INK, alpha=0.55, linewidth=0, zorder=5)
+
+
+def _score_axis(axes: Axes, text: str) -> None:
+    axes.set_xlabel(text)
+    axes.set_xlim(-0.02, max(0.5, axes.get_xlim()[1] + 0.03))
+
+
+def _legend(figure: Figure, study: Study, names: Sequence[str], colours: bool) -> None:
+    """Variants (if asked for), then what filled, hollow and small mean; above the axes."""
+    colour, marker = palette(names, VARIANTS), markers(names)
+    line = {"linestyle": "none", "markersize": 6}
+    handles = [Line2D([], [], color=colour[n], marker=marker[n], label=n, **line) for n in names if colours]
+    handles += [
+        Line2D([], [], color=GREY, marker="o", label="measured", **line),
+        Line2D([], [], color=GREY, marker="o", markerfacecolor="none", label=f"published ({study.reference})", **line),
+    ]
+    if colours and len(study.folds) and study.folds.groupby(["variant", "attribute"]).size().max() > 1:
+        handles.append(Line2D([], [], color=INK, marker="o", alpha=0.55, label="one fold", linestyle="none", ms=2.6))
+    figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1.2, handletextpad=0.4)
+
+
+def counts(study: Study) -> Figure:
+    """Table 2: share of images that show each mask, here (bars) and in the paper's data (hollow marks)."""
+    table = tables.counts(study)
+    colour = palette(list(table["mask"]), ATTRIBUTES) | dict.fromkeys(MASKS, sns.color_palette([GREY])[0])
+    with theme():
+        figure = Figure(figsize=(6.8, 1.15 + 0.34 * max(1, len(table))), layout="constrained")
+        axes = figure.subplots()
+        for y, row in enumerate(table.to_dict("records")):
+            axes.barh(y, np.nan_to_num(row["rate"]), height=0.62, color=colour[row["mask"]], alpha=0.85)
+            told = f"{row['present']:.0f}" if np.isfinite(row["rate"]) else "unknown"
+            axes.annotate(told, (np.nan_to_num(row["rate"]), y), (5, 0), textcoords="offset points", va="center")
+            for dataset, mark in zip(tables.PUBLISHED, "o^", strict=True):
+                style = {"marker": mark, "markerfacecolor": "none", "color": INK, "linestyle": "none"}
+                axes.plot(row[f"{dataset}_rate"], y + 0.31, markersize=5, clip_on=False, zorder=5, **style)
+        axes.set_yticks(range(len(table)), [MASKS.get(name, label(name, 28)) for name in table["mask"]])
+        axes.set_ylim(len(table) - 0.3, -0.6)
+        axes.set_xlim(0, 108)
+        axes.set_xlabel("images that show it (%, their number beside the bar)")
+        _counts_legend(figure)
+    return figure
+
+
+def _counts_legend(figure: Figure) -> None:
+    hollow = {"linestyle": "none", "markerfacecolor": "none", "color": INK, "markersize": 5}
+    handles: list[Patch | Line2D] = [Patch(color=GREY, label="this store")]
+    for dataset, mark in zip(tables.PUBLISHED, "o^", strict=True):
+        handles.append(Line2D([], [], marker=mark, label=f"published ({dataset})", **hollow))
+    figure.legend(handles=handles, loc="outside upper center", ncols=3)
+
+
+def gallery(study: Study, cases: int = 6, widest: int = 8) -> Figure:
+    """Figures 8 and 9: a row per case: image with the Stage-1 box, true and predicted union, every attribute.
+
+    Truth is solid green, prediction dashed red; more than `widest` panels take several lines per case.
+    """
+    arrays = study.gallery()
+    if arrays is None or not len(arrays["image"]):
+        raise ValueError("there is no gallery.npz to draw: the study left none")
+    names = [str(name) for name in arrays["attributes"]]
+    shown = min(cases, len(arrays["image"]))
+    lines = ceil((3 + len(names)) / widest)
+    columns = ceil((3 + len(names)) / lines)
+    aspect = arrays["image"].shape[1] / arrays["image"].shape[2]
+    with theme():
+        width, every = 1.62, shown * lines
+        figure = Figure(figsize=(width * columns, (width * aspect + 0.06) * every + 0.75), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
+        grid = figure.subplots(every, columns, squeeze=False)
+        for case in range(shown):
+            panels = grid[case * lines : (case + 1) * lines].ravel()
+            _case(panels, arrays, case, [study.bit(name) for name in names])
+            if case == 0 or lines > 1:
+                _titles(panels, names)
+        _gallery_legend(figure)
+    return figure
+
+
+def _titles(panels: np.ndarray, names: Sequence[str]) -> None:
+    for axes, title in zip(panels, ["image", "true union", "union map", *names], strict=False):
+        axes.set_title(label(title, 19), fontsize=8.5, pad=3)
+
+
+def _case(panels: np.ndarray, arrays: dict[str, np.ndarray], case: int, bits: Sequence[int]) -> None:
+    image, truth = arrays["image"][case], arrays["truth"][case]
+    for axes in panels:
+        axes.set_axis_off()
+    top, left, bottom, right = (int(edge) for edge in arrays["boxes"][case])
+    panels[0].imshow(image)
+    box = {"fill": False, "edgecolor": BOX, "linewidth": 1.6}
+    panels[0].add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **box))
+    _note(panels[0], str(arrays["ids"][case]))
+    panels[1].imshow(truth >> 1 != 0, cmap="gray", vmin=0, vmax=1)
+    if len(arrays["union"]):
+        panels[2].imshow(arrays["union"][case], cmap="gray", vmin=0, vmax=255)
+    else:
+        panels[2].text(0.5, 0.5, "no Stage 2", ha="center", va="center", transform=panels[2].transAxes)
+    for axes, bit, probability in zip(panels[3:], bits, arrays["probability"][case], strict=False):
+        _overlay(axes, image, truth & bit != 0, probability >= 128)
+
+
+def _overlay(axes: Axes, image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> None:
+    axes.imshow(image)
+    for mask, colour, dashes in ((truth, TRUTH, "solid"), (found, PREDICTION, (0, (3, 1.2)))):
+        if mask.any():
+            # A border of zeros closes the contours of regions that touch the edge.
+            rows, columns = (np.arange(-1, n + 1) for n in mask.shape)
+            padded = np.pad(mask.astype(float), 1)
+            axes.contour(columns, rows, padded, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.35)
+    total = int(truth.sum() + found.sum())
+    _note(axes, f"Dice {2 * int((truth & found).sum()) / total:.2f}" if total else "none, none found")
+
+
+def _note(axes: Axes, text: str) -> None:
+    """A word on the picture itself, in its lower left corner."""
+    box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.2}
+    axes.text(0.02, 0.03, text, transform=axes.transAxes, color="white", fontsize=6.5, va="bottom", bbox=box)
+
+
+def _gallery_legend(figure: Figure) -> None:
+    handles = [
+        Line2D([], [], color=BOX, label="box of Stage 1, grown by the offset"),
+        Line2D([], [], color=TRUTH, label="truth"),
+        Line2D([], [], color=PREDICTION, linestyle=(0, (3, 1.2)), label="prediction"),
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3, fontsize=8.5)

@@ -1,0 +1,218 @@
+"""Frames and figures as HTML that a screen reader, a phone and a dark page can read; Jupyter shows them too."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from os.path import relpath
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis import figures, tables
+from analysis.tables import Study
+
+OTHER = "other data"
+RASTER_DPI = 110
+
+
+@dataclass(frozen=True)
+class Html:
+    """A piece of a page; the last expression of a notebook cell shows it."""
+
+    text: str
+
+    def _repr_html_(self) -> str:
+        return self.text
+
+
+def sentence(text: str) -> Html:
+    return Html(f'<p class="reading">{escape(text)}</p>')
+
+
+def figure(drawn: Figure, alt: str, reading: str, caption: str) -> Html:
+    """A figure with its alternative text, the sentence that reads it, and where its numbers come from."""
+    picture = _png(drawn, alt) if any(axes.images for axes in drawn.axes) else _svg(drawn, alt)
+    words = f'<p class="reading">{escape(reading)}</p><p class="caption">{escape(caption)}</p>'
+    return Html(f'<figure><div class="scroll">{picture}</div><figcaption>{words}</figcaption></figure>')
+
+
+def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
+    """Figures 8 and 9, or a sentence if the study left no gallery."""
+    arrays = study.gallery()
+    if arrays is None or not len(arrays["image"]) or cases < 1:
+        return sentence(reading)
+    alt = "Test images with the Stage-1 box, true and predicted union, and each attribute: truth green, prediction red."
+    return figure(figures.gallery(study, cases), alt, reading, caption)
+
+
+def _svg(drawn: Figure, alt: str) -> str:
+    """Inline SVG whose ink is the page's text colour."""
+    file = io.StringIO()
+    with figures.theme():
+        drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = file.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    text = text.replace(figures.INK, "currentColor")
+    width, _ = drawn.get_size_inches()
+    opening = f'<svg role="img" aria-label="{escape(alt)}" style="width:{width * 96:.0f}px" '
+    return opening + re.sub(r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2)
+
+
+def _png(drawn: Figure, alt: str) -> str:
+    file = io.BytesIO()
+    with figures.theme():
+        drawn.savefig(file, format="png", dpi=RASTER_DPI, facecolor="white")
+    data = base64.b64encode(file.getvalue()).decode()
+    width, height = (round(side * RASTER_DPI) for side in drawn.get_size_inches())
+    return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
+
+
+def table(frame: pd.DataFrame, caption: str, index: bool = True) -> Html:
+    """A frame of words; it scrolls inside its box.  An empty one says so."""
+    under = f'<p class="caption">{escape(caption)}</p>'
+    if frame.empty:
+        return Html(f'<div class="table"><p class="reading">No rows.</p>{under}</div>')
+    html = frame.to_html(border=0, index=index, escape=True, na_rep="", classes="numbers")
+    html = html.replace(' style="text-align: right;"', "").replace(' border="0"', "")
+    return Html(f'<div class="table"><div class="scroll" tabindex="0">{html}</div>{under}</div>')
+
+
+def plus_minus(value: float, std: float = np.nan, digits: int = 3) -> str:
+    """0.482 ± 0.028; without ± where no spread is known, blank where nothing is."""
+    if not np.isfinite(value):
+        return ""
+    return f"{value:.{digits}f}" + (f" ± {std:.{digits}f}" if np.isfinite(std) else "")
+
+
+def _cells(frame: pd.DataFrame, name: str) -> list[str]:
+    std = frame.get(f"{name}_std", pd.Series(np.nan, index=frame.index))
+    return [plus_minus(value, spread) for value, spread in zip(frame[name], std, strict=True)]
+
+
+def _whole(values: pd.Series) -> list[str]:
+    return ["" if pd.isna(value) else f"{value:.0f}" for value in values]
+
+
+def _differences(study: Study, frame: pd.DataFrame, score: str) -> list[str]:
+    if study.comparable:
+        return ["" if pd.isna(value) else f"{value:+.3f}" for value in frame[f"{score}_difference"]]
+    both = frame[score].notna() & frame[f"published_{score}"].notna()
+    return [OTHER if each else "" for each in both]
+
+
+def _scores(study: Study, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    cells = {}
+    for score, name in (("jaccard", "Jaccard"), ("dice", "Dice")):
+        cells[name, "measured"] = _cells(frame, score)
+        cells[name, "published"] = _cells(frame, f"published_{score}")
+        cells[name, "difference"] = _differences(study, frame, score)
+    return cells
+
+
+def averages(study: Study, caption: str) -> Html:
+    """Tables 3 and 4."""
+    frame = tables.averages(study)
+    cells = _scores(study, frame)
+    for family, prefix in (("micro average", "micro_"), ("per-image mean", "image_")):
+        for score in ("jaccard", "dice"):
+            cells[family, score.capitalize()] = _cells(frame, prefix + score)
+    return table(pd.DataFrame(cells, index=pd.Index(frame["variant"], name=None)), caption)
+
+
+def attributes(study: Study, caption: str) -> Html:
+    """Tables A.10-A.13, with per-image means and the number of images that show the attribute."""
+    frame = tables.beside(study)
+    cells = _scores(study, frame)
+    for score in ("jaccard", "dice"):
+        cells["per-image mean", score.capitalize()] = _cells(frame, f"image_{score}")
+    cells["test images", "with it"] = _whole(frame["positives"])
+    rows = pd.MultiIndex.from_arrays([frame["attribute"].str.replace("_", " "), frame["variant"]], names=[None, None])
+    return table(pd.DataFrame(cells, index=rows), caption)
+
+
+def shapes(study: Study, caption: str) -> Html:
+    """Average Dice of each shape alone and averaged."""
+    frame = tables.shapes(study).map(plus_minus).rename_axis(index=None, columns=None)
+    return table(frame.rename(columns={tables.ENSEMBLE: "averaged"}), caption)
+
+
+def lesion(study: Study, caption: str) -> Html:
+    """Stage 1 on whole images of its test folds."""
+    frame = study.lesion
+    columns: dict[str, Callable[[pd.DataFrame], list[str]]] = {
+        "start": lambda f: list(f["start"]),
+        "seed": lambda f: _whole(f["seed"]),
+        "fold": lambda f: _whole(f["fold"]),
+        "Jaccard": lambda f: _cells(f, "jaccard"),
+        "Dice": lambda f: _cells(f, "dice"),
+        "per-image Jaccard": lambda f: _cells(f, "image_jaccard"),
+        "per-image Dice": lambda f: _cells(f, "image_dice"),
+        "images": lambda f: _whole(f["images"]),
+    }
+    return table(pd.DataFrame({name: cells(frame) for name, cells in columns.items()}), caption, index=False)
+
+
+def counts(study: Study, caption: str) -> Html:
+    """Table 2."""
+    frame = tables.counts(study)
+    cells = {("this store", name): _whole(frame[name]) for name in ("present", "known")}
+    cells["this store", "%"] = [plus_minus(value, digits=2) for value in frame["rate"]]
+    for dataset in tables.PUBLISHED:
+        cells[f"published, {dataset}", "present"] = _whole(frame[f"{dataset}_present"])
+        cells[f"published, {dataset}", "%"] = [plus_minus(value, digits=2) for value in frame[f"{dataset}_rate"]]
+    return table(pd.DataFrame(cells, index=pd.Index(frame["mask"].str.replace("_", " "), name=None)), caption)
+
+
+def provenance(study: Study) -> Html:
+    """What the tables were made from, and the command that makes them again."""
+    about = study.about
+    versions = ", ".join(f"{name} {number}" for name, number in dict(about.get("versions", {})).items())
+    facts = {
+        "data": f"{study.data}, {about.get('cases', '?')} cases at {about.get('size', '?')}",
+        "rare attributes": "enriched above their real frequencies" if about.get("enrich") else "as they come",
+        "store": f"{about.get('store', '?')} (digest {about.get('store_digest', '?')})",
+        "source domain": about.get("source"),
+        "preset": about.get("preset"),
+        "seeds": _join(about.get("seeds")),
+        "folds": f"{_join(about.get('folds'))} of {about.get('n_folds', '?')}",
+        "shapes": _join(about.get("shapes")),
+        "backbone": about.get("backbone"),
+        "epochs": about.get("epochs"),
+        "offset": f"{about.get('offset', '?')} px",
+        "commit": about.get("commit"),
+        "libraries": versions,
+        "hardware": about.get("hardware"),
+        "date": about.get("date"),
+        "time": f"{about['seconds']:.0f} s" if isinstance(about.get("seconds"), int | float) else None,
+    }
+    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v or 'not recorded'))}</dd>" for k, v in facts.items())
+    notes = "".join(f"<li>{escape(str(note))}</li>" for note in about.get("notes", []))
+    command = f'<pre class="command">{escape(str(about.get("command", "not recorded")))}</pre>'
+    notes = f"<p>Notes</p><ul>{notes}</ul>" if notes else ""
+    return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study)}')
+
+
+def _join(values: list | None) -> str:
+    return ", ".join(map(str, values or [])) or "not recorded"
+
+
+def _files(study: Study) -> str:
+    """The tables' names; the report turns them into links where it can reach them."""
+    names = [name for name in (*tables.COLUMNS, "study.json") if (study.folder / name).exists()]
+    items = "".join(f'<li data-file="{escape(name)}">{escape(name)}</li>' for name in names)
+    return f'<p>Tables</p><ul class="files">{items}</ul>'
+
+
+def linked(html: str, folder: Path, page: Path) -> str:
+    """Make the names of the tables links, relative from the page, where the folder lies beside or under it."""
+    base = Path(relpath(folder.resolve(), page.resolve().parent)).as_posix()
+    if base.startswith("../..") or Path(base).is_absolute():
+        return html
+    return re.sub(r'<li data-file="([^"]+)">[^<]*</li>', rf'<li><a href="{escape(base)}/\1">\1</a></li>', html)

@@ -1,0 +1,219 @@
+"""The tables a study leaves behind, as tidy frames with the published numbers beside the measured ones.
+
+Scores are *pooled* unless a column says otherwise: confusion fractions are summed over the images of a test fold,
+then J = TP / (TP + FP + FN) and D = 2 TP / (2 TP + FP + FN), then mean and standard deviation (n - 1) over folds.
+`average` is the unweighted mean over attributes (the paper's), `micro` sums over attributes too (the
+leaderboard's), `image_*` is the mean of the scores of single images.  Published numbers are shown as published;
+a difference is taken only where the store holds the paper's data set.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+AVERAGE, MICRO, LESION, UNION = "average", "micro", "lesion", "union"
+ENSEMBLE = "mean"
+VARIANTS = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
+PUBLISHED = ("isic2018", "isic2017")
+COMMAND = "python -m tatl study variants"
+
+SCORES = ["jaccard", "jaccard_std", "dice", "dice_std"]
+IMAGE_SCORES = ["image_jaccard", "image_dice"]
+COLUMNS = {
+    "counts.csv": ["mask", "present", "known", "images"],
+    "variants.csv": ["variant", "shape", "attribute", *SCORES, *IMAGE_SCORES, "folds", "positives"],
+    "variants_folds.csv": ["variant", "shape", "seed", "fold", "attribute", "jaccard", "dice", *IMAGE_SCORES],
+    "lesion.csv": ["start", "fold", "seed", "jaccard", "dice", *IMAGE_SCORES, "images"],
+}
+WORDS = ("mask", "variant", "shape", "attribute", "start")
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """One CSV of a study, its columns checked and typed.
+
+    Raises FileNotFoundError or ValueError with the command that writes it.
+    """
+    wanted = COLUMNS[path.name]
+    try:
+        frame = pd.read_csv(path, dtype={name: str for name in WORDS})
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: `{COMMAND}` writes it") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{COMMAND}`") from None
+    if missing := [name for name in wanted if name not in frame]:
+        raise ValueError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (it has "
+            f"{', '.join(map(str, frame.columns))}): write it again with `{COMMAND}`"
+        )
+    numbers = [name for name in wanted if name not in WORDS]
+    try:
+        return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} has a cell that is no number ({error}): write it again with `{COMMAND}`") from None
+
+
+def read_paper(name: str) -> pd.DataFrame:
+    """A table printed in the paper, one tidy row per number: `table2`, `tables3_4_a10_a13`, ..."""
+    with (files("analysis") / "paper" / f"{name}.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def published(dataset: str) -> pd.DataFrame:
+    """Tables 3, 4 and A.10-A.13 of one data set: variant, attribute, and the scores as `published_*`."""
+    frame = read_paper("tables3_4_a10_a13")
+    kept = frame[frame["dataset"] == dataset].drop(columns="dataset")
+    return kept.rename(columns={name: f"published_{name}" for name in SCORES}).reset_index(drop=True)
+
+
+def ordered(seen: Iterable[str], first: Sequence[str]) -> list[str]:
+    """Names that were seen: known ones in their order, then the others as they came."""
+    names = list(dict.fromkeys(seen))
+    return [name for name in first if name in names] + [name for name in names if name not in first]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables folder of one study; `shape` says which rows are read (mean: the shapes' averaged probabilities)."""
+
+    folder: Path
+    about: dict[str, Any]
+    counts: pd.DataFrame
+    all_shapes: pd.DataFrame
+    all_folds: pd.DataFrame
+    lesion: pd.DataFrame
+    shape: str = ENSEMBLE
+
+    @classmethod
+    def read(cls, folder: str | Path, shape: str = ENSEMBLE) -> Study:
+        """Read a folder, given absolute or relative to the working directory; errors say which command writes it."""
+        folder = Path(folder).expanduser().resolve()
+        try:
+            about = json.loads((folder / "study.json").read_text())
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{folder} holds no study.json: `{COMMAND}` writes it") from None
+        except ValueError as error:
+            raise ValueError(f"{folder / 'study.json'} is not JSON ({error}): write it again, `{COMMAND}`") from None
+        frames = [read_table(folder / name) for name in ("counts.csv", "variants.csv", "variants_folds.csv")]
+        shapes = list(frames[1]["shape"].unique())
+        if shapes and shape not in shapes:
+            raise ValueError(f"shape {shape!r} is not in {folder / 'variants.csv'}: choose of {', '.join(shapes)}")
+        return cls(folder, about, *frames, read_table(folder / "lesion.csv"), shape)
+
+    @cached_property
+    def attributes(self) -> list[str]:
+        """The measured attributes, in the store's order."""
+        seen = [name for name in self.all_shapes["attribute"] if name not in (AVERAGE, MICRO)]
+        return ordered(seen, list(self.counts["mask"]))
+
+    @cached_property
+    def variants(self) -> list[str]:
+        return ordered(self.all_shapes["variant"], VARIANTS)
+
+    @property
+    def reference(self) -> str:
+        """The paper's data set whose numbers stand beside the measured ones."""
+        return self.data if self.comparable else PUBLISHED[0]
+
+    @property
+    def data(self) -> str:
+        return str(self.about.get("data", "unknown data"))
+
+    @property
+    def comparable(self) -> bool:
+        """Is the store's data set one of the paper's?"""
+        return self.data in PUBLISHED
+
+    @cached_property
+    def measured(self) -> pd.DataFrame:
+        """variants.csv of this shape, in the order of variants and attributes, `average` and `micro` last."""
+        frame = self.all_shapes[self.all_shapes["shape"] == self.shape].drop(columns="shape")
+        return _in_order(frame, self.variants, [*self.attributes, AVERAGE, MICRO])
+
+    @cached_property
+    def folds(self) -> pd.DataFrame:
+        frame = self.all_folds[self.all_folds["shape"] == self.shape].drop(columns="shape")
+        return _in_order(frame, self.variants, [*self.attributes, AVERAGE, MICRO])
+
+    def bit(self, attribute: str) -> int:
+        """The attribute's bit in the store's masks (bit 0 is the lesion)."""
+        masks = [name for name in self.counts["mask"] if name not in (LESION, UNION)]
+        if attribute not in masks:
+            raise ValueError(f"{attribute} is not in counts.csv ({', '.join(masks)}): write it again, `{COMMAND}`")
+        return 1 << (1 + masks.index(attribute))
+
+    def gallery(self) -> dict[str, np.ndarray] | None:
+        """The arrays of gallery.npz, or None if the study left none."""
+        path = self.folder / "gallery.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def _in_order(frame: pd.DataFrame, variants: list[str], attributes: list[str]) -> pd.DataFrame:
+    known = frame[frame["attribute"].isin(attributes)]
+    place = {name: i for i, name in enumerate([*attributes, *variants])}
+    return known.sort_values(["attribute", "variant"], key=lambda s: s.map(place), kind="stable").reset_index(drop=True)
+
+
+def beside(study: Study) -> pd.DataFrame:
+    """Every (attribute, variant): measured, `published_*`, and `*_difference` where the data set is the paper's.
+
+    The paper's own rows that were not measured (the challenge winners, a variant left out) follow with blank
+    measured cells; attributes that were not measured do not appear.
+    """
+    rows = [*study.attributes, AVERAGE] if len(study.measured) else []
+    paper = published(study.reference)
+    paper = paper[paper["attribute"].isin(rows)]
+    measured = study.measured[study.measured["attribute"] != MICRO]
+    table = measured.merge(paper, on=["variant", "attribute"], how="outer", sort=False)
+    for score in ("jaccard", "dice"):
+        difference = table[score] - table[f"published_{score}"]
+        table[f"{score}_difference"] = difference if study.comparable else np.nan
+    return _in_order(table, ordered(table["variant"], study.variants), rows)
+
+
+def averages(study: Study) -> pd.DataFrame:
+    """Tables 3 and 4: one row per variant, the average beside the published one, then micro and per-image means."""
+    table = beside(study)
+    average = table[table["attribute"] == AVERAGE].drop(columns="attribute")
+    micro = study.measured[study.measured["attribute"] == MICRO].set_index("variant")[["jaccard", "dice"]]
+    return average.merge(micro.add_prefix("micro_"), left_on="variant", right_index=True, how="left")
+
+
+def counts(study: Study) -> pd.DataFrame:
+    """Table 2: images that show each mask in this store (rate in % of those where it is known), and in the paper's."""
+    known = study.counts["known"].where(study.counts["known"] > 0)
+    table = study.counts.assign(rate=100 * study.counts["present"] / known)
+    for dataset in PUBLISHED:
+        paper = read_paper("table2")
+        paper = paper[paper["dataset"] == dataset].set_index("attribute")
+        table[f"{dataset}_present"] = table["mask"].map(paper["images"])
+        table[f"{dataset}_rate"] = table["mask"].map(paper["rate_percent"])
+    return table
+
+
+def shapes(study: Study) -> pd.DataFrame:
+    """Average Dice of each shape alone and of their ensemble: one row per variant, one column per shape."""
+    average = study.all_shapes[study.all_shapes["attribute"] == AVERAGE]
+    table = average.pivot_table(index="variant", columns="shape", values="dice", sort=False)
+    alone = [name for name in table.columns if name != ENSEMBLE]
+    return table.reindex(study.variants)[alone + [name for name in table.columns if name == ENSEMBLE]]
+
+
+def gains(study: Study, variant: str, baseline: str, score: str = "dice") -> pd.DataFrame:
+    """Paired differences variant - baseline per attribute: mean and standard deviation over common (seed, fold)."""
+    keys = ["attribute", "seed", "fold"]
+    frames = [study.folds[study.folds["variant"] == name].set_index(keys)[score] for name in (variant, baseline)]
+    paired = (frames[0] - frames[1]).dropna().groupby("attribute", sort=False)
+    table = pd.DataFrame({"gain": paired.mean(), "std": paired.std(ddof=1), "pairs": paired.size()})
+    return table.reindex(ordered(table.index, [*study.attributes, AVERAGE, MICRO]))
