@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tatl.batch_norm import calibrate
 from tatl.data.store import Store
 from tatl.inits import freeze, initialisation
 from tatl.run import Run, finished, write_atomically
@@ -116,6 +117,13 @@ class Learner(L.LightningModule):
             self.history.append(row)
         self._pending = []
 
+    def on_validation_model_eval(self) -> None:
+        if self.run.recipe.calibration:
+            batches = self.task.calibration_batches(self.current_epoch)
+            with self.trainer.precision_plugin.forward_context():
+                calibrate(self.model, lambda indices: self.task.forward(indices, self.device), batches)
+        self.eval()
+
     def validation_step(self, indices: np.ndarray) -> None:
         sums = self.task.validation_sums(indices, self.device)
         self._sums = sums if self._sums is None else self._sums + sums
@@ -189,12 +197,6 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
 
 
-def set_batch_norm_momentum(model: nn.Module, momentum: float) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.momentum = momentum
-
-
 def precision_of(run: Run, device: torch.device) -> Any:
     """Lightning's name of the precision: bf16 autocast on a GPU, float32 on a CPU, unless the recipe says."""
     asked = run.recipe.precision
@@ -249,7 +251,6 @@ def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: in
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Lightning 2.6 on torch 2.15: a deprecation between the two that no user can mend.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
-    set_batch_norm_momentum(task.model, run.recipe.bn_momentum)
     task.model.to(memory_format=torch.channels_last)
     learner = Learner(run, task)
     checkpoint = _checkpoint(run, folder)

@@ -22,7 +22,7 @@ from tatl.run import Recipe, Run
 
 TEXTURES = "textures"
 TEXTURE_RECIPE = Recipe(
-    epochs=8, patience=8, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0, bn_momentum=0.2
+    epochs=8, patience=8, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0
 )
 
 
@@ -49,6 +49,13 @@ class TextureClassification:
         images = normalise(torch.from_numpy(self.pictures[indices]).to(device))
         labels = torch.from_numpy(self.labels[indices]).to(device)
         return self.model(images.contiguous(memory_format=torch.channels_last)).float(), labels
+
+    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
+        shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.trained)
+        return chunks(shuffled[: self.run.recipe.calibration])
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self._forward(indices, device)[0]
 
     def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
         logits, labels = self._forward(indices, device)

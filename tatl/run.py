@@ -36,7 +36,8 @@ class Recipe:
     pool      "batch": the loss is pooled over the mini-batch; "image": a loss per image, averaged
     balance   least share of each mini-batch drawn from images whose mask is not empty
     patience  epochs without a lower validation loss before training stops
-    bn_momentum  of every BatchNorm: 0.1 averages over about 10 steps; short trainings need more
+    calibration  training images over which BatchNorm statistics are re-estimated before every evaluation
+                 (tatl.batch_norm); 0: the running averages are used
     precision "32", "bf16" (autocast), or "auto": bf16 on a GPU, 32 on a CPU
     """
 
@@ -49,7 +50,7 @@ class Recipe:
     weight_decay: float = 0.0
     pool: str = "batch"
     balance: float = 0.5
-    bn_momentum: float = 0.1
+    calibration: int = 128
     precision: str = "auto"
 
     def __post_init__(self) -> None:

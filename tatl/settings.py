@@ -46,7 +46,7 @@ class Settings:
         weight_decay: L2 penalty
         pool: loss pooled over the mini-batch (batch) or taken per image and averaged (image)
         balance: least share of a mini-batch drawn from images whose mask is not empty
-        bn_momentum: momentum of the BatchNorm statistics
+        calibration: training images that re-estimate BatchNorm statistics before every evaluation; 0: running averages
         precision: 32, bf16, or auto (bf16 on a GPU)
     """
 
@@ -72,7 +72,7 @@ class Settings:
     weight_decay: float = 0.0
     pool: str = "batch"
     balance: float = 0.5
-    bn_momentum: float = 0.1
+    calibration: int = 128
     precision: str = "auto"
 
     def __post_init__(self) -> None:

@@ -33,6 +33,12 @@ class Task(Protocol):
     def batches(self, epoch: int) -> np.ndarray:
         """Indices int [steps, batch]; a function of (seed, epoch) alone."""
 
+    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
+        """Training images for BatchNorm statistics, as they come (not balanced); a function of (seed, epoch)."""
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """The model's output for these images."""
+
     def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
         """The training loss of a batch, a scalar."""
 
@@ -75,6 +81,13 @@ class Segmentation:
         rng = np.random.default_rng([self.run.seed, epoch])
         recipe = self.run.recipe
         return self.split.train[balanced_batches(self.positive, recipe.batch, recipe.balance, rng)]
+
+    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
+        shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.split.train)
+        return chunks(shuffled[: self.run.recipe.calibration])
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self.model(self.feed(indices, device)[0])
 
     def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
         images, masks = self.feed(indices, device)
