@@ -64,11 +64,17 @@ class Reader(Protocol):
     case; `read` raises BadCase for what only decoding shows.
     """
 
-    name: str
-    attributes: Sequence[str]
-    ids: Sequence[str]
-    groups: Sequence[str]
-    problems: Sequence[str]
-    provenance: Mapping[str, Any]
+    @property
+    def name(self) -> str: ...
+    @property
+    def attributes(self) -> Sequence[str]: ...
+    @property
+    def ids(self) -> Sequence[str]: ...
+    @property
+    def groups(self) -> Sequence[str]: ...
+    @property
+    def problems(self) -> Sequence[str]: ...
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
 
     def read(self, index: int, size: Size) -> Case: ...
