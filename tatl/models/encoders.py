@@ -69,7 +69,7 @@ def encoder(backbone: str) -> nn.Module:
         return EfficientNetB0()
     try:
         return SmpEncoder(backbone)
-    except KeyError as error:
+    except (KeyError, RuntimeError) as error:
         raise ValueError(
             f"backbone {backbone!r} is neither 'efficientnet-b0' nor an encoder of segmentation-models-pytorch; "
             "segmentation_models_pytorch.encoders.get_encoder_names() lists those"
