@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tatl.data.store import Store
+
+# Small networks on small images: two threads only wait for each other.  Processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,3 +25,22 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data are not here: {folder.parent.name}/{folder.name} beside the project is absent")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """24 drawn shapes at 32x64 with a lesion mask each; `dot` is in 3 of them."""
+    from toy import make_store
+
+    return make_store(tmp_path_factory.mktemp("stores") / "toy")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection is an error."""
+
+    def refuse(*arguments: Any) -> None:
+        raise AssertionError(f"a connection was asked for: {arguments[1:]}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)

@@ -1,0 +1,126 @@
+"""Boxes round lesions, and crops that can be pasted back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tatl.crop import cut, grow, lesion_box, paste, read_boxes
+
+SIZE = (24, 40)
+
+
+def block(top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    mask = np.zeros(SIZE, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def smooth_frames(count: int = 2, seed: int = 0) -> torch.Tensor:
+    """Slow waves: what survives a change of resolution."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]] / 40
+    waves = [np.sin(rng.uniform(1, 4) * y + rng.uniform(1, 4) * x + rng.uniform(0, 6)) for _ in range(3 * count)]
+    return torch.tensor(np.array(waves)).view(count, 3, *SIZE)
+
+
+def test_a_box_is_tight_at_offset_zero() -> None:
+    assert lesion_box(block(5, 10, 12, 31), 0) == (5, 10, 12, 31)
+
+
+def test_the_offset_grows_a_box_on_every_side_and_the_frame_clips_it() -> None:
+    mask = block(5, 10, 12, 31)
+    assert lesion_box(mask, 3) == (2, 7, 15, 34)
+    assert lesion_box(mask, 8) == (0, 2, 20, 39)
+    assert lesion_box(mask, 100) == (0, 0, *SIZE)
+
+
+def test_no_lesion_is_the_whole_frame() -> None:
+    assert lesion_box(np.zeros(SIZE, bool), 0) == (0, 0, *SIZE)
+
+
+def test_one_pixel_is_a_lesion() -> None:
+    assert lesion_box(block(23, 39, 24, 40), 0) == (23, 39, 24, 40)
+
+
+def test_a_stray_pixel_does_not_widen_the_box() -> None:
+    mask = block(5, 10, 12, 31)
+    mask[23, 39] = True
+    assert lesion_box(mask, 0) == (5, 10, 12, 31)
+
+
+def test_pixels_that_touch_at_a_corner_are_one_region() -> None:
+    mask = block(2, 2, 6, 6) | block(6, 6, 9, 9)
+    assert lesion_box(mask, 0) == (2, 2, 9, 9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_box_contains_its_region_and_grows_with_the_offset(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    top, left = int(rng.integers(0, 15)), int(rng.integers(0, 30))
+    mask = block(top, left, top + int(rng.integers(1, 9)), left + int(rng.integers(1, 9)))
+    inner = lesion_box(mask, 0)
+    for offset in range(6):
+        t, l, b, r = lesion_box(mask, offset)
+        assert mask[t:b, l:r].sum() == mask.sum()
+        assert t <= inner[0] and l <= inner[1] and b >= inner[2] and r >= inner[3]
+        assert grow(np.array([inner]), offset, SIZE)[0].tolist() == [t, l, b, r]
+
+
+def test_boxes_are_read_as_written(tmp_path: Path) -> None:
+    columns = {"image": ["007", "8"], "top": [0, 1], "left": [2, 3], "bottom": [4, 5], "right": [6, 7]}
+    pd.DataFrame(columns).to_csv(tmp_path / "boxes.csv", index=False)
+    assert read_boxes(tmp_path).tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_cutting_the_whole_frame_is_the_identity(mode: str) -> None:
+    frames = smooth_frames()
+    whole = torch.tensor([[0, 0, *SIZE]] * 2)
+    torch.testing.assert_close(cut(frames, whole, SIZE, mode), frames)
+    small = frames.float()
+    torch.testing.assert_close(cut(small, whole, SIZE, mode), small, atol=1e-5, rtol=0)
+
+
+def test_cutting_at_the_box_s_own_size_is_slicing() -> None:
+    frames = smooth_frames()
+    boxes = torch.tensor([[3, 5, 13, 25], [10, 20, 20, 40]])
+    expected = torch.stack([frames[0, :, 3:13, 5:25], frames[1, :, 10:20, 20:40]])
+    torch.testing.assert_close(cut(frames, boxes, (10, 20)), expected)
+    torch.testing.assert_close(cut(frames, boxes, (10, 20), "nearest"), expected)
+
+
+def test_doubling_repeats_every_mask_pixel() -> None:
+    mask = torch.from_numpy(np.random.default_rng(0).random((1, 1, *SIZE)) > 0.5).double()
+    doubled = cut(mask, torch.tensor([[2, 4, 14, 24]]), (24, 40), "nearest")
+    expected = mask[..., 2:14, 4:24].repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert torch.equal(doubled, expected)
+
+
+@pytest.mark.parametrize("box", [(3, 5, 15, 30), (0, 0, 12, 20), (20, 33, 24, 40), (0, 0, 24, 40)])
+def test_paste_undoes_cut_inside_the_box(box: tuple[int, int, int, int]) -> None:
+    frames = smooth_frames(1)
+    pasted = paste(cut(frames, torch.tensor([box]), (48, 80))[0], box, SIZE)
+    top, left, bottom, right = box
+    inside = np.s_[:, top:bottom, left:right]
+    torch.testing.assert_close(pasted[inside], frames[0][inside], atol=0.05, rtol=0)
+    outside = torch.ones(SIZE, dtype=torch.bool)
+    outside[top:bottom, left:right] = False
+    assert not pasted[:, outside].any()
+
+
+def test_pasting_at_the_crop_s_size_is_exact() -> None:
+    crop = smooth_frames(1)[0, :, :10, :20]
+    pasted = paste(crop, (4, 8, 14, 28), SIZE)
+    torch.testing.assert_close(pasted[:, 4:14, 8:28], crop)
+
+
+def test_probabilities_stay_probabilities() -> None:
+    crop = (torch.rand(1, 48, 80, generator=torch.Generator().manual_seed(0)) > 0.5).float()
+    pasted = paste(crop, (3, 5, 17, 22), SIZE)
+    assert pasted.min() >= 0 and pasted.max() <= 1
+    assert pasted.mean().item() * 24 * 40 / (14 * 17) == pytest.approx(0.5, abs=0.05)
