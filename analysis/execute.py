@@ -10,11 +10,13 @@ import ast
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from papermill.exceptions import PapermillExecutionError
@@ -27,13 +29,18 @@ ROOT = Path(__file__).resolve().parents[1]
 class ThisInterpreter(AsyncKernelManager):
     """Starts kernels of the running interpreter, whatever kernels are installed."""
 
+    def __init__(self, **options: Any) -> None:
+        encryption = "auto" if zmq.has("curve") else "disabled"
+        super().__init__(**{"transport_encryption": encryption, **options})
+
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": "agg"}
         env = {"PYTHONPATH": os.pathsep.join(paths), **quiet}
-        curve = {"supported_encryption": ["curve"]}  # ipykernel can; without it the cells travel in plain text
+        # ipykernel encrypts if asked to; else code and outputs travel in plain text between the processes.
+        curve = {"supported_encryption": ["curve"]}
         return KernelSpec(argv=argv, display_name="Python 3", language="python", env=env, metadata=curve)
 
 
@@ -77,17 +84,16 @@ def execute(path: Path, parameters: Mapping[str, Any], scratch: Path, progress: 
     """
     check(path, parameters)
     out = scratch / path.name
-    try:
+    with suppress(PapermillExecutionError):  # the error stays in the notebook, for its page to show
         papermill.execute_notebook(
             path,
             out,
             dict(parameters),
             kernel_name="python3",
+            language="python",
             progress_bar={"desc": path.stem} if progress else False,
             kernel_manager_class=ThisInterpreter,
         )
-    except PapermillExecutionError:
-        pass
     executed = nbformat.read(out, as_version=4)
     executed.cells = [cell for cell in executed.cells if MARKER not in cell.metadata.get("tags", [])]
     return executed

@@ -1,6 +1,7 @@
 """Figures in one theme: one colour and marker per variant, one colour per attribute, everywhere.
 
-Colours are Okabe and Ito's, told apart by colour-blind readers; markers differ too, for print.  Text and axes are
+Variants have Okabe and Ito's colours, attributes Tol's, all told apart by colour-blind readers; variants differ in
+marker too, for print.  Text and axes are
 drawn in `INK`, which the page replaces by its own text colour, so that figures are readable in light and dark.
 """
 
@@ -10,6 +11,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +19,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
@@ -27,9 +30,13 @@ INK = "#26282b"
 GREY = "#8a8f98"
 TRUTH, PREDICTION, BOX = "#00c853", "#ff1744", "#ffd600"
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#cc79a7", "#d55e00", "#b8a800")
+TOL = ("#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#999933", "#117733", "#882255")
 ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
 MARKERS = "osD^vPXhp*"
 MASKS = {LESION: "lesion", UNION: "union of attributes"}
+
+
+Style = dict[str, Any]
 
 
 @contextmanager
@@ -59,9 +66,10 @@ def theme() -> Iterator[None]:
 
 def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, tuple[float, float, float]]:
     """Known names keep their colour whatever else is drawn; others get the colours that follow."""
+    safe = OKABE_ITO if first is VARIANTS else TOL
     every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    spare = sns.husl_palette(max(1, len(every) - len(OKABE_ITO)), l=0.6)
-    colours = [*sns.color_palette(list(OKABE_ITO)), *spare]
+    spare = sns.husl_palette(max(1, len(every) - len(safe)), l=0.6)
+    colours = [*sns.color_palette(list(safe)), *spare]
     return dict(zip(every, colours, strict=False))
 
 
@@ -118,13 +126,13 @@ def attributes(study: Study, score: str = "dice") -> Figure:
 
 
 def _point(axes: Axes, row: pd.Series, y: float, score: str, colour: dict, marker: dict) -> None:
-    style = {"color": colour[row["variant"]], "marker": marker[row["variant"]], "linestyle": "none"}
+    style: Style = {"color": colour[row["variant"]], "marker": marker[row["variant"]], "linestyle": "none"}
     std = row[f"{score}_std"]
     if np.isfinite(row[score]):
         error = std if np.isfinite(std) else None
         axes.errorbar(row[score], y, xerr=error, markersize=6, elinewidth=1.4, zorder=4, **style)
     if np.isfinite(row[f"published_{score}"]):
-        hollow = {"markerfacecolor": "none", "markeredgewidth": 1.1, "alpha": 0.9, "markersize": 6, "zorder": 3}
+        hollow: Style = {"markerfacecolor": "none", "markeredgewidth": 1.1, "alpha": 0.9, "markersize": 6, "zorder": 3}
         axes.plot(row[f"published_{score}"], y, **style, **hollow)
 
 
@@ -141,17 +149,20 @@ def _score_axis(axes: Axes, text: str) -> None:
 
 
 def _legend(figure: Figure, study: Study, names: Sequence[str], colours: bool) -> None:
-    """Variants (if asked for), then what filled, hollow and small mean; above the axes."""
+    """Above the axes the variants (if asked for), below them what filled, hollow and small mean."""
     colour, marker = palette(names, VARIANTS), markers(names)
-    line = {"linestyle": "none", "markersize": 6}
-    handles = [Line2D([], [], color=colour[n], marker=marker[n], label=n, **line) for n in names if colours]
-    handles += [
-        Line2D([], [], color=GREY, marker="o", label="measured", **line),
-        Line2D([], [], color=GREY, marker="o", markerfacecolor="none", label=f"published ({study.reference})", **line),
-    ]
+    line: Style = {"linestyle": "none", "markersize": 6}
+    style: Style = {"columnspacing": 1.2, "handletextpad": 0.3}
+    if colours:
+        handles = [Line2D([], [], color=colour[name], marker=marker[name], label=name, **line) for name in names]
+        figure.legend(handles=handles, loc="outside upper center", ncols=5, **style)
+    kinds = [Line2D([], [], color=GREY, marker="o", label="measured", **line)]
+    if study.reference:
+        told = f"published ({study.reference})"
+        kinds.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="none", label=told, **line))
     if colours and len(study.folds) and study.folds.groupby(["variant", "attribute"]).size().max() > 1:
-        handles.append(Line2D([], [], color=INK, marker="o", alpha=0.55, label="one fold", linestyle="none", ms=2.6))
-    figure.legend(handles=handles, loc="outside upper center", ncols=4, columnspacing=1.2, handletextpad=0.4)
+        kinds.append(Line2D([], [], color=INK, marker="o", alpha=0.55, label="one fold", linestyle="none", ms=2.6))
+    figure.legend(handles=kinds, loc="outside lower center", ncols=3, **style)
 
 
 def counts(study: Study) -> Figure:
@@ -166,21 +177,22 @@ def counts(study: Study) -> Figure:
             told = f"{row['present']:.0f}" if np.isfinite(row["rate"]) else "unknown"
             axes.annotate(told, (np.nan_to_num(row["rate"]), y), (5, 0), textcoords="offset points", va="center")
             for dataset, mark in zip(tables.PUBLISHED, "o^", strict=True):
-                style = {"marker": mark, "markerfacecolor": "none", "color": INK, "linestyle": "none"}
+                style: Style = {"marker": mark, "markerfacecolor": "none", "color": INK, "linestyle": "none"}
                 axes.plot(row[f"{dataset}_rate"], y + 0.31, markersize=5, clip_on=False, zorder=5, **style)
         axes.set_yticks(range(len(table)), [MASKS.get(name, label(name, 28)) for name in table["mask"]])
         axes.set_ylim(len(table) - 0.3, -0.6)
         axes.set_xlim(0, 108)
         axes.set_xlabel("images that show it (%, their number beside the bar)")
-        _counts_legend(figure)
+        _counts_legend(figure, [name for name in tables.PUBLISHED if table[f"{name}_rate"].notna().any()])
     return figure
 
 
-def _counts_legend(figure: Figure) -> None:
-    hollow = {"linestyle": "none", "markerfacecolor": "none", "color": INK, "markersize": 5}
+def _counts_legend(figure: Figure, datasets: Sequence[str]) -> None:
+    hollow: Style = {"linestyle": "none", "markerfacecolor": "none", "color": INK, "markersize": 5}
     handles: list[Patch | Line2D] = [Patch(color=GREY, label="this store")]
     for dataset, mark in zip(tables.PUBLISHED, "o^", strict=True):
-        handles.append(Line2D([], [], marker=mark, label=f"published ({dataset})", **hollow))
+        if dataset in datasets:
+            handles.append(Line2D([], [], marker=mark, label=f"published ({dataset})", **hollow))
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
 
 
@@ -197,10 +209,12 @@ def gallery(study: Study, cases: int = 6, widest: int = 8) -> Figure:
     lines = ceil((3 + len(names)) / widest)
     columns = ceil((3 + len(names)) / lines)
     aspect = arrays["image"].shape[1] / arrays["image"].shape[2]
+    every, width = shown * lines, 1.62
+    titles = 0.25 * (1 if lines == 1 else every)
+    height = every * ((width - 0.02) * aspect + 0.02) + titles + 0.38
     with theme():
-        width, every = 1.62, shown * lines
-        figure = Figure(figsize=(width * columns, (width * aspect + 0.06) * every + 0.75), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)  # type: ignore[union-attr]
+        tight = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
+        figure = Figure(figsize=(width * columns, height), layout=tight)
         grid = figure.subplots(every, columns, squeeze=False)
         for case in range(shown):
             panels = grid[case * lines : (case + 1) * lines].ravel()
@@ -222,8 +236,8 @@ def _case(panels: np.ndarray, arrays: dict[str, np.ndarray], case: int, bits: Se
         axes.set_axis_off()
     top, left, bottom, right = (int(edge) for edge in arrays["boxes"][case])
     panels[0].imshow(image)
-    box = {"fill": False, "edgecolor": BOX, "linewidth": 1.6}
-    panels[0].add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, **box))
+    corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
+    panels[0].add_patch(Rectangle(corner, *size, fill=False, edgecolor=BOX, linewidth=1.6))
     _note(panels[0], str(arrays["ids"][case]))
     panels[1].imshow(truth >> 1 != 0, cmap="gray", vmin=0, vmax=1)
     if len(arrays["union"]):

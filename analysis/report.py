@@ -151,6 +151,22 @@ def commit() -> str:
         return ""
 
 
+def pages(
+    study: str, tables: Path, out: Path, parameters: dict[str, Value], notebooks: Path, progress: bool
+) -> tuple[list[Card], Path]:
+    """Every page asked for, and the index; ValueError for an unknown study or parameter before anything runs."""
+    paths = chosen(study, notebooks)
+    for path in paths if parameters else ():
+        check(path, parameters)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        cards = [build(path, tables, out, parameters, progress) for path in paths]
+        command = f"python -m analysis.report --study {study} --tables {tables} --out {out}"
+        return cards, write_index(cards, out, command)
+    except OSError as error:
+        raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error
+
+
 def report(
     study: str = "all",
     tables: Path = Path("reports/quick/tables"),
@@ -158,7 +174,7 @@ def report(
     parameters: dict[str, Value] | None = None,
     notebooks: Path = NOTEBOOKS,
     progress: bool = True,
-) -> list[Card]:
+) -> None:
     """Execute notebooks on the tables of a study and render them as static pages with an index.
 
     Example: python -m analysis.report --study variants --tables reports/quick/tables --out reports/quick
@@ -166,43 +182,25 @@ def report(
     Args:
         study: names of notebooks, with commas, or all
         tables: folder that `python -m tatl study` wrote
-        out: folder for index.html and the pages; default: the parent of the tables
-        parameters: further notebook parameters, as --parameters.shape u or --parameters '{"cases": 3}'; one that a
-            notebook does not have is an error
+        out: folder for index.html and the pages; empty: the parent of the tables
+        parameters: further notebook parameters, such as --parameters.cases=3; an unknown one is an error
         notebooks: folder of the notebooks
         progress: show a bar per notebook
     """
-    paths, out, given = chosen(study, notebooks), out or tables.parent, parameters or {}
-    for path in paths if given else ():
-        check(path, given)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        cards = [build(path, tables, out, given, progress) for path in paths]
-        command = f"python -m analysis.report --study {study} --tables {tables} --out {out}"
-        index = write_index(cards, out, command)
-    except OSError as error:
-        raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error
+    cards, index = pages(study, tables, out or tables.parent, parameters or {}, notebooks, progress)
     for card in cards:
         print(f"{card.study}: {card.state}" + (f": {card.message}" if card.message else ""))
     print(index)
-    return cards
-
-
-def succeeded(cards: list[Card]) -> bool:
-    """Did no notebook fail, and does at least one have its tables?"""
-    states = [card.state for card in cards]
-    return FAILED not in states and DONE in states
+    if failed := [card.study for card in cards if card.state == FAILED]:
+        raise RuntimeError(f"{', '.join(failed)} failed: the page says where")
+    if all(card.state == MISSING for card in cards):
+        raise FileNotFoundError(f"no page could be made: {cards[0].message}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m analysis.report", description=cli.describe(report, "tables -> pages"))
     parser.add_function_arguments(report, as_group=False)
-    cards: list[Card] = []
-
-    def command() -> None:
-        cards.extend(report(**vars(cli.dashed(parser).parse_args(arguments))))
-
-    return cli.run(command) or (0 if succeeded(cards) else 1)
+    return cli.run(lambda: report(**vars(cli.dashed(parser).parse_args(arguments))))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from os.path import relpath
@@ -17,9 +16,10 @@ from matplotlib.figure import Figure
 
 from analysis import figures, tables
 from analysis.tables import Study
+from analysis.words import score
 
-OTHER = "other data"
 RASTER_DPI = 110
+WINNERS = {"isic2018-1st": "ISIC 2018 winner", "isic2017-1st": "ISIC 2017 winner"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,11 @@ def sentence(text: str) -> Html:
 
 def figure(drawn: Figure, alt: str, reading: str, caption: str) -> Html:
     """A figure with its alternative text, the sentence that reads it, and where its numbers come from."""
-    picture = _png(drawn, alt) if any(axes.images for axes in drawn.axes) else _svg(drawn, alt)
+    raster = any(axes.images for axes in drawn.axes)
+    picture = _png(drawn, alt) if raster else _svg(drawn, alt)
     words = f'<p class="reading">{escape(reading)}</p><p class="caption">{escape(caption)}</p>'
-    return Html(f'<figure><div class="scroll">{picture}</div><figcaption>{words}</figcaption></figure>')
+    box = f'<div class="scroll{" wide" if raster else ""}" tabindex="0">{picture}</div>'
+    return Html(f"<figure>{box}<figcaption>{words}</figcaption></figure>")
 
 
 def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
@@ -74,45 +76,37 @@ def _png(drawn: Figure, alt: str) -> str:
     return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
 
 
-def table(frame: pd.DataFrame, caption: str, index: bool = True) -> Html:
-    """A frame of words; it scrolls inside its box.  An empty one says so."""
-    under = f'<p class="caption">{escape(caption)}</p>'
+def table(frame: pd.DataFrame, caption: str, reading: str = "") -> Html:
+    """A frame of words, which scrolls inside its box, with what it says and where it comes from."""
+    said = f'<p class="reading">{escape(reading)}</p>' if reading else ""
+    under = f'{said}<p class="caption">{escape(caption)}</p>'
     if frame.empty:
-        return Html(f'<div class="table"><p class="reading">No rows.</p>{under}</div>')
-    html = frame.to_html(border=0, index=index, escape=True, na_rep="", classes="numbers")
+        return Html(f'<div class="table">{said or "<p>No rows.</p>"}<p class="caption">{escape(caption)}</p></div>')
+    html = frame.to_html(border=0, escape=True, na_rep="", classes="numbers")
     html = html.replace(' style="text-align: right;"', "").replace(' border="0"', "")
     return Html(f'<div class="table"><div class="scroll" tabindex="0">{html}</div>{under}</div>')
 
 
-def plus_minus(value: float, std: float = np.nan, digits: int = 3) -> str:
-    """0.482 ± 0.028; without ± where no spread is known, blank where nothing is."""
-    if not np.isfinite(value):
-        return ""
-    return f"{value:.{digits}f}" + (f" ± {std:.{digits}f}" if np.isfinite(std) else "")
-
-
 def _cells(frame: pd.DataFrame, name: str) -> list[str]:
     std = frame.get(f"{name}_std", pd.Series(np.nan, index=frame.index))
-    return [plus_minus(value, spread) for value, spread in zip(frame[name], std, strict=True)]
+    return [score(value, spread) for value, spread in zip(frame[name], std, strict=True)]
 
 
 def _whole(values: pd.Series) -> list[str]:
     return ["" if pd.isna(value) else f"{value:.0f}" for value in values]
 
 
-def _differences(study: Study, frame: pd.DataFrame, score: str) -> list[str]:
-    if study.comparable:
-        return ["" if pd.isna(value) else f"{value:+.3f}" for value in frame[f"{score}_difference"]]
-    both = frame[score].notna() & frame[f"published_{score}"].notna()
-    return [OTHER if each else "" for each in both]
-
-
 def _scores(study: Study, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
+    """Measured beside published; their difference where the data set is the paper's, else a mark that it is not."""
     cells = {}
-    for score, name in (("jaccard", "Jaccard"), ("dice", "Dice")):
-        cells[name, "measured"] = _cells(frame, score)
-        cells[name, "published"] = _cells(frame, f"published_{score}")
-        cells[name, "difference"] = _differences(study, frame, score)
+    theirs = "published" if study.comparable else "published, other data"
+    for column, name in (("jaccard", "Jaccard"), ("dice", "Dice")):
+        cells[name, "measured"] = _cells(frame, column)
+        if study.reference:
+            cells[name, theirs] = _cells(frame, f"published_{column}")
+        if study.comparable:
+            difference = frame[f"{column}_difference"]
+            cells[name, "difference"] = ["" if pd.isna(value) else f"{value:+.3f}" for value in difference]
     return cells
 
 
@@ -121,53 +115,50 @@ def averages(study: Study, caption: str) -> Html:
     frame = tables.averages(study)
     cells = _scores(study, frame)
     for family, prefix in (("micro average", "micro_"), ("per-image mean", "image_")):
-        for score in ("jaccard", "dice"):
-            cells[family, score.capitalize()] = _cells(frame, prefix + score)
-    return table(pd.DataFrame(cells, index=pd.Index(frame["variant"], name=None)), caption)
+        for column in ("jaccard", "dice"):
+            cells[family, column.capitalize()] = _cells(frame, prefix + column)
+    return table(pd.DataFrame(cells, index=frame["variant"].replace(WINNERS).to_numpy()), caption)
 
 
 def attributes(study: Study, caption: str) -> Html:
     """Tables A.10-A.13, with per-image means and the number of images that show the attribute."""
     frame = tables.beside(study)
     cells = _scores(study, frame)
-    for score in ("jaccard", "dice"):
-        cells["per-image mean", score.capitalize()] = _cells(frame, f"image_{score}")
+    for column in ("jaccard", "dice"):
+        cells["per-image mean", column.capitalize()] = _cells(frame, f"image_{column}")
     cells["test images", "with it"] = _whole(frame["positives"])
-    rows = pd.MultiIndex.from_arrays([frame["attribute"].str.replace("_", " "), frame["variant"]], names=[None, None])
+    names = [frame["attribute"].str.replace("_", " "), frame["variant"].replace(WINNERS)]
+    rows = pd.MultiIndex.from_arrays(names, names=[None, None])
     return table(pd.DataFrame(cells, index=rows), caption)
 
 
-def shapes(study: Study, caption: str) -> Html:
+def shapes(study: Study, reading: str, caption: str) -> Html:
     """Average Dice of each shape alone and averaged."""
-    frame = tables.shapes(study).map(plus_minus).rename_axis(index=None, columns=None)
-    return table(frame.rename(columns={tables.ENSEMBLE: "averaged"}), caption)
+    frame = tables.shapes(study).map(score).rename_axis(index=None, columns=None)
+    return table(frame.rename(columns={tables.ENSEMBLE: "averaged"}), caption, reading)
 
 
-def lesion(study: Study, caption: str) -> Html:
+def lesion(study: Study, reading: str, caption: str) -> Html:
     """Stage 1 on whole images of its test folds."""
     frame = study.lesion
-    columns: dict[str, Callable[[pd.DataFrame], list[str]]] = {
-        "start": lambda f: list(f["start"]),
-        "seed": lambda f: _whole(f["seed"]),
-        "fold": lambda f: _whole(f["fold"]),
-        "Jaccard": lambda f: _cells(f, "jaccard"),
-        "Dice": lambda f: _cells(f, "dice"),
-        "per-image Jaccard": lambda f: _cells(f, "image_jaccard"),
-        "per-image Dice": lambda f: _cells(f, "image_dice"),
-        "images": lambda f: _whole(f["images"]),
-    }
-    return table(pd.DataFrame({name: cells(frame) for name, cells in columns.items()}), caption, index=False)
+    cells = {name: _whole(frame[name]) for name in ("seed", "fold")}
+    cells |= {name.capitalize(): _cells(frame, name) for name in ("jaccard", "dice")}
+    cells |= {f"per-image {name.capitalize()}": _cells(frame, f"image_{name}") for name in ("jaccard", "dice")}
+    cells["images"] = _whole(frame["images"])
+    return table(pd.DataFrame(cells, index=frame["start"].to_numpy()), caption, reading)
 
 
 def counts(study: Study, caption: str) -> Html:
     """Table 2."""
     frame = tables.counts(study)
     cells = {("this store", name): _whole(frame[name]) for name in ("present", "known")}
-    cells["this store", "%"] = [plus_minus(value, digits=2) for value in frame["rate"]]
+    cells["this store", "%"] = [score(value, digits=2) for value in frame["rate"]]
     for dataset in tables.PUBLISHED:
+        if frame[f"{dataset}_present"].isna().all():
+            continue
         cells[f"published, {dataset}", "present"] = _whole(frame[f"{dataset}_present"])
-        cells[f"published, {dataset}", "%"] = [plus_minus(value, digits=2) for value in frame[f"{dataset}_rate"]]
-    return table(pd.DataFrame(cells, index=pd.Index(frame["mask"].str.replace("_", " "), name=None)), caption)
+        cells[f"published, {dataset}", "%"] = [score(value, digits=2) for value in frame[f"{dataset}_rate"]]
+    return table(pd.DataFrame(cells, index=frame["mask"].str.replace("_", " ").to_numpy()), caption)
 
 
 def provenance(study: Study) -> Html:

@@ -102,11 +102,11 @@ class Study:
             raise FileNotFoundError(f"{folder} holds no study.json: `{COMMAND}` writes it") from None
         except ValueError as error:
             raise ValueError(f"{folder / 'study.json'} is not JSON ({error}): write it again, `{COMMAND}`") from None
-        frames = [read_table(folder / name) for name in ("counts.csv", "variants.csv", "variants_folds.csv")]
-        shapes = list(frames[1]["shape"].unique())
+        counts, scores, folds, lesion = (read_table(folder / name) for name in COLUMNS)
+        shapes = list(scores["shape"].unique())
         if shapes and shape not in shapes:
             raise ValueError(f"shape {shape!r} is not in {folder / 'variants.csv'}: choose of {', '.join(shapes)}")
-        return cls(folder, about, *frames, read_table(folder / "lesion.csv"), shape)
+        return cls(folder, about, counts, scores, folds, lesion, shape)
 
     @cached_property
     def attributes(self) -> list[str]:
@@ -118,10 +118,16 @@ class Study:
     def variants(self) -> list[str]:
         return ordered(self.all_shapes["variant"], VARIANTS)
 
-    @property
+    @cached_property
     def reference(self) -> str:
-        """The paper's data set whose numbers stand beside the measured ones."""
-        return self.data if self.comparable else PUBLISHED[0]
+        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
+        dataset = self.data if self.comparable else PUBLISHED[0]
+        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
+
+    @cached_property
+    def same_average(self) -> bool:
+        """Is the measured average over the same attributes as the published one?"""
+        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}
 
     @property
     def data(self) -> str:
@@ -169,7 +175,8 @@ def beside(study: Study) -> pd.DataFrame:
     """Every (attribute, variant): measured, `published_*`, and `*_difference` where the data set is the paper's.
 
     The paper's own rows that were not measured (the challenge winners, a variant left out) follow with blank
-    measured cells; attributes that were not measured do not appear.
+    measured cells; attributes that were not measured do not appear.  Averages over other attributes than the
+    paper's have no difference.
     """
     rows = [*study.attributes, AVERAGE] if len(study.measured) else []
     paper = published(study.reference)
@@ -178,7 +185,8 @@ def beside(study: Study) -> pd.DataFrame:
     table = measured.merge(paper, on=["variant", "attribute"], how="outer", sort=False)
     for score in ("jaccard", "dice"):
         difference = table[score] - table[f"published_{score}"]
-        table[f"{score}_difference"] = difference if study.comparable else np.nan
+        alike = study.same_average | (table["attribute"] != AVERAGE)
+        table[f"{score}_difference"] = difference.where(study.comparable & alike)
     return _in_order(table, ordered(table["variant"], study.variants), rows)
 
 

@@ -12,6 +12,7 @@ from analysis import tables
 from analysis.tables import AVERAGE, LESION, UNION, Study
 
 BASELINE, WHOLE = "stage3", "stage123"
+SAME = "Data, source domain, preset, seeds and folds as in the figure above."
 NOTHING = "Nothing was measured: variants.csv has no rows of this shape."
 
 
@@ -50,8 +51,18 @@ def warnings(study: Study) -> list[str]:
         said.append("The phantom is not skin.")
     if study.about.get("source") == "textures":
         said.append("textures is not ImageNet.")
-    if not study.comparable:
-        said.append(f"Published numbers are from other data ({study.reference}).")
+    return said
+
+
+def theirs(study: Study) -> str:
+    """Where the published numbers come from."""
+    if not study.reference:
+        return "The paper has none of these attributes."
+    said = f"Published: {study.reference}, five folds, ImageNet, 256x256"
+    said += "." if study.comparable else ", which are other data."
+    number = len(tables.published(study.reference)["attribute"].unique()) - 1
+    if not study.same_average:
+        said += f" Its average is over {number} attributes, the measured one over {len(study.attributes)}."
     return said
 
 
@@ -64,9 +75,7 @@ def caption(study: Study, published: bool = True) -> str:
         f"Measured: {dataset(study)}; source domain {about.get('source', 'not recorded')}; preset "
         f"{about.get('preset', 'not recorded')}; {design(study)}; {shape}, {about.get('backbone', '?')}."
     )
-    theirs = f"Published: {study.reference}, five folds, ImageNet, 256x256." if published else ""
-    told = warnings(study) if published else [s for s in warnings(study) if not s.startswith("Published")]
-    return " ".join(part for part in (measured, theirs, *told) if part)
+    return " ".join([measured, *([theirs(study)] if published else []), *warnings(study)])
 
 
 def spread(study: Study) -> str:
@@ -77,42 +86,55 @@ def spread(study: Study) -> str:
     return f"mean ± standard deviation over {counted(folds, 'fold')}"
 
 
-def _averages(study: Study) -> pd.Series:
-    table = tables.averages(study)
-    return table.set_index("variant")["dice"].dropna() if len(table) else pd.Series(dtype=float)
+def _averages(study: Study) -> pd.DataFrame:
+    """Average Dice and its standard deviation by variant, unmeasured ones left out."""
+    table = tables.averages(study).set_index("variant")[["dice", "dice_std"]]
+    return table[table["dice"].notna()]
+
+
+def score(value: float, std: float = np.nan, digits: int = 3) -> str:
+    """0.482 ± 0.028; without ± where no spread is known, blank where nothing is."""
+    if not np.isfinite(value):
+        return ""
+    return f"{value:.{digits}f}" + (f" ± {std:.{digits}f}" if np.isfinite(std) else "")
 
 
 def headline(study: Study) -> str:
     """Average Dice per variant, in one line."""
-    dice = _averages(study)
-    if dice.empty:
+    table = _averages(study)
+    if table.empty:
         return NOTHING
-    each = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
+    each = ", ".join(f"{name} {score(*row)}" for name, row in zip(table.index, table.to_numpy(), strict=True))
     return f"Average Dice: {each} ({spread(study)})."
 
 
 def averages(study: Study) -> str:
     """Who is highest and lowest, and what crop and agnostic stage change."""
-    dice = _averages(study)
-    if dice.empty:
+    table = _averages(study)
+    if table.empty:
         return NOTHING
-    said = [f"Average Dice is {dice.iloc[0]:.3f} for {dice.index[0]}"]
-    if len(dice) > 1:
-        high, low = dice.idxmax(), dice.idxmin()
-        said = [f"Average Dice is highest for {high} ({dice[high]:.3f}) and lowest for {low} ({dice[low]:.3f})"]
-    said += _effects(study, dice)
-    return "; ".join(said) + f" ({spread(study)})."
+    each = {str(name): score(*row) for name, row in zip(table.index, table.to_numpy(), strict=True)}
+    high, low = str(table["dice"].idxmax()), str(table["dice"].idxmin())
+    said = f"Average Dice is highest for {high} ({each[high]}) and lowest for {low} ({each[low]})"
+    if high == low:
+        said = f"Average Dice of {high} is {each[high]}"
+    return f"{said}{_effects(study, table['dice'])} ({spread(study)})."
 
 
-def _effects(study: Study, dice: pd.Series) -> list[str]:
+def _effects(study: Study, dice: pd.Series) -> str:
+    """What each stage changes over stage3, measured and published."""
     paper = tables.published(study.reference)
-    theirs = paper[paper["attribute"] == AVERAGE].set_index("variant")["published_dice"]
-    said = []
-    for stage, variant in (("the crop alone", "stage13"), ("the agnostic stage alone", "stage23"), ("both", WHOLE)):
-        if {variant, BASELINE} <= set(dice.index):
-            ours, published = (each[variant] - each[BASELINE] for each in (dice, theirs))
-            said.append(f"over {BASELINE}, {stage} changes it by {ours:+.3f} (published {published:+.3f})")
-    return said
+    average = paper[paper["attribute"] == AVERAGE].set_index("variant")["published_dice"]
+    stages = {"stage13": "the crop alone", "stage23": "the agnostic stage alone", WHOLE: "both together"}
+    there = [name for name in stages if {name, BASELINE} <= set(dice.index)]
+    if not there:
+        return ""
+    ours = [f"{stages[name]} {dice[name] - dice[BASELINE]:+.3f}" for name in there]
+    said = f"; over {BASELINE}, {listed(ours)}"
+    if not study.reference:
+        return said
+    published = [f"{average[name] - average[BASELINE]:+.3f}" for name in there]
+    return f"{said} (published on {study.reference}: {listed(published)})"
 
 
 def attributes(study: Study) -> str:
@@ -135,13 +157,14 @@ def _gain(study: Study, variant: str) -> str:
     table = table.loc[[name for name in study.attributes if name in table.index]]
     if table.empty or variant == BASELINE:
         return ""
-    most, least = table["gain"].idxmax(), table["gain"].idxmin()
-    said = f"; over {BASELINE}, {variant} changes Dice most in its favour on {most} ({_signed(table.loc[most])})"
-    return said + (f" and least on {least} ({_signed(table.loc[least])})" if most != least else "")
+    most, least = str(table["gain"].idxmax()), str(table["gain"].idxmin())
+    said = f"; over {BASELINE}, {variant} changes Dice most in its favour on {most} ({_signed(table, most)})"
+    return said + (f" and least on {least} ({_signed(table, least)})" if most != least else "")
 
 
-def _signed(row: pd.Series) -> str:
-    return f"{row['gain']:+.3f}" + ("" if np.isnan(row["std"]) else f" ± {row['std']:.3f} paired")
+def _signed(table: pd.DataFrame, name: str) -> str:
+    gain, std = (table[column][name] for column in ("gain", "std"))
+    return f"{gain:+.3f}" + ("" if np.isnan(std) else f" ± {std:.3f} paired")
 
 
 def shapes(study: Study) -> str:
@@ -162,9 +185,9 @@ def lesion(study: Study) -> str:
         return "No Stage 1 network belongs to this study: no variant crops, or the store has no lesion masks."
     parts = []
     for start, rows in table.groupby("start", sort=False):
-        std = rows["dice"].std(ddof=1)
-        dice = f"{rows['dice'].mean():.3f}" + ("" if np.isnan(std) else f" ± {std:.3f}")
-        parts.append(f"Dice {dice} from {start} ({counted(len(rows), 'fold')}, {counted(rows['images'].sum(), 'image')})")
+        dice = score(rows["dice"].mean(), rows["dice"].std(ddof=1))
+        over = f"{counted(len(rows), 'fold')}, {counted(rows['images'].sum(), 'image')}"
+        parts.append(f"Dice {dice} from {start} ({over})")
     return f"Stage 1 finds the lesion with pooled {'; '.join(parts)}."
 
 

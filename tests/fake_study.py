@@ -130,7 +130,8 @@ def draw_gallery(
             distance = ((y - cy - 2) / r) ** 2 + ((x - cx - 3) / (1.3 * r)) ** 2
             maps.append(255 / (1 + np.exp(np.minimum(3 * (distance - 1), 50))) * (mask.any() or rng.random() < 0.2))
         rows, columns = np.nonzero(lesion)
-        boxes.append([max(0, rows.min() - 10), max(0, columns.min() - 10), min(96, rows.max() + 11), columns.max() + 11])
+        low, high = (rows.min() - 10, columns.min() - 10), (rows.max() + 11, columns.max() + 11)
+        boxes.append([max(0, low[0]), max(0, low[1]), min(height, high[0]), min(width, high[1])])
         images.append(image.clip(0, 255))
         truths.append(truth)
         probabilities.append(maps)
@@ -140,7 +141,7 @@ def draw_gallery(
         "truth": np.array(truths, np.uint16),
         "union": np.array(unions).astype(np.uint8),
         "probability": np.array(probabilities).astype(np.uint8),
-        "boxes": np.minimum(np.array(boxes), width),
+        "boxes": np.array(boxes),
         "ids": np.array([f"PHANTOM_{i:07d}" for i in range(cases)]),
         "attributes": np.array(attributes),
         "variant": np.array("stage123"),

@@ -1,0 +1,206 @@
+"""python -m analysis.report: strict notebooks in, static pages out, whatever fails."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+from fake_study import write
+
+from analysis import execute, report
+
+NOTEBOOK = report.NOTEBOOKS / "variants.ipynb"
+
+
+class Links(HTMLParser):
+    """Everything a page points to, and its pictures."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.targets += [v for k, v in attrs if k in ("src", "href", "xlink:href", "data", "action", "srcset") if v]
+        if tag in ("img", "svg"):
+            self.pictures.append(given)
+
+
+def notebook(path: Path, *cells: str, title: str = "A question", needs: tuple[str, ...] = ()) -> Path:
+    """A notebook of code cells after a heading and a parameters cell."""
+    made = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell('tables = "nowhere"\nshape = "mean"\nratio = 1.0', id="parameters")
+    parameters.metadata["tags"] = ["parameters"]
+    code = [nbformat.v4.new_code_cell(source, id=f"cell-{i}") for i, source in enumerate(cells)]
+    made.cells = [nbformat.v4.new_markdown_cell(f"# {title}", id="title"), parameters, *code]
+    made.metadata["tatl"] = {"needs": list(needs), "command": "python -m tatl study other"}
+    nbformat.write(made, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real notebook on made-up tables, through the command line."""
+    out = tmp_path_factory.mktemp("report")
+    write(out / "tables")
+    code = report.main(["--study", "variants", "--tables", str(out / "tables"), "--out", str(out), "--progress=false"])
+    assert code == 0
+    return out
+
+
+def test_pages_come_out_with_tables_figures_and_provenance(site: Path) -> None:
+    page = (site / "variants.html").read_text()
+    for part in ("Which stages of TATL help?", "published, other data", "0.401 ± 0.061", "stage123-scratch"):
+        assert part in page
+    for part in ("3f9a11c0d2", "ea04371", "torch 2.15.0", "python -m tatl study variants --preset quick", "2 threads"):
+        assert part in page
+    assert "streaks: 3 groups have it" in page and 'href="tables/variants.csv"' in page
+    assert "from analysis import" not in page and "Traceback" not in page
+
+
+def test_pictures_have_alternative_texts(site: Path) -> None:
+    pictures = Links((site / "variants.html").read_text()).pictures
+    assert len(pictures) == 4
+    assert all((each.get("alt") or each.get("aria-label") or "").endswith(".") for each in pictures)
+    png = next(each["src"] for each in pictures if "src" in each)
+    assert png and base64.b64decode(png.partition(",")[2]).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["index.html", "variants.html"])
+def test_pages_ask_nothing_of_the_network(site: Path, name: str) -> None:
+    text = (site / name).read_text()
+    links = Links(text)
+    outside = [target for target in links.targets if re.match(r"(https?:)?//", target)]
+    assert not outside and not {"script", "link", "iframe"} & set(links.tags)
+    assert "@import" not in text and not re.search(r"url\((?!#)", text)
+    for target in links.targets:
+        assert target.startswith(("#", "data:")) or (site / target).exists()
+
+
+def test_the_index_links_the_page_with_headline_and_thumbnail(site: Path) -> None:
+    index = (site / "index.html").read_text()
+    links = Links(index)
+    assert "variants.html" in links.targets and "svg" in links.tags
+    assert "Average Dice: stage3 0." in index and "done" in index and "no spread can be given" in index
+    assert len(index) < 1_000_000 and (site / "variants.html").stat().st_size < 8_000_000
+
+
+def test_the_notebook_runs_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "tables", gallery=False)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    started = time.monotonic()
+    executed = execute.execute(NOTEBOOK, {"tables": "../tables"}, tmp_path, progress=False)
+    assert execute.failure(executed) == "" and time.monotonic() - started < 60
+    assert "no case can be shown" in executed.cells[-3].outputs[0].data["text/html"]
+
+
+def test_the_kernel_is_the_running_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where a kernel of the same name starts something else."""
+    fake = tmp_path / "share" / "kernels" / "python3"
+    fake.mkdir(parents=True)
+    fake.joinpath("kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(fake.parents[1]))
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
+    path = notebook(tmp_path / "who.ipynb", "import sys, analysis; sys.executable, analysis.__file__")
+    (tmp_path / "out").mkdir()
+    executed = execute.execute(path, {}, tmp_path / "out", progress=False)
+    said = executed.cells[-1].outputs[0].data["text/plain"]
+    assert sys.executable in said and str(report.HERE) in said
+
+
+def test_parameters_are_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = notebook(tmp_path / "strict.ipynb")
+    execute.check(path, {"shape": "u", "ratio": 2})
+    with pytest.raises(ValueError, match=r"strict\.ipynb has no parameter shap: it has tables, shape, ratio"):
+        execute.check(path, {"shap": "u"})
+    with pytest.raises(ValueError, match=r"parameter shape=3 is not like its default 'mean'"):
+        execute.check(path, {"shape": 3})
+    write(tmp_path / "tables", gallery=False)
+    given = ["--study", "variants", "--tables", str(tmp_path / "tables"), "--parameters.shap=u", "--progress=false"]
+    assert report.main(given) != 0
+    assert "has no parameter shap" in capsys.readouterr().err
+    assert not (tmp_path / "variants.html").exists()
+
+
+def test_notebooks_without_a_parameters_cell_are_refused(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "none.ipynb")
+    made = nbformat.read(path, as_version=4)
+    made.cells[1].metadata["tags"] = []
+    nbformat.write(made, path)
+    with pytest.raises(ValueError, match=r"has 0 cells tagged 'parameters': it needs exactly one"):
+        execute.defaults(path)
+    made.cells[1].metadata["tags"] = ["parameters"]
+    made.cells[1].source = "shape = print('mean')"
+    nbformat.write(made, path)
+    with pytest.raises(ValueError, match=r"parameter shape is not a plain string or number"):
+        execute.defaults(path)
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    books = tmp_path / "notebooks"
+    books.mkdir()
+    notebook(books / "a_fails.ipynb", "1", "raise ValueError('streaks <are> gone')", title="Will it fail?")
+    notebook(books / "b_dies.ipynb", "import os; os._exit(1)", title="Will it die?")
+    notebook(books / "c_lacks.ipynb", "1", title="Are there tables?", needs=("other.csv",))
+    notebook(books / "d_works.ipynb", "print('all is well')", title="Does it work?")
+    (books / "e_broken.ipynb").write_text("{")
+    out = tmp_path / "out"
+    tables = str(tmp_path / "tables")
+    assert report.main(["--notebooks", str(books), "--tables", tables, "--out", str(out), "--progress=false"]) != 0
+    captured = capsys.readouterr()
+    assert "a_fails, b_dies, e_broken failed" in captured.err and str(out / "index.html") in captured.out
+    fails = (out / "a_fails.html").read_text()
+    assert "streaks &lt;are&gt; gone" in fails and "Will it fail?" in fails and "papermill" not in fails.lower()
+    assert "DeadKernelError" in (out / "b_dies.html").read_text()
+    assert "python -m tatl study other" in (out / "c_lacks.html").read_text()
+    assert "all is well" in (out / "d_works.html").read_text()
+    index = (out / "index.html").read_text()
+    assert [index.count(f'class="card {state}"') for state in ("done", "missing", "failed")] == [1, 1, 3]
+
+
+def test_missing_tables_give_a_page_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--study", "variants", "--tables", str(tmp_path / "none"), "--out", str(tmp_path)]) != 0
+    assert "python -m tatl study variants" in capsys.readouterr().err
+    assert "python -m tatl study variants" in (tmp_path / "variants.html").read_text()
+    assert "missing" in (tmp_path / "index.html").read_text()
+
+
+def test_unknown_studies_and_unwritable_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--study", "varients", "--out", str(tmp_path)]) != 0
+    assert "no notebook for varients" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert report.main(["--study", "variants", "--out", str(tmp_path / "file" / "out")]) != 0
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_help_has_every_option_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        report.main(["--help"])
+    said = capsys.readouterr().out
+    assert stop.value.code == 0 and "Example: python -m analysis.report --study variants" in " ".join(said.split())
+    for option in ("--study", "--tables", "--out", "--parameters", "--notebooks", "--progress"):
+        assert option in said
+
+
+def test_tables_are_linked_only_where_the_page_can_reach_them(tmp_path: Path) -> None:
+    from analysis.show import linked
+
+    item = '<li data-file="counts.csv">counts.csv</li>'
+    assert 'href="tables/counts.csv"' in linked(item, tmp_path / "tables", tmp_path / "page.html")
+    assert linked(item, tmp_path / "a" / "b", tmp_path / "x" / "y" / "z" / "page.html") == item
+
+
+def test_a_report_leaves_the_notebook_as_it_is(site: Path) -> None:
+    assert not any(cell.get("outputs") for cell in nbformat.read(NOTEBOOK, as_version=4).cells)
+    assert sorted(path.name for path in site.iterdir()) == ["index.html", "tables", "variants.html"]

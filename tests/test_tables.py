@@ -1,0 +1,251 @@
+"""Measured stand beside published: nothing is lost, nothing is invented, and what was computed is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_study import ISIC, VARIANTS, write
+from matplotlib.figure import Figure
+
+from analysis import figures, show, tables, words
+from analysis.tables import AVERAGE, Study
+
+
+def study(folder: Path, **about: Any) -> Study:
+    return Study.read(write(folder, **about))
+
+
+def change(folder: Path, name: str, **columns: Any) -> Path:
+    path = folder / name
+    pd.read_csv(path).assign(**columns).to_csv(path, index=False)
+    return folder
+
+
+def test_measured_and_published_meet_row_by_row(tmp_path: Path) -> None:
+    table = tables.beside(study(tmp_path)).set_index(["attribute", "variant"])
+    assert len(table) == (len(ISIC) + 1) * (len(VARIANTS) + 1)
+    assert table.loc[("streaks", "stage123"), "published_dice"] == 0.401
+    measured = pd.read_csv(tmp_path / "variants.csv").set_index(["shape", "attribute", "variant"])
+    assert table.loc[("streaks", "stage123"), "dice"] == measured.loc[("mean", "streaks", "stage123"), "dice"]
+    assert table["dice"].notna().sum() == (len(ISIC) + 1) * len(VARIANTS)
+
+
+@pytest.mark.parametrize("data", ["isic2018", "isic2017"])
+def test_difference_is_taken_on_the_papers_data_and_only_there(tmp_path: Path, data: str) -> None:
+    names = ISIC if data == "isic2018" else [name for name in ISIC if name != "globules"]
+    same = tables.beside(study(tmp_path / "same", data=data, attributes=names))
+    both = same.dropna(subset=["dice", "published_dice"])
+    assert len(both) and np.allclose(both["dice_difference"], both["dice"] - both["published_dice"])
+    other = tables.beside(study(tmp_path / "other", data="phantom"))
+    assert other["dice_difference"].isna().all() and other["published_dice"].notna().any()
+
+
+def test_averages_over_other_attributes_have_no_difference(tmp_path: Path) -> None:
+    few = study(tmp_path, data="isic2018", attributes=("streaks", "globules"))
+    table = tables.beside(few)
+    average = table["attribute"] == AVERAGE
+    assert table.loc[average, "dice_difference"].isna().all()
+    assert table.loc[~average & table["dice"].notna(), "dice_difference"].notna().all()
+    assert "average is over 5 attributes, the measured one over 2" in words.caption(few)
+
+
+def test_averages_carry_micro_and_image_means(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    row = tables.averages(made).set_index("variant").loc["stage13"]
+    measured = made.measured.set_index(["variant", "attribute"])
+    assert row["micro_dice"] == measured.loc[("stage13", "micro"), "dice"]
+    assert row["image_dice"] == measured.loc[("stage13", "average"), "image_dice"]
+    assert row["published_dice"] == 0.401
+
+
+def test_counts_are_table_2(tmp_path: Path) -> None:
+    table = tables.counts(study(tmp_path)).set_index("mask")
+    assert table.loc["streaks", "isic2018_present"] == 100 and table.loc["streaks", "isic2017_rate"] == 7.98
+    assert np.isnan(table.loc["globules", "isic2017_present"])
+    assert np.allclose(table["rate"], 100 * table["present"] / table["known"])
+
+
+def test_a_mask_known_nowhere_has_no_rate(tmp_path: Path) -> None:
+    write(tmp_path)
+    change(tmp_path, "counts.csv", present=0, known=0)
+    made = Study.read(tmp_path)
+    assert tables.counts(made)["rate"].isna().all()
+    assert "no attribute whose masks are known" in words.counts(made)
+    figures.counts(made)
+
+
+def test_paired_gains_are_differences_fold_by_fold(tmp_path: Path) -> None:
+    made = study(tmp_path, folds=3)
+    wide = made.folds[made.folds["attribute"] == "streaks"].pivot(index="fold", columns="variant", values="dice")
+    paired = wide["stage123"] - wide["stage3"]
+    gain = tables.gains(made, "stage123", "stage3").loc["streaks"]
+    assert np.allclose([gain["gain"], gain["std"]], [paired.mean(), paired.std(ddof=1)]) and gain["pairs"] == 3
+
+
+def test_one_fold_has_no_spread_and_says_so(tmp_path: Path) -> None:
+    one, five = study(tmp_path / "1"), study(tmp_path / "5", folds=5)
+    assert one.measured["dice_std"].isna().all() and "no spread can be given" in words.averages(one)
+    assert "±" not in words.headline(one)
+    assert words.headline(five).count("±") == len(VARIANTS) + 1 and "5 folds" in words.averages(five)
+
+
+def test_readings_follow_the_table(tmp_path: Path) -> None:
+    """The same sentences, of tables that say the opposite."""
+    write(tmp_path)
+    for best, worst in (("stage3", "stage123"), ("stage123", "stage3")):
+        frame = pd.read_csv(tmp_path / "variants.csv")
+        level = frame["variant"].map({best: 0.9, worst: 0.1}).fillna(0.5)
+        frame.assign(dice=level).to_csv(tmp_path / "variants.csv", index=False)
+        made = Study.read(tmp_path)
+        assert f"highest for {best} (0.900) and lowest for {worst} (0.100)" in words.averages(made)
+        assert words.attributes(made).startswith(f"{best} has the highest mean Dice for 5 of 5 attributes")
+
+
+def test_ties_are_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    made = Study.read(change(tmp_path, "variants.csv", dice=0.5))
+    assert "each have the highest mean Dice for 5 of 5" in words.attributes(made)
+
+
+def test_captions_say_what_the_data_are_not(tmp_path: Path) -> None:
+    phantom = words.caption(study(tmp_path / "a"))
+    for part in ("phantom", "240 cases at 96x128", "enriched", "textures", "quick", "seed 0", "fold 0 of 5"):
+        assert part in phantom
+    assert "phantom is not skin" in phantom and "textures is not ImageNet" in phantom and "other data" in phantom
+    real = words.caption(study(tmp_path / "b", data="isic2018", source="imagenet", enrich=False))
+    assert "not" not in real and "other data" not in real
+
+
+@pytest.mark.parametrize("number", [1, 4, 15])
+def test_any_attributes_work_in_any_number(tmp_path: Path, number: int) -> None:
+    names = tuple(f"finding {i} of <another> organ" for i in range(number))
+    made = study(tmp_path, attributes=names, data="manifest", store_name="retina")
+    assert made.attributes == list(names) and made.reference == ""
+    assert tables.beside(made)["published_dice"].isna().all()
+    assert "The paper has none of these attributes" in words.caption(made) and "retina" in words.caption(made)
+    assert "&lt;another&gt;" in show.attributes(made, "")._repr_html_()
+    assert all(isinstance(draw(made), Figure) for draw in (figures.averages, figures.attributes, figures.counts))
+    panels = figures.gallery(made, cases=2).axes
+    assert sum(bool(axes.images) for axes in panels) == 2 * (3 + number)
+
+
+def test_unknown_variants_get_a_colour_and_marker_of_their_own(tmp_path: Path) -> None:
+    made = study(tmp_path, variants=("stage3", "mine", "yours"))
+    assert made.variants == ["stage3", "mine", "yours"]
+    colours = figures.palette(made.variants, tables.VARIANTS)
+    assert len({colours[name] for name in (*VARIANTS, "mine", "yours")}) == 7
+    assert "mine" in words.headline(made)
+
+
+def test_a_variant_keeps_its_colour_whatever_else_is_drawn() -> None:
+    alone = figures.palette(["stage123"], tables.VARIANTS)["stage123"]
+    assert alone == figures.palette(["other", "stage123", "stage3"], tables.VARIANTS)["stage123"]
+
+
+def test_the_variants_and_masks_are_those_of_tatl() -> None:
+    from tatl.data import store
+    from tatl.metrics import AVERAGE, MICRO
+    from tatl.study import ENSEMBLE
+    from tatl.variants import VARIANTS as theirs
+
+    assert tuple(theirs) == tables.VARIANTS
+    assert (store.LESION, store.UNION) == (tables.LESION, tables.UNION)
+    assert (AVERAGE, MICRO, ENSEMBLE) == (tables.AVERAGE, tables.MICRO, tables.ENSEMBLE)
+
+
+def test_no_rows_give_sentences_not_errors(tmp_path: Path) -> None:
+    write(tmp_path, gallery=False)
+    for name in ("variants.csv", "variants_folds.csv", "lesion.csv"):
+        pd.read_csv(tmp_path / name).head(0).to_csv(tmp_path / name, index=False)
+    made = Study.read(tmp_path)
+    assert words.headline(made) == words.averages(made) == words.attributes(made) == words.NOTHING
+    assert "No Stage 1" in words.lesion(made) and "no gallery.npz" in words.gallery(made)
+    assert "No rows" in show.attributes(made, "")._repr_html_()
+    for draw in (figures.averages, figures.attributes):
+        draw(made)
+    show.shapes(made, words.shapes(made), "")
+
+
+def test_nan_scores_are_blank_cells(tmp_path: Path) -> None:
+    write(tmp_path)
+    frame = pd.read_csv(tmp_path / "variants.csv")
+    frame.loc[frame["attribute"] == "streaks", ["dice", "jaccard", "image_dice", "image_jaccard"]] = np.nan
+    frame.to_csv(tmp_path / "variants.csv", index=False)
+    made = Study.read(tmp_path)
+    html = show.attributes(made, "")._repr_html_()
+    assert "nan" not in html.lower() and "4 attributes" in words.attributes(made)
+    figures.attributes(made)
+
+
+def test_each_shape_can_be_read_alone(tmp_path: Path) -> None:
+    write(tmp_path, shapes=("u", "link"))
+    link = Study.read(tmp_path, shape="link")
+    frame = pd.read_csv(tmp_path / "variants.csv")
+    assert set(link.measured["dice"]) == set(frame.loc[frame["shape"] == "link", "dice"])
+    assert list(tables.shapes(link).columns) == ["u", "link", "mean"]
+    with pytest.raises(ValueError, match=r"shape 'v' is not in .*: choose of u, link, mean"):
+        Study.read(tmp_path, shape="v")
+
+
+def test_bits_follow_the_store_not_the_study(tmp_path: Path) -> None:
+    """A study of two attributes of five: their bits are the store's."""
+    made = study(tmp_path)
+    assert [made.bit(name) for name in ISIC] == [2, 4, 8, 16, 32]
+    with pytest.raises(ValueError, match=r"halo is not in counts\.csv"):
+        made.bit("halo")
+
+
+@pytest.mark.parametrize("name", list(tables.COLUMNS))
+def test_missing_columns_and_files_are_named_with_the_command(tmp_path: Path, name: str) -> None:
+    write(tmp_path)
+    lost = tables.COLUMNS[name][1]
+    pd.read_csv(tmp_path / name).drop(columns=lost).to_csv(tmp_path / name, index=False)
+    with pytest.raises(ValueError, match=rf"{name} lacks the column {lost} .*python -m tatl study variants"):
+        Study.read(tmp_path)
+    (tmp_path / name).write_text("")
+    with pytest.raises(ValueError, match=r"is not a CSV table .*python -m tatl study variants"):
+        Study.read(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not there: .python -m tatl study variants"):
+        Study.read(tmp_path)
+
+
+def test_a_word_among_numbers_and_a_broken_study_json(tmp_path: Path) -> None:
+    write(tmp_path)
+    change(tmp_path, "lesion.csv", dice="high")
+    with pytest.raises(ValueError, match=r"lesion\.csv has a cell that is no number"):
+        Study.read(tmp_path)
+    (tmp_path / "study.json").write_text("{")
+    with pytest.raises(ValueError, match=r"study\.json is not JSON"):
+        Study.read(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"holds no study\.json: .python -m tatl study variants"):
+        Study.read(tmp_path / "nowhere")
+
+
+def test_a_bare_study_json_is_enough(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "study.json").write_text(json.dumps({"study": "variants"}))
+    made = Study.read(tmp_path)
+    assert "not recorded" in words.caption(made) and "not recorded" in show.provenance(made)._repr_html_()
+
+
+def test_paper_tables_are_complete() -> None:
+    for dataset, number in (("isic2018", 36), ("isic2017", 30)):
+        assert len(tables.published(dataset)) == number
+    assert len(tables.read_paper("table2")) == 9
+
+
+def test_gallery_without_stage_2_or_with_a_mask_at_the_edge(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    arrays = made.gallery()
+    assert arrays is not None
+    arrays["union"] = arrays["union"][:0]
+    arrays["truth"][:] = 63
+    np.savez(tmp_path / "gallery.npz", **arrays)  # type: ignore[arg-type]
+    assert "no Stage 2" in words.gallery(made)
+    figures.gallery(made, cases=1).canvas.draw()
