@@ -81,8 +81,8 @@ class Learner(L.LightningModule):
         recipe = self.run.recipe
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if recipe.optimizer == "adamw":
-            return torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay)
-        return torch.optim.SGD(trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+            return torch.optim.AdamW(trained, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return torch.optim.SGD(trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
 
     def train_dataloader(self) -> Batches:
         return Batches(self)

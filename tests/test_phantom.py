@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from tatl.data.case import Case, Size
-from tatl.data.phantom import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES, Phantom, draw
+from tatl.data.phantom import Phantom, draw
+from tatl.data.phantom_statistics import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES
 
 SMALL = Size(48, 64)  # areas are laid out in units of the height, so a small frame measures them
 

@@ -9,9 +9,9 @@ A case is skin with uneven light, one irregular lesion, and the structures that 
     streaks            dark radial lines at the border of the lesion
 
 Masks are like the real ones: blobs round the structures, not every line.  Which attributes an image has follows the
-joint frequencies of the 2594 ISIC 2018 training images, and lesion and attribute areas follow their quantiles; the
-numbers below were counted on the official masks.  Distractors (hairs, pores, faint net outside the masks, dots below
-the annotation threshold) keep a network from Dice 1.
+joint frequencies of the 2594 ISIC 2018 training images, and lesion and attribute areas follow their quantiles
+(`tatl.data.phantom_statistics`).  Distractors (hairs, a ruler or bubbles now and then,
+faint net outside the masks, single dots that nobody annotated) keep a network from Dice 1.
 
 A scene is laid out in units of the image's height, so one (seed, index) is one scene at every size.  The same seed
 gives the same bytes wherever NumPy's PCG64 and IEEE arithmetic are the same; images are rounded to 8 bits last.
@@ -29,46 +29,9 @@ from PIL import Image
 from scipy.special import expit, ndtr
 
 from tatl.data.case import Case, Size
+from tatl.data.phantom_statistics import ATTRIBUTES, TIED, area, combination_weights
 
-ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
-
-# How often each combination (in the order of ATTRIBUTES) occurs among the 2594 images of ISIC 2018 training.
-COMBINATIONS = {
-    "10000": 817, "00000": 514, "10100": 259, "00100": 229, "11000": 206, "01000": 160, "11100": 81, "10010": 52,
-    "01100": 44, "00010": 36, "11001": 31, "10110": 24, "10001": 24, "01010": 18, "11010": 17, "01001": 16,
-    "00110": 16, "01110": 16, "00001": 15, "10101": 5, "11110": 5, "01011": 4, "01101": 3, "11011": 2,
-}  # fmt: skip
-
-# Areas in per cent of the image at these quantiles; attributes where present (ISIC 2018 training masks).
-QUANTILES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
-AREAS = {
-    "lesion": (0.3, 1.547, 2.503, 5.175, 13.81, 31.87, 52.25, 65.18, 98.66),
-    "lesion with negative_network": (1.08, 3.61, 4.677, 12.01, 25.89, 50.97, 72.81, 84.76, 98.66),
-    "pigment_network": (0.08, 0.331, 0.492, 1.06, 2.94, 8.28, 17.61, 25.68, 77.81),
-    "globules": (0.07, 0.221, 0.34, 0.66, 1.43, 3.05, 6.34, 10.7, 46.12),
-    "milia_like_cyst": (0.07, 0.11, 0.12, 0.22, 0.44, 0.91, 1.77, 3.047, 7.63),
-    "negative_network": (0.1, 0.247, 0.409, 0.68, 2, 4.492, 7.663, 10.28, 33.47),
-    "streaks": (0.11, 0.219, 0.338, 0.52, 0.895, 1.587, 2.989, 3.843, 9.94),
-}
-# Spearman's correlation of an attribute's area with the lesion's, in the same images.
-TIED = {"pigment_network": 0.61, "globules": 0.41, "milia_like_cyst": 0.35, "negative_network": 0.57, "streaks": 0.40}
-
-
-def area(name: str, rank: float) -> float:
-    """The area at a quantile, as a fraction of the image (log-linear between the tabulated ones)."""
-    return float(np.exp(np.interp(rank, QUANTILES, np.log(AREAS[name])))) / 100
-
-
-@lru_cache(maxsize=2)
-def combination_weights(enrich: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Presence rows bool [24, 5] and their probabilities.
-
-    `enrich` takes the 0.4th power of the counts: streaks are then in 17 % of the images, negative network in 25,
-    milia-like cysts in 37, globules in 42 and pigment network in 53.
-    """
-    rows = np.array([[digit == "1" for digit in key] for key in COMBINATIONS])
-    weights = np.array(list(COMBINATIONS.values()), float) ** (0.4 if enrich else 1.0)
-    return rows, weights / weights.sum()
+DRAWING = 1  # goes up whenever the same seed gives other bytes: a store of an older drawing is then not reused
 
 
 @dataclass(frozen=True)
@@ -251,6 +214,10 @@ class Scene:
             layer += strength * self.c.dots(points, self.rng.uniform(0.008, 0.02, count))
         for _ in range(int(self.rng.choice([0, 0, 1, 3, 7]))):
             self._hair()
+        if self.rng.uniform() < 0.1:
+            self._bubbles()
+        if self.rng.uniform() < 0.08:
+            self._ruler()
 
     def _hair(self) -> None:
         start, angle = self.rng.uniform(0, 1, 2) * [1, self.c.width], self.rng.uniform(0, np.pi)
@@ -259,6 +226,22 @@ class Scene:
         off = across - self.rng.normal(0, 0.4) * along**2
         reach = np.abs(along) < self.rng.uniform(0.25, 0.9)
         self.dark += self.contrast(0.3, 0.7) * np.exp(-((off / 0.006) ** 2)) * reach
+
+    def _bubbles(self) -> None:
+        """Bubbles in the contact fluid: thin bright rims."""
+        for _ in range(int(self.rng.integers(1, 5))):
+            y, x = self.rng.uniform(0, 1, 2) * [1, self.c.width]
+            radius = self.rng.uniform(0.02, 0.07)
+            rim = np.abs(np.hypot(self.c.y - y, self.c.x - x) - radius)
+            self.light += self.contrast(0.1, 0.25) * np.exp(-((rim / 0.006) ** 2))
+
+    def _ruler(self) -> None:
+        """The millimetre marks of a contact plate along the bottom edge, every fifth one longer."""
+        pitch, offset = self.rng.uniform(0.03, 0.05), self.rng.uniform(0, 0.05)
+        nearest = np.round((self.c.x - offset) / pitch)
+        length = np.where(nearest % 5 == 0, 0.09, 0.05)
+        mark = (np.abs(self.c.x - offset - nearest * pitch) < 0.005) & (1 - self.c.y < length)
+        self.dark += 0.6 * mark
 
     def image(self) -> np.ndarray:
         """Skin, lesion, structures, light and camera, rounded to uint8 [H, W, 3]."""
@@ -304,7 +287,8 @@ class Phantom:
         self.cases, self.seed, self.enrich = cases, seed, enrich
         self.ids = [f"PHANTOM_{i:07d}" for i in range(cases)]
         self.groups = self.ids
-        self.provenance: Mapping[str, Any] = {"data": "phantom", "cases": cases, "seed": seed, "enrich": enrich}
+        options = {"cases": cases, "seed": seed, "enrich": enrich, "drawing": DRAWING}
+        self.provenance: Mapping[str, Any] = {"data": "phantom", **options}
 
     def read(self, index: int, size: Size) -> Case:
         return draw(self.seed, index, size, self.enrich)
