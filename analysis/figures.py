@@ -89,7 +89,7 @@ def averages(study: Study, score: str = "dice") -> Figure:
     table = table[table["variant"].isin(study.variants)]
     names = list(table["variant"])
     with theme():
-        figure = Figure(figsize=(6.4, 1.25 + 0.36 * max(1, len(names))), layout="constrained")
+        figure = Figure(figsize=(5.6, 1.25 + 0.36 * max(1, len(names))), layout="constrained")
         axes = figure.subplots()
         for y, (_, row) in enumerate(table.iterrows()):
             _point(axes, row, y, score, palette(names, VARIANTS), markers(names))

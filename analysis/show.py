@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import figures, tables
+from analysis import figures, tables, words
 from analysis.tables import Study
 from analysis.words import score
 
@@ -63,7 +63,9 @@ def _svg(drawn: Figure, alt: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = text.replace(figures.INK, "currentColor")
     width, _ = drawn.get_size_inches()
-    opening = f'<svg role="img" aria-label="{escape(alt)}" style="width:{width * 96:.0f}px" '
+    opening = (
+        f'<svg role="img" aria-label="{escape(alt)}" style="width:{width * 96:.0f}px;min-width:{width * 60:.0f}px" '
+    )
     return opening + re.sub(r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2)
 
 
@@ -121,15 +123,19 @@ def averages(study: Study, caption: str) -> Html:
 
 
 def attributes(study: Study, caption: str) -> Html:
-    """Tables A.10-A.13, with per-image means and the number of images that show the attribute."""
+    """Tables A.10-A.13, with per-image means and the number of images that show the attribute.
+
+    Attributes that the study has a note on (too few positive groups, say) carry a star, the note stands below.
+    """
     frame = tables.beside(study)
     cells = _scores(study, frame)
     for column in ("jaccard", "dice"):
         cells["per-image mean", column.capitalize()] = _cells(frame, f"image_{column}")
-    cells["test images", "with it"] = _whole(frame["positives"])
-    names = [frame["attribute"].str.replace("_", " "), frame["variant"].replace(WINNERS)]
-    rows = pd.MultiIndex.from_arrays(names, names=[None, None])
-    return table(pd.DataFrame(cells, index=rows), caption)
+    cells["test images", "with it"] = _whole(frame["positives"].where(frame["attribute"] != tables.AVERAGE))
+    notes = {name: note for note in words.notes(study) if (name := note.partition(":")[0]) in study.attributes}
+    names = [name.replace("_", " ") + " *" * (name in notes) for name in frame["attribute"]]
+    rows = pd.MultiIndex.from_arrays([names, frame["variant"].replace(WINNERS)], names=[None, None])
+    return table(pd.DataFrame(cells, index=rows), " ".join([caption, *(f"* {note}." for note in notes.values())]))
 
 
 def shapes(study: Study, reading: str, caption: str) -> Html:
@@ -184,7 +190,7 @@ def provenance(study: Study) -> Html:
         "time": f"{about['seconds']:.0f} s" if isinstance(about.get("seconds"), int | float) else None,
     }
     rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v or 'not recorded'))}</dd>" for k, v in facts.items())
-    notes = "".join(f"<li>{escape(str(note))}</li>" for note in about.get("notes", []))
+    notes = "".join(f"<li>{escape(str(note))}</li>" for note in words.notes(study))
     command = f'<pre class="command">{escape(str(about.get("command", "not recorded")))}</pre>'
     notes = f"<p>Notes</p><ul>{notes}</ul>" if notes else ""
     return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study)}')

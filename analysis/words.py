@@ -83,7 +83,14 @@ def spread(study: Study) -> str:
     folds = study.measured["folds"].max() if len(study.measured) else 0
     if folds == 1:
         return f"1 fold, {design(study).partition(',')[0]}: no spread can be given"
-    return f"mean ± standard deviation over {counted(folds, 'fold')}"
+    fewer = {row["attribute"]: int(row["folds"]) for row in study.measured.to_dict("records") if row["folds"] < folds}
+    less = "".join(f", {name} over {number}" for name, number in fewer.items() if name in study.attributes)
+    return f"mean ± standard deviation over {counted(folds, 'fold')}{less}"
+
+
+def notes(study: Study) -> list[str]:
+    """What the study says a reader must know, such as attributes too rare for the folds."""
+    return [str(note) for note in study.about.get("notes", [])]
 
 
 def _averages(study: Study) -> pd.DataFrame:

@@ -182,6 +182,18 @@ def test_nan_scores_are_blank_cells(tmp_path: Path) -> None:
     figures.attributes(made)
 
 
+def test_attributes_with_a_note_are_starred_and_fewer_folds_named(tmp_path: Path) -> None:
+    write(tmp_path, folds=3)
+    frame = pd.read_csv(tmp_path / "variants.csv")
+    frame.assign(folds=frame["folds"].mask(frame["attribute"] == "streaks", 2)).to_csv(
+        tmp_path / "variants.csv", index=False
+    )
+    made = Study.read(tmp_path)
+    html = show.attributes(made, words.spread(made))._repr_html_()
+    assert "streaks *" in html and "globules *" not in html and "* streaks: 3 groups have it" in html
+    assert "over 3 folds, streaks over 2" in html
+
+
 def test_each_shape_can_be_read_alone(tmp_path: Path) -> None:
     write(tmp_path, shapes=("u", "link"))
     link = Study.read(tmp_path, shape="link")
