@@ -183,6 +183,9 @@ def provenance(study: Study) -> Html:
         "backbone": about.get("backbone"),
         "epochs": about.get("epochs"),
         "offset": f"{about.get('offset', '?')} px",
+        "settings": ", ".join(
+            f"{name} {value}" for name, value in dict(about.get("settings", {})).items() if value != ""
+        ),
         "commit": about.get("commit"),
         "libraries": versions,
         "hardware": about.get("hardware"),
