@@ -21,7 +21,7 @@ from tatl.models.encoders import Classifier
 from tatl.run import Recipe, Run
 
 TEXTURES = "textures"
-TEXTURE_RECIPE = Recipe(epochs=6, patience=6, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)
+TEXTURE_RECIPE = Recipe(epochs=5, patience=5, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)
 
 
 def texture_run(backbone: str = "efficientnet-b0", recipe: Recipe = TEXTURE_RECIPE) -> Run:
