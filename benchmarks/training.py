@@ -31,6 +31,7 @@ from tatl import fit
 from tatl.data.case import Size
 from tatl.data.feed import normalise
 from tatl.data.store import Store, prepare
+from tatl.learner import Learner
 from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.run import Recipe, Run
@@ -136,7 +137,7 @@ def toolkit(store: Store, batch: int, precision: str, steps: int, device: torch.
     watch = Stopwatch(device)
     trainer = fit._trainer(run, folder, device, 1, [watch])
     trainer.limit_val_batches = 0
-    trainer.fit(fit.Learner(run, task))
+    trainer.fit(Learner(run, task))
     return watch.seconds
 
 
