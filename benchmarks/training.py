@@ -24,12 +24,12 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
-from tatl.data.phantom import Phantom
 from torch.utils.data import DataLoader, Dataset
 
 from tatl import fit
 from tatl.data.case import Size
 from tatl.data.feed import normalise
+from tatl.data.phantom import Phantom
 from tatl.data.store import Store, prepare
 from tatl.learner import Learner
 from tatl.losses import segmentation_loss
