@@ -16,7 +16,6 @@ from sklearn.model_selection import StratifiedGroupKFold
 from tatl.data.store import Store
 
 VALIDATION_PARTS = 10
-FRACTION_PARTS = 20
 
 
 @dataclass(frozen=True)
@@ -71,21 +70,32 @@ def split(store: Store, fold: int, n_folds: int = 5, seed: int = 0, fraction: fl
     test = _parts(labels, groups, n_folds, seed) == fold
     rest = np.flatnonzero(~test)
     parts = min(VALIDATION_PARTS, len(np.unique(groups[rest])))
+    if parts < 2:
+        raise ValueError(
+            f"fold {fold} of {n_folds} leaves one group of store {store.name!r} to train on and to stop early by: "
+            "these take two, so prepare more groups"
+        )
     held = _parts(labels[rest], groups[rest], parts, seed) == 0
     train = _nested(rest[~held], labels, groups, fraction, seed)
     return Split(train, rest[held], np.flatnonzero(test))
 
 
 def _nested(train: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """The first `fraction` of the groups, in an order whose every beginning is stratified."""
+    """The first `fraction` of the groups, in an order that spreads each label evenly: every beginning is stratified.
+
+    A group's label is the rarest of its images' labels.
+    """
     if fraction == 1:
         return train
+    rng = np.random.default_rng(seed)
+    images = np.bincount(labels[train])
     names = np.unique(groups[train])
-    parts = _parts(labels[train], groups[train], min(FRACTION_PARTS, len(names)), seed)
-    part_of = dict(zip(groups[train], parts, strict=True))
-    shuffled = np.random.default_rng(seed).permutation(names)
-    order = sorted(shuffled, key=lambda name: part_of[name])
-    kept = order[: max(1, round(fraction * len(order)))]
+    rarest = np.array([min(labels[train[groups[train] == name]], key=lambda k: images[k]) for name in names])
+    place = np.empty(len(names))
+    for label in np.unique(rarest):
+        members = rng.permutation(np.flatnonzero(rarest == label))
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    kept = names[np.argsort(place)[: max(1, round(fraction * len(names)))]]
     return train[np.isin(groups[train], kept)]
 
 
