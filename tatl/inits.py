@@ -7,7 +7,6 @@ mismatch raises.  ImageNet weights come from timm's cache or hub, or from a file
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -91,15 +89,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     A state dict under "state_dict" or "model" is found too.  FileNotFoundError or ValueError in one sentence.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
+    path = _existing(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a damaged pickle can raise anything, without a message too
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is not a file of weights ({reason}): give a .safetensors or .pth file") from error
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
@@ -109,9 +105,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
+def _existing(path: Path) -> Path:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no weights at {path}: give a .safetensors or .pth file")
+    return Path(path)
+
+
 def file_digest(path: Path) -> str:
     """A short checksum that names the file in a run's identity."""
-    with Path(path).open("rb") as stream:
+    with _existing(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 

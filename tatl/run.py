@@ -59,6 +59,8 @@ class Recipe:
                 f"epochs ({self.epochs}), batch ({self.batch}), patience ({self.patience}) and lr ({self.lr}) must be "
                 "positive"
             )
+        if self.calibration < 0:
+            raise ValueError(f"calibration {self.calibration} is a number of images: give 0 or more")
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance {self.balance} is a share of the mini-batch: give a number from 0 to 1")
         if self.optimizer not in ("sgd", "adamw"):
@@ -111,13 +113,12 @@ class Run:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Run:
-        """The run of a `run.json`; ValueError where it is of another format or has unknown keys."""
+        """The run of a `run.json`; ValueError where it is of another format, or has unknown or missing keys."""
         values = dict(values)
         if values.pop("format", FORMAT) != FORMAT:
             raise ValueError(f"this run.json has another format than {FORMAT}: train again with this version")
-        unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(f"run.json has unknown keys: {', '.join(sorted(unknown))}")
+        _check_keys(values, cls)
+        _check_keys(values["recipe"], Recipe)
         for key in ("parent", "cropper"):
             if values.get(key) is not None:
                 values[key] = cls.from_json(values[key])
@@ -151,6 +152,14 @@ class Run:
                     if needed not in seen:
                         seen.add(needed)
                         yield needed
+
+
+def _check_keys(values: dict[str, Any], cls: type[Run] | type[Recipe]) -> None:
+    known = {f.name for f in dataclasses.fields(cls)}
+    if unknown := set(values) - known:
+        raise ValueError(f"run.json has unknown keys: {', '.join(sorted(unknown))}")
+    if missing := known - set(values):
+        raise ValueError(f"run.json lacks {', '.join(sorted(missing))}: delete its folder and train again")
 
 
 def finished(run: Run, root: Path) -> bool:
