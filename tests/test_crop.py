@@ -65,10 +65,10 @@ def test_a_box_contains_its_region_and_grows_with_the_offset(seed: int) -> None:
     mask = block(top, left, top + int(rng.integers(1, 9)), left + int(rng.integers(1, 9)))
     inner = lesion_box(mask, 0)
     for offset in range(6):
-        t, l, b, r = lesion_box(mask, offset)
-        assert mask[t:b, l:r].sum() == mask.sum()
-        assert t <= inner[0] and l <= inner[1] and b >= inner[2] and r >= inner[3]
-        assert grow(np.array([inner]), offset, SIZE)[0].tolist() == [t, l, b, r]
+        top, left, bottom, right = lesion_box(mask, offset)
+        assert mask[top:bottom, left:right].sum() == mask.sum()
+        assert top <= inner[0] and left <= inner[1] and bottom >= inner[2] and right >= inner[3]
+        assert grow(np.array([inner]), offset, SIZE)[0].tolist() == [top, left, bottom, right]
 
 
 def test_boxes_are_read_as_written(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Toy:
         masks = {
             "disc": np.hypot(y - py, x - px) < 0.15,
             "bar": (np.abs(y - py) < 0.06) & (np.abs(x - px) < 0.3),
-            "dot": np.maximum(np.abs(y - py), np.abs(x - px + 0.2)) < 0.05,
+            "dot": np.maximum(np.abs(y - py), np.abs(x - px + 0.2)) < 0.07,
         }
         image = np.where(lesion[..., None], (150, 100, 80), (225, 190, 170)).astype(float)
         for name, colour in zip(self.attributes, ((70, 30, 20), (240, 240, 230), (60, 60, 140)), strict=True):
