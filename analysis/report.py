@@ -11,6 +11,7 @@ anywhere.  A notebook that fails gives a page with its error, and the others sti
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -33,7 +34,7 @@ NOTEBOOKS = HERE.parent / "notebooks"
 SITE = HERE / "site"
 DONE, MISSING, FAILED = "done", "missing", "failed"
 
-Value = str | int | float
+Value = int | float | str  # in this order a command line tries them
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,9 @@ def pages(
     try:
         out.mkdir(parents=True, exist_ok=True)
         cards = [build(path, tables, out, parameters, progress) for path in paths]
-        command = f"python -m analysis.report --study {study} --tables {tables} --out {out}"
+        given = [f"--parameters.{name}={value}" for name, value in parameters.items()]
+        options = ["--study", study, "--tables", str(tables), "--out", str(out), *given]
+        command = f"python -m analysis.report {shlex.join(options)}"
         return cards, write_index(cards, out, command)
     except OSError as error:
         raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error

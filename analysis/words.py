@@ -211,15 +211,17 @@ def counts(study: Study) -> str:
     return f"{said}; {listed(rates)} as published." if rates else f"{said}; the paper does not have it."
 
 
-def gallery(study: Study) -> str:
+def gallery(study: Study, cases: int = 6) -> str:
     """How well the shown union maps do, and that the images are chosen."""
     arrays = study.gallery()
-    if arrays is None or not len(arrays["image"]):
+    if arrays is None or not len(arrays["image"][:cases]):
         return "This study left no gallery.npz, so no case can be shown."
-    chosen = f"{counted(len(arrays['image']), 'test image')}, chosen to show the rare attributes and not at random"
+    chosen = (
+        f"{counted(len(arrays['image'][:cases]), 'test image')}, chosen to show the rare attributes and not at random"
+    )
     if not len(arrays["union"]):
         return f"{chosen}; {arrays['variant']} has no Stage 2, so there is no union map."
-    truth, found = arrays["truth"] >> 1 != 0, arrays["union"] >= 128
+    truth, found = arrays["truth"][:cases] >> 1 != 0, arrays["union"][:cases] >= 128
     total = truth.sum() + found.sum()
     score = 2 * (truth & found).sum() / total if total else 1.0
     return f"{chosen}; on them the union map of {arrays['variant']}, cut at 0.5, has pooled Dice {score:.3f}."

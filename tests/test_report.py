@@ -11,9 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from fake_study import write
 
 from analysis import execute, report
+from fake_study import write
 
 NOTEBOOK = report.NOTEBOOKS / "variants.ipynb"
 
@@ -131,6 +131,13 @@ def test_parameters_are_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert report.main(given) != 0
     assert "has no parameter shap" in capsys.readouterr().err
     assert not (tmp_path / "variants.html").exists()
+
+
+def test_parameters_reach_the_notebook_as_numbers_and_strings(tmp_path: Path) -> None:
+    notebook(tmp_path / "given.ipynb", "print(repr(shape), repr(ratio), repr(tables))")
+    given = ["--parameters.shape=link", "--parameters.ratio=3", "--notebooks", str(tmp_path), "--progress=false"]
+    assert report.main([*given, "--tables", str(tmp_path / "tables")]) == 0
+    assert f"'link' 3 '{tmp_path / 'tables'}'" in (tmp_path / "given.html").read_text().replace("&#39;", "'")
 
 
 def test_notebooks_without_a_parameters_cell_are_refused(tmp_path: Path) -> None:

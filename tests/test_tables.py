@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from fake_study import ISIC, VARIANTS, write
 from matplotlib.figure import Figure
 
 from analysis import figures, show, tables, words
 from analysis.tables import AVERAGE, Study
+from fake_study import ISIC, VARIANTS, write
 
 
 def study(folder: Path, **about: Any) -> Study:
@@ -250,6 +250,13 @@ def test_paper_tables_are_complete() -> None:
     for dataset, number in (("isic2018", 36), ("isic2017", 30)):
         assert len(tables.published(dataset)) == number
     assert len(tables.read_paper("table2")) == 9
+
+
+def test_the_gallery_is_read_as_far_as_it_is_shown(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    assert words.gallery(made, 2).startswith("2 test images, chosen") and words.gallery(made).startswith(
+        "6 test images"
+    )
 
 
 def test_gallery_without_stage_2_or_with_a_mask_at_the_edge(tmp_path: Path) -> None:
