@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import signal
 import time
 import warnings
 from datetime import datetime
@@ -38,8 +39,10 @@ class Keep(Callback):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+        partial = self.folder / "last.ckpt.partial"  # Lightning's own writing is not atomic across file systems
+        trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
+            partial.replace(self.folder / "last.ckpt")
             write_history(self.folder, cast(Learner, learner).history)
 
 
@@ -89,9 +92,20 @@ def pick_device(name: str = "auto") -> torch.device:
     """`auto`, `cpu` or `cuda`; ValueError where CUDA is asked for and absent."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} is unknown: choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for and PyTorch sees none: use --device cpu")
     return torch.device(name)
+
+
+def _check_devices(run: Run, device: torch.device, devices: int) -> None:
+    there = torch.cuda.device_count() if device.type == "cuda" else devices
+    if not 1 <= devices <= min(there, run.recipe.batch):
+        raise ValueError(
+            f"{devices} devices were asked for: give at least 1, and no more than there are ({there}) or than a "
+            f"mini-batch has images ({run.recipe.batch})"
+        )
 
 
 def fit(
@@ -118,6 +132,7 @@ def fit(
         with FileLock(folder / "lock", timeout=0), torch.random.fork_rng():
             if not finished(run, root):
                 place = pick_device(device)
+                _check_devices(run, place, devices)
                 task = make_task(run, store, root, imagenet_weights)
                 write_atomically(folder / "run.json", run.dumps())
                 _train(run, task, folder, place, devices, Bar(title or run.title()) if progress else None)
@@ -131,6 +146,8 @@ def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: in
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Lightning 2.6 on torch 2.15: a deprecation between the two that no user can mend.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
+    # A frozen encoder is in evaluation mode, and meant to be.
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
     task.model.to(memory_format=torch.channels_last)
     learner = Learner(run, task)
     checkpoint = _checkpoint(run, folder)
@@ -138,7 +155,7 @@ def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: in
         stopper = EarlyStopping(VALIDATION_LOSS, patience=run.recipe.patience, check_finite=False)
         trainer = _trainer(run, folder, device, devices, [stopper, *([bar] if bar else []), Keep(folder)])
         resume = None if checkpoint is None else folder / "last.ckpt"
-        trainer.fit(learner, ckpt_path=resume, weights_only=True)
+        _interruptible(trainer, learner, resume)
         # With several devices the processes that trained are gone: what they learnt is in the checkpoint.
         checkpoint = cast(dict[str, Any], _checkpoint(run, folder))
     learner.on_load_checkpoint(checkpoint)
@@ -149,6 +166,16 @@ def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: in
     _log(folder, learner, time.monotonic() - started, device)
     save_weights(learner.best, folder / "weights.safetensors")
     (folder / "last.ckpt").unlink()
+
+
+def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) -> None:
+    """Train; Ctrl-C, which Lightning turns into an exit that ignores further ones, is a KeyboardInterrupt again."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(learner, ckpt_path=resume, weights_only=True)
+    except SystemExit as stopped:
+        signal.signal(signal.SIGINT, before)
+        raise KeyboardInterrupt from stopped
 
 
 def _trainer(run: Run, folder: Path, device: torch.device, devices: int, callbacks: list[Callback]) -> L.Trainer:

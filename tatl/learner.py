@@ -116,6 +116,8 @@ class Learner(L.LightningModule):
         loss = self.task.validation_loss(cast(Tensor, self._sums))
         self._sums = None
         step = self.history[-1]["step"]
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the validation loss is {loss} after step {step}: lower --lr")
         row = {"epoch": self.current_epoch, "step": step, "split": "validation", "loss": loss, "lr": self.run.recipe.lr}
         self.history.append(row)
         if loss < self.best_loss:
