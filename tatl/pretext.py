@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tatl.data.case import Size
-from tatl.data.feed import balanced_batches, chunks, normalise
+from tatl.data.feed import balanced_batches, chunks, even_chunks, normalise
 from tatl.data.textures import CLASSES, draw_textures
 from tatl.inits import seeded
 from tatl.models.encoders import Classifier
@@ -50,7 +50,7 @@ class TextureClassification:
 
     def calibration_batches(self, epoch: int) -> list[np.ndarray]:
         shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.trained)
-        return chunks(shuffled[: self.run.recipe.calibration])
+        return even_chunks(shuffled[: self.run.recipe.calibration])
 
     def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
         return self._forward(indices, device)[0]

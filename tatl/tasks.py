@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tatl.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.case import Size
-from tatl.data.feed import Feed, balanced_batches, chunks
+from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks
 from tatl.data.folds import split
 from tatl.data.store import LESION, Store
 from tatl.inference import infer, quantise, resize, truth
@@ -84,7 +84,7 @@ class Segmentation:
 
     def calibration_batches(self, epoch: int) -> list[np.ndarray]:
         shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.split.train)
-        return chunks(shuffled[: self.run.recipe.calibration])
+        return even_chunks(shuffled[: self.run.recipe.calibration])
 
     def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
         return self.model(self.feed(indices, device)[0])
@@ -166,4 +166,9 @@ def make_task(run: Run, store: Store | None, root: Path, imagenet_weights: Path 
         return TextureClassification(run)
     if store is None:
         raise ValueError(f"a run of task {run.task!r} needs a store: give --store")
+    if (run.digest, run.size) != (store.digest, str(store.size)):
+        raise ValueError(
+            f"the run is of store {run.store!r} ({run.digest}, {run.size}) and {store.path} is another "
+            f"({store.digest}, {store.size}): give the store it was planned for"
+        )
     return Segmentation(run, store, root, imagenet_weights)

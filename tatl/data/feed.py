@@ -50,6 +50,11 @@ def chunks(indices: np.ndarray, size: int = EVALUATION_BATCH) -> list[np.ndarray
     return [indices[i : i + size] for i in range(0, len(indices), size)]
 
 
+def even_chunks(indices: np.ndarray, size: int = EVALUATION_BATCH) -> list[np.ndarray]:
+    """As few pieces of at most `size` as `chunks` makes, of one length or nearly so."""
+    return np.array_split(indices, ceil(len(indices) / size))
+
+
 def normalise(images: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] to centred float32 [B, 3, H, W] in channels-last order."""
     mean, std = (images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (MEAN, STD))
