@@ -112,15 +112,15 @@ class PhantomData:
 
 
 def names(text: str) -> list[str]:
-    """`a,b` as a list; spaces are allowed."""
-    return [word for word in text.replace(" ", "").split(",") if word]
+    """`a,b` as a list, each name once; spaces beside the commas are allowed."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
 def numbers(field: str, text: str) -> list[int]:
     """`0,1` as a list; ValueError for anything else."""
     if not all(word.isdigit() for word in names(text)):
         raise ValueError(f"{field} {text!r} is not a list of whole numbers such as 0,1")
-    return [int(word) for word in names(text)]
+    return list(dict.fromkeys(int(word) for word in names(text)))
 
 
 def _among(field: str, given: list[str], known: tuple[str, ...]) -> None:

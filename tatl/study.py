@@ -147,7 +147,8 @@ def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
 
 def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
     """Stage 1 on its test folds, whole images: start, fold, seed and the scores."""
-    croppers = dict.fromkeys(m.run.cropper for m in members if m.run.cropper is not None)
+    stage1 = (m.run if m.run.task == LESION else m.run.cropper for m in members)
+    croppers = dict.fromkeys(run for run in stage1 if run is not None)
     rows = []
     for run in croppers:
         table = summary(pd.read_csv(run.folder(root) / "scores.csv"))

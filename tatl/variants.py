@@ -57,7 +57,11 @@ class Planner:
 
     def __init__(self, settings: Settings, store: Store, imagenet_weights: Path | None = None) -> None:
         self.settings, self.store = settings, store
-        self.weights = file_digest(imagenet_weights) if imagenet_weights and settings.source == "imagenet" else ""
+        if imagenet_weights and settings.source != "imagenet":
+            raise ValueError(
+                f"a file of ImageNet weights is given and the source is {settings.source}: add --source imagenet"
+            )
+        self.weights = file_digest(imagenet_weights) if imagenet_weights else ""
         self.attributes = names(settings.attributes) or list(store.attributes)
         if unknown := [name for name in self.attributes if name not in store.attributes]:
             raise ValueError(
@@ -113,13 +117,19 @@ class Planner:
         """Every target segmenter that the variants need, attributes without a training positive left out."""
         chosen = list(variants)
         self._check(chosen)
-        return [
+        members = [
             member
             for seed in self.settings.seed_numbers
             for fold in self.settings.fold_numbers
             for name in chosen
             for member in self._members(name, fold, seed)
         ]
+        if not members:
+            raise ValueError(
+                f"no training image of store {self.store.name!r} has any of {', '.join(self.attributes)}: there is "
+                "nothing to train; choose other --attributes or a larger --fraction"
+            )
+        return members
 
     def _members(self, name: str, fold: int, seed: int) -> Iterator[Member]:
         if name == STAGE1:
@@ -144,6 +154,8 @@ class Planner:
             self._require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
         for name in self.attributes if targets else ():
             self._require(name, f"the target segmenter of {name}", "choose other --attributes, or train stage1 alone")
+        if agnostic := [name for name in targets if VARIANTS[name].agnostic]:
+            self._require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
         if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in targets):
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
 
