@@ -60,6 +60,9 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
 
 
 def _framed(runs: Sequence[Run], root: Path, at: np.ndarray, store: Store) -> np.ndarray:
-    """The averaged probabilities of some test images, at the store's size: uint8 [n, H, W]."""
+    """The averaged probabilities of some test images, at the store's size: uint8 [n, H, W].
+
+    Half a step is added as where scores are taken, so that the picture shows the mask that was scored.
+    """
     mean = torch.from_numpy(probabilities_of(runs, root)[at])[:, None]
-    return resize(mean, store.size)[:, 0].clamp(0, 255).to(torch.uint8).numpy()
+    return (resize(mean, store.size)[:, 0] + 0.5).clamp(0, 255).to(torch.uint8).numpy()
