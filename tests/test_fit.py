@@ -1,0 +1,374 @@
+"""Training: resumable to the bit, never repeated, and loud when something is wrong."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tatl import fit as fit_module
+from tatl import tasks
+from tatl.data.feed import Feed
+from tatl.data.folds import split
+from tatl.data.store import Store
+from tatl.fit import fit, pick_device
+from tatl.inits import seeded
+from tatl.metrics import confusion
+from tatl.models import build
+from tatl.run import Run, finished
+from toy import make_store, toy_run
+
+CPU: dict[str, Any] = {"device": "cpu", "progress": False}
+
+
+class Broken(Exception):
+    """Stands for whatever stops a process."""
+
+
+def break_at(
+    call: int, monkeypatch: pytest.MonkeyPatch, method: str = "loss", stop: type[BaseException] = Broken
+) -> None:
+    """The `call`-th call of a task's method raises, all later ones work."""
+    original: Callable[..., Any] = getattr(tasks.Segmentation, method)
+    calls = iter(range(1, 10_000))
+
+    def once(self: Any, *arguments: Any) -> Any:
+        if next(calls) == call:
+            raise stop
+        return original(self, *arguments)
+
+    monkeypatch.setattr(tasks.Segmentation, method, once)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in ("log", "lock")}
+
+
+def steps(run: Run, store: Store) -> int:
+    parts = split(store, run.fold, run.n_folds, run.seed)
+    return -(-len(parts.train) // run.recipe.batch)
+
+
+@pytest.fixture(scope="module")
+def trained(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
+    """Four epochs of SGD without a stop."""
+    run = toy_run(toy_store, "disc", epochs=4, lr=0.05)
+    return run, fit(run, tmp_path_factory.mktemp("whole"), toy_store, **CPU)
+
+
+def test_a_finished_run_has_its_files(trained: tuple[Run, Path], toy_store: Store) -> None:
+    run, folder = trained
+    names = {"run.json", "weights.safetensors", "history.csv", "scores.csv", "probabilities.npy", "log", "lock"}
+    assert {p.name for p in folder.iterdir()} - {"lock"} == names - {"lock"}
+    assert (folder / "run.json").read_text() == run.dumps()
+    history = pd.read_csv(folder / "history.csv")
+    assert history.columns.tolist() == ["epoch", "step", "split", "loss", "lr"]
+    train = history[history["split"] == "train"]
+    assert train["step"].tolist() == list(range(1, 1 + 4 * steps(run, toy_store)))
+    assert history[history["split"] == "validation"]["epoch"].tolist() == [0, 1, 2, 3]
+    assert history["loss"].between(0, 1).all() and (history["lr"] == 0.05).all()
+    assert "torch" in (folder / "log").read_text()
+
+
+def test_scores_are_the_confusion_of_the_saved_probabilities(trained: tuple[Run, Path], toy_store: Store) -> None:
+    run, folder = trained
+    test = split(toy_store, run.fold, run.n_folds, run.seed).test
+    scores = pd.read_csv(folder / "scores.csv")
+    assert scores.columns.tolist() == ["image", "attribute", "tp", "fp", "fn", "tn"]
+    assert scores["image"].tolist() == toy_store.cases["id"].to_numpy()[test].tolist()
+    probabilities = np.load(folder / "probabilities.npy")
+    assert probabilities.dtype == np.uint8 and probabilities.shape == (len(test), 32, 64)
+    expected = confusion(probabilities >= 128, toy_store.mask("disc", test))
+    np.testing.assert_allclose(scores[["tp", "fp", "fn", "tn"]], expected, rtol=0, atol=1e-15)
+
+
+@torch.no_grad()
+def test_saved_weights_are_the_network_that_was_scored(trained: tuple[Run, Path], toy_store: Store) -> None:
+    run, folder = trained
+    model = build(run.shape).eval()
+    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    test = split(toy_store, run.fold, run.n_folds, run.seed).test
+    p = torch.sigmoid(model(Feed(toy_store, "disc")(test)[0]))[:, 0].numpy()
+    saved = np.load(folder / "probabilities.npy")
+    assert np.abs(np.floor(256 * p) - saved).max() <= 1
+
+
+def test_training_lowers_the_loss(trained: tuple[Run, Path]) -> None:
+    history = pd.read_csv(trained[1] / "history.csv")
+    losses = history[history["split"] == "train"].groupby("epoch")["loss"].mean()
+    assert losses.iloc[-1] < losses.iloc[0]
+
+
+def test_the_same_run_elsewhere_has_the_same_bytes(
+    trained: tuple[Run, Path], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train 4 epochs = train 2, break in the middle of the third, train on."""
+    run, whole = trained
+    break_at(2 * steps(run, toy_store) + 2, monkeypatch)
+    with pytest.raises(Broken):
+        fit(run, tmp_path, toy_store, **CPU)
+    assert not finished(run, tmp_path)
+    torch.manual_seed(99)  # another process has another global generator
+    again = fit(run, tmp_path, toy_store, **CPU)
+    assert content(again) == content(whole)
+
+
+def test_resuming_after_kill_9_is_exact(trained: tuple[Run, Path], toy_store: Store, tmp_path: Path) -> None:
+    run, whole = trained
+    (tmp_path / "run.json").write_text(run.dumps())
+    script = textwrap.dedent(f"""
+        import json, os, signal
+        from pathlib import Path
+        from tatl import tasks
+        from tatl.data.store import Store
+        from tatl.fit import fit
+        from tatl.run import Run
+        original, calls = tasks.Segmentation.loss, iter(range(1, 1000))
+        def loss(self, *arguments):
+            if next(calls) == {2 * steps(run, toy_store) + 1}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, *arguments)
+        tasks.Segmentation.loss = loss
+        run = Run.from_json(json.loads(Path({str(tmp_path / "run.json")!r}).read_text()))
+        fit(run, Path({str(tmp_path / "runs")!r}), Store.open({str(toy_store.path)!r}), device="cpu", progress=False)
+    """)
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder = run.folder(tmp_path / "runs")
+    assert (folder / "last.ckpt").is_file() and not (folder / "weights.safetensors").exists()
+    assert set(pd.read_csv(folder / "history.csv")["epoch"]) == {0, 1}
+    fit(run, tmp_path / "runs", toy_store, **CPU)
+    assert content(folder) == content(whole)
+
+
+def test_adamw_and_a_cropping_run_resume_exactly_too(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesion = toy_run(toy_store, "lesion")
+    run = toy_run(toy_store, "dot", epochs=2, optimizer="adamw", lr=0.002, cropper=lesion, offset=3, pool="image")
+    for root in ("a", "b"):
+        fit(lesion, tmp_path / root, toy_store, **CPU)
+    whole = fit(run, tmp_path / "a", toy_store, **CPU)
+    break_at(steps(run, toy_store) + 1, monkeypatch)
+    with pytest.raises(Broken):
+        fit(run, tmp_path / "b", toy_store, **CPU)
+    assert content(fit(run, tmp_path / "b", toy_store, **CPU)) == content(whole)
+
+
+def test_a_stop_while_measuring_repeats_no_training(
+    trained: tuple[Run, Path], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = replace(trained[0], recipe=replace(trained[0].recipe, epochs=1))
+    break_at(1, monkeypatch, "finish")
+    with pytest.raises(Broken):
+        fit(run, tmp_path, toy_store, **CPU)
+    break_at(1, monkeypatch, "loss")
+    assert finished(run, tmp_path) is False
+    fit(run, tmp_path, toy_store, **CPU)
+    assert finished(run, tmp_path)
+
+
+def test_a_finished_run_is_not_repeated(
+    trained: tuple[Run, Path], toy_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, folder = trained
+    before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
+    monkeypatch.setattr(fit_module, "make_task", lambda *arguments: pytest.fail("trained again"))
+    root = folder.parents[3]
+    assert fit(run, root, toy_store, **CPU) == folder
+    assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
+
+
+def test_patience_stops_early_and_keeps_the_best(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validation losses .5, .4, .6, .7: with patience 2 the fifth epoch does not come, and the second is kept."""
+    losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
+    monkeypatch.setattr(tasks.Segmentation, "validation_loss", lambda self, sums: next(losses))
+    folder = fit(toy_run(toy_store, epochs=5, patience=2), tmp_path, toy_store, **CPU)
+    history = pd.read_csv(folder / "history.csv")
+    assert history[history["split"] == "validation"]["loss"].tolist() == [0.5, 0.4, 0.6, 0.7]
+    assert "best epoch 1 of 5, validation loss 0.4000" in (folder / "log").read_text()
+    losses = iter([0.5, 0.4])
+    two = fit(toy_run(toy_store, epochs=2, patience=2), tmp_path, toy_store, **CPU)
+    assert (folder / "weights.safetensors").read_bytes() == (two / "weights.safetensors").read_bytes()
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_and_training_goes_on_from_there(
+    trained: tuple[Run, Path], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole = trained
+    handler = signal.getsignal(signal.SIGINT)
+    break_at(steps(run, toy_store) + 2, monkeypatch, stop=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit(run, tmp_path, toy_store, **CPU)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert content(fit(run, tmp_path, toy_store, **CPU)) == content(whole)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
+def test_a_damaged_checkpoint_is_named(damage: bytes, toy_store: Store, tmp_path: Path) -> None:
+    run = toy_run(toy_store)
+    run.folder(tmp_path).mkdir(parents=True)
+    (run.folder(tmp_path) / "last.ckpt").write_bytes(damage)
+    with pytest.raises(ValueError, match=r"last\.ckpt is not a checkpoint \(\w+\): delete .*last\.ckpt to train"):
+        fit(run, tmp_path, toy_store, **CPU)
+
+
+def test_a_checkpoint_of_another_run_is_refused(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy_run(toy_store, epochs=2)
+    break_at(steps(run, toy_store) + 1, monkeypatch)
+    with pytest.raises(Broken):
+        fit(run, tmp_path, toy_store, **CPU)
+    other = replace(run, seed=1)
+    other.folder(tmp_path).mkdir(parents=True)
+    (run.folder(tmp_path) / "last.ckpt").rename(other.folder(tmp_path) / "last.ckpt")
+    with pytest.raises(ValueError, match=f"belongs to run {run.hash}, not {other.hash}: delete"):
+        fit(other, tmp_path, toy_store, **CPU)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, seen = tasks.Segmentation.loss, []
+
+    def loss(self: Any, indices: np.ndarray, device: torch.device) -> Tensor:
+        seen.append(indices.tolist())
+        value = original(self, indices, device)
+        return value * float("nan") if len(seen) == 2 else value
+
+    monkeypatch.setattr(tasks.Segmentation, "loss", loss)
+    run = toy_run(toy_store, epochs=3)
+    with pytest.raises(FloatingPointError) as caught:
+        fit(run, tmp_path, toy_store, **CPU)
+    for words in ("the loss is nan at step 2 (epoch 0)", f"on images {seen[1]} of the store", "lower --lr (now 0.01)"):
+        assert words in str(caught.value)
+    assert len(seen) == steps(run, toy_store) and not finished(run, tmp_path)
+
+
+def test_a_validation_loss_that_is_not_finite_stops(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.Segmentation, "validation_loss", lambda self, sums: float("nan"))
+    with pytest.raises(FloatingPointError, match=r"the validation loss is nan after step \d: lower --lr"):
+        fit(toy_run(toy_store), tmp_path, toy_store, **CPU)
+
+
+def test_a_run_that_another_process_trains_is_left_alone(toy_store: Store, tmp_path: Path) -> None:
+    run = toy_run(toy_store)
+    run.folder(tmp_path).mkdir(parents=True)
+    with (
+        FileLock(run.folder(tmp_path) / "lock"),
+        pytest.raises(RuntimeError, match=r"another process is training .*: wait for it, or stop it"),
+    ):
+        fit(run, tmp_path, toy_store, **CPU)
+
+
+def test_a_frozen_encoder_is_the_agnostic_network_s_to_the_bit(toy_store: Store, tmp_path: Path) -> None:
+    agnostic = toy_run(toy_store, "union")
+    target = toy_run(toy_store, "dot", start="tatl-freeze", parent=agnostic, epochs=2)
+    source = load_file(fit(agnostic, tmp_path, toy_store, **CPU) / "weights.safetensors")
+    weights = load_file(fit(target, tmp_path, toy_store, **CPU) / "weights.safetensors")
+    changed = {k for k in weights if not torch.equal(weights[k], source[k]) and "num_batches" not in k}
+    assert changed and not any(name.startswith("encoder.") for name in changed)
+    assert {"head.weight", "head.bias"} <= changed
+    assert any("running_mean" in name for name in changed)
+
+
+def test_a_target_starts_from_the_agnostic_network(toy_store: Store, tmp_path: Path) -> None:
+    agnostic = toy_run(toy_store, "union")
+    folder = fit(agnostic, tmp_path, toy_store, **CPU)
+    target = toy_run(toy_store, "dot", start="tatl", parent=agnostic)
+    own = tasks.start_model(target, tmp_path).state_dict()
+    source = load_file(folder / "weights.safetensors")
+    assert all(torch.equal(own[k], source[k]) for k in own if not k.endswith("num_batches_tracked"))
+
+
+def test_stage_1_writes_a_box_for_every_image_of_the_store(toy_store: Store, tmp_path: Path) -> None:
+    run = toy_run(toy_store, "lesion")
+    boxes = pd.read_csv(fit(run, tmp_path, toy_store, **CPU) / "boxes.csv")
+    assert boxes["image"].tolist() == toy_store.cases["id"].tolist()
+    assert (boxes["top"] < boxes["bottom"]).all() and (boxes["left"] < boxes["right"]).all()
+    assert boxes["bottom"].max() <= 32 and boxes["right"].max() <= 64
+
+
+def test_scores_are_taken_at_the_size_that_is_asked(toy_store: Store, tmp_path: Path) -> None:
+    folder = fit(toy_run(toy_store, score_size="16x16"), tmp_path, toy_store, **CPU)
+    assert np.load(folder / "probabilities.npy").shape[1:] == (16, 16)
+
+
+def test_a_first_network_is_drawn_from_the_run_s_seed(toy_store: Store, tmp_path: Path) -> None:
+    run = toy_run(toy_store, seed=3)
+    own = tasks.start_model(run, tmp_path).state_dict()
+    same = seeded(lambda: build("link"), 3).state_dict()
+    assert all(torch.equal(own[k], same[k]) for k in own)
+
+
+def test_the_global_generator_is_left_as_it_was(toy_store: Store, tmp_path: Path) -> None:
+    before = torch.random.get_rng_state()
+    fit(toy_run(toy_store, seed=5), tmp_path, toy_store, **CPU)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_another_store_under_the_same_run_is_refused(toy_store: Store, tmp_path: Path) -> None:
+    other = make_store(tmp_path / "toy", seed=1)
+    with pytest.raises(ValueError, match=f"the run is of store 'toy' .*is another .*{other.digest}"):
+        fit(toy_run(toy_store), tmp_path / "runs", other, **CPU)
+    with pytest.raises(ValueError, match="a run of task 'disc' needs a store: give --store"):
+        fit(toy_run(toy_store), tmp_path / "runs", None, **CPU)
+
+
+def test_an_unknown_mask_stops_a_run_that_needs_it(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "toy", lesions=False)
+    with pytest.raises(ValueError, match=r"the lesion mask is unknown in 24 of 24 images of store 'toy' \(TOY_0000, "):
+        fit(toy_run(store, "lesion"), tmp_path / "runs", store, **CPU)
+
+
+def test_a_mask_that_no_training_image_has_is_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "toy", every=(2, 3, 0))
+    with pytest.raises(ValueError, match="no training image of fold 0 of store 'toy' has dot"):
+        fit(toy_run(store, "dot"), tmp_path / "runs", store, **CPU)
+
+
+def test_devices_that_are_not_there_are_refused(toy_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="device 'abacus' is unknown: choose auto, cpu or cuda"):
+        pick_device("abacus")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device cuda was asked for and PyTorch sees none: use --device cpu"):
+            pick_device("cuda")
+    for devices in (0, 5):
+        with pytest.raises(ValueError, match=f"{devices} devices were asked for: .*mini-batch has images .4."):
+            fit(toy_run(toy_store), tmp_path, toy_store, device="cpu", devices=devices, progress=False)
+
+
+def test_two_processes_share_every_mini_batch(toy_store: Store, tmp_path: Path) -> None:
+    run = toy_run(toy_store, epochs=2, batch=8)
+    folder = fit(run, tmp_path, toy_store, device="cpu", devices=2, progress=False)
+    history = pd.read_csv(folder / "history.csv")
+    assert (history["split"] == "validation").sum() == 2
+    assert (history["split"] == "train").sum() == 2 * steps(run, toy_store)
+    assert finished(run, tmp_path) and not (folder / "last.ckpt").exists()
+
+
+def test_progress_shows_loss_rate_and_speed(
+    toy_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(toy_run(toy_store), tmp_path, toy_store, device="cpu", title="[1/2] disc")
+    shown = capsys.readouterr().err
+    for words in ("[1/2] disc, epoch 1/1", "loss=", "lr=0.01", "images/s="):
+        assert words in shown
