@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -19,7 +20,6 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "score": (commands.score, "predicted masks against true ones"),
 }
 CONFIGURED = ("train", "study")
-POSITIONAL = ("study", "predict")
 
 
 def build_parser(preset: str) -> ArgumentParser:
@@ -29,7 +29,10 @@ def build_parser(preset: str) -> ArgumentParser:
     _, values = load_preset(preset)
     for name, (function, line) in COMMANDS.items():
         sub = ArgumentParser(description=cli.describe(function, line))
-        sub.add_function_arguments(function, skip={"settings"}, as_group=False, as_positional=name in POSITIONAL)
+        if name == "predict":  # jsonargparse would want the list as JSON
+            sub.add_argument("images", nargs="+", type=Path, help="pictures to segment")
+        skip: set[str | int] = {"settings", "images"}
+        sub.add_function_arguments(function, skip=skip, as_group=False, as_positional=name == "study")
         if name in CONFIGURED:
             sub.add_class_arguments(Settings, as_group=False)
             sub.set_defaults({**values, "preset": preset})
