@@ -1,0 +1,150 @@
+"""Prediction with networks at their random start: what is written, at which size, and from which runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tatl.data.store import Store
+from tatl.fit import save_weights
+from tatl.inits import seeded
+from tatl.models import build
+from tatl.predict import Ensemble, choose, is_of, predict_images
+from tatl.run import Run
+from tatl.settings import Settings
+from tatl.variants import VARIANTS, Planner, in_order
+
+SETTINGS = Settings(shapes="u,link", source="random", folds="0", n_folds=3, offset=2, score_size="", epochs=1)
+
+
+def save(run: Run, root: Path) -> None:
+    folder = run.folder(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(seeded(lambda: build(run.shape), len(run.task)).state_dict(), folder / "weights.safetensors")
+    (folder / "run.json").write_text(run.dumps())
+
+
+@pytest.fixture(scope="module")
+def runs(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs")
+    members = Planner(replace(SETTINGS, attributes="disc,dot"), toy_store).members(["stage123"])
+    for run in in_order(m.run for m in members):
+        save(run, root)
+    return root
+
+
+def picture(path: Path, height: int, width: int) -> Path:
+    values = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as opened:
+        return np.array(opened)
+
+
+def test_is_of_undoes_the_planner(toy_store: Store) -> None:
+    planner = Planner(replace(SETTINGS, source="textures"), toy_store)
+    for name, variant in VARIANTS.items():
+        run = planner.target(variant, "disc", "u", 0, 0)
+        assert [other for other in VARIANTS if is_of(run, other)] == (
+            ["stage123", "stage123-scratch"] if variant.scratch else [name]
+        )
+
+
+def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "ISIC_0000009.png", 45, 83)
+    predict_images([image], tmp_path / "out", "stage123", runs)
+    written = {path.name.removeprefix("ISIC_0000009_") for path in (tmp_path / "out").glob("ISIC_*")}
+    masks = {"attribute_disc.png", "attribute_dot.png", "union.png", "segmentation.png"}
+    maps = {"probability_disc.png", "probability_dot.png", "probability_union.png"}
+    assert written == masks | maps | {"overlay.png"}
+    for name in masks | maps:
+        assert pixels(tmp_path / "out" / f"ISIC_0000009_{name}").shape == (45, 83)
+    for name in ("disc", "dot"):
+        mask = pixels(tmp_path / "out" / f"ISIC_0000009_attribute_{name}.png")
+        grey = pixels(tmp_path / "out" / f"ISIC_0000009_probability_{name}.png")
+        assert set(np.unique(mask)) <= {0, 255}
+        assert (grey[mask == 255] >= 127).all() and (grey[mask == 0] <= 128).all()
+    boxes = pd.read_csv(tmp_path / "out" / "boxes.csv")
+    assert boxes.columns.tolist() == ["image", "top", "left", "bottom", "right"] and len(boxes) == 1
+
+
+class Constant(nn.Module):
+    """Logits of one value; or, given a box, high inside it alone."""
+
+    def __init__(self, value: float, box: tuple[int, int, int, int] | None = None) -> None:
+        super().__init__()
+        self.value, self.box = value, box
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits = x.new_full((len(x), 1, *x.shape[-2:]), self.value)
+        if self.box is not None:
+            top, left, bottom, right = self.box
+            logits[..., top:bottom, left:right] = 10.0
+        return logits
+
+
+def test_shapes_are_averaged_and_nothing_is_found_outside_the_box() -> None:
+    lesion = Constant(-10.0, (10, 20, 20, 40))
+    targets = {"disc": [Constant(2.0), Constant(-1.0)]}
+    from tatl.data.case import Size
+
+    ensemble = Ensemble(Size(32, 64), 3, [lesion], [], targets, torch.device("cpu"))
+    found, box = ensemble(np.zeros((32, 64, 3), np.uint8))
+    assert box == (7, 17, 23, 43)
+    inside = torch.zeros(32, 64, dtype=torch.bool)
+    inside[7:23, 17:43] = True
+    mean = (torch.sigmoid(torch.tensor(2.0)) + torch.sigmoid(torch.tensor(-1.0))) / 2
+    assert torch.allclose(found["disc"][0][inside], mean)
+    assert (found["disc"][0][~inside] == 0).all()
+
+
+def test_a_bad_image_does_not_lose_the_others(runs: Path, tmp_path: Path) -> None:
+    good, bad = picture(tmp_path / "good.png", 40, 50), tmp_path / "bad.jpg"
+    bad.write_text("not an image")
+    with pytest.raises(ValueError, match=r"1 of 2 images could not be segmented.*bad\.jpg"):
+        predict_images([bad, good], tmp_path / "out", "stage123", runs)
+    assert (tmp_path / "out" / "good_attribute_disc.png").is_file()
+
+
+def test_truth_must_be_there_and_fit(runs: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png", 40, 50)
+    with pytest.raises(ValueError, match="no true mask"):
+        predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
+    for name in ("disc", "dot"):
+        Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / f"a_attribute_{name}.png")
+    predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
+    Image.fromarray(np.zeros((41, 50), np.uint8)).save(tmp_path / "a_attribute_dot.png")
+    with pytest.raises(ValueError, match="41, 50"):
+        predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
+
+
+def test_two_images_of_one_name_are_refused(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="several images are called a"):
+        predict_images([tmp_path / "a.png", tmp_path / "b" / "a.png"], tmp_path, "stage123", runs)
+
+
+def test_runs_that_are_not_there_or_do_not_fit(runs: Path, toy_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no finished runs of stage3 .*there are: stage123"):
+        choose(runs, "stage3")
+    with pytest.raises(ValueError, match="unknown: choose of stage3"):
+        choose(runs, "stage4")
+    with pytest.raises(ValueError, match=r"folds \[2\]"):
+        choose(runs, "stage123", folds="2")
+    for offset in (2, 5):
+        members = Planner(replace(SETTINGS, offset=offset, attributes="disc", shapes="u"), toy_store).members(
+            ["stage13"]
+        )
+        for run in in_order(m.run for m in members):
+            save(run, tmp_path)
+    with pytest.raises(ValueError, match=r"several settings.*offset: 2, 5"):
+        choose(tmp_path, "stage13")

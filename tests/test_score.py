@@ -1,0 +1,91 @@
+"""The official score, against a plain-Python account of its definition and on 4x4 masks made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tatl.score import score_folders
+
+
+def write(folder: Path, name: str, mask: np.ndarray) -> None:
+    folder.mkdir(exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+
+
+def definition(pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> dict[str, tuple[float, float]]:
+    """Pooled Jaccard and Dice per attribute, and micro, pixel by pixel in Python's own numbers."""
+    found, all_counts = {}, [0.0, 0.0, 0.0]
+    for name, masks in pairs.items():
+        counts = [0.0, 0.0, 0.0]
+        for p, y in masks:
+            for a, b in zip(p.ravel().tolist(), y.ravel().tolist(), strict=True):
+                for k, hit in enumerate((a and b, a and not b, b and not a)):
+                    counts[k] += bool(hit) / p.size
+        found[name] = ratio(*counts)
+        all_counts = [total + count for total, count in zip(all_counts, counts, strict=True)]
+    return {**found, "micro": ratio(*all_counts)}
+
+
+def ratio(tp: float, fp: float, fn: float) -> tuple[float, float]:
+    whole = tp + fp + fn
+    return (1.0, 1.0) if whole == 0 else (tp / whole, 2 * tp / (2 * tp + fp + fn))
+
+
+def test_random_masks_score_as_the_definition_says(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for name, share in (("streaks", 0.1), ("globules", 0.5), ("absent", 0.0)):
+        for image in range(4):
+            size = (9 + image, 13)  # areas differ, so fractions are not counts
+            p, y = rng.random(size) < share, rng.random(size) < share
+            pairs.setdefault(name, []).append((p, y))
+            write(tmp_path / "p", f"ISIC_{image:07d}_attribute_{name}", p)
+            write(tmp_path / "y", f"ISIC_{image:07d}_attribute_{name}", y)
+    table, per_image = score_folders(tmp_path / "p", tmp_path / "y")
+    scored = table.set_index("attribute")
+    expected = definition(pairs)
+    for name, (jaccard, dice) in expected.items():
+        assert abs(scored.loc[name, "jaccard"] - jaccard) < 1e-12
+        assert abs(scored.loc[name, "dice"] - dice) < 1e-12
+    mean = np.mean([expected[name][0] for name in pairs])
+    assert abs(scored.loc["average", "jaccard"] - mean) < 1e-12
+    assert len(per_image) == 12
+
+
+def test_four_by_four(tmp_path: Path) -> None:
+    """Half right: 4 pixels predicted, 4 true, 2 shared: J = 2/6, D = 4/8; nothing where nothing is: 1."""
+    p, y, empty = (np.zeros((4, 4), bool) for _ in range(3))
+    p[0], y[0, 2:], y[1, 2:] = True, True, True
+    for name, predicted, true in (("streaks", p, y), ("globules", empty, empty)):
+        write(tmp_path / "p", f"a_attribute_{name}", predicted)
+        write(tmp_path / "y", f"a_attribute_{name}", true)
+    table = score_folders(tmp_path / "p", tmp_path / "y")[0].set_index("attribute")
+    assert table.loc["streaks", ["jaccard", "dice"]].tolist() == pytest.approx([1 / 3, 1 / 2], abs=1e-12)
+    assert table.loc["globules", ["jaccard", "dice"]].tolist() == [1.0, 1.0]
+    assert table.loc["micro", "jaccard"] == pytest.approx(1 / 3, abs=1e-12)
+    assert table.loc["average", "jaccard"] == pytest.approx(2 / 3, abs=1e-12)
+
+
+def test_what_does_not_pair_is_named(tmp_path: Path) -> None:
+    mask = np.ones((4, 4), bool)
+    write(tmp_path / "p", "a_attribute_streaks", mask)
+    write(tmp_path / "y", "a_attribute_streaks", mask)
+    write(tmp_path / "y", "b_attribute_streaks", mask)
+    with pytest.raises(ValueError, match=r"1 true masks have no prediction.*b_attribute_streaks"):
+        score_folders(tmp_path / "p", tmp_path / "y")
+    with pytest.raises(ValueError, match=r"1 predictions have no true mask"):
+        score_folders(tmp_path / "y", tmp_path / "p")
+    write(tmp_path / "p", "b_attribute_streaks", np.ones((4, 5), bool))
+    with pytest.raises(ValueError, match=r"4x5 and its true mask 4x4"):
+        score_folders(tmp_path / "p", tmp_path / "y")
+
+
+def test_nothing_to_score_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no"):
+        score_folders(tmp_path, tmp_path)
+    with pytest.raises(FileNotFoundError, match="not a folder"):
+        score_folders(tmp_path / "absent", tmp_path)
