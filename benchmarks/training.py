@@ -201,6 +201,7 @@ def main(
         paper: extrapolate a paper-size study from the last toolkit rate
     """
     L.seed_everything(0, verbose=False)
+    fit.quiet_lightning()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = prepare(Phantom(cases, seed=1), folder / "store", Size.parse(size), progress=False)

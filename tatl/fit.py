@@ -141,13 +141,18 @@ def fit(
     return folder
 
 
-def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: int, bar: Callback | None) -> None:
-    started = time.monotonic()
+def quiet_lightning() -> None:
+    """Leave out what Lightning says to every user of it: hardware, tips, and warnings that do not apply here."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Lightning 2.6 on torch 2.15: a deprecation between the two that no user can mend.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
     # A frozen encoder is in evaluation mode, and meant to be.
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
+
+
+def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: int, bar: Callback | None) -> None:
+    started = time.monotonic()
+    quiet_lightning()
     task.model.to(memory_format=torch.channels_last)
     learner = Learner(run, task)
     checkpoint = _checkpoint(run, folder)
