@@ -84,7 +84,15 @@ class Settings:
             raise ValueError(f"offset {self.offset} is negative: give pixels to add round the lesion box")
         if bad := [fold for fold in self.fold_numbers if not 0 <= fold < self.n_folds]:
             raise ValueError(f"folds {bad} do not exist: there are {self.n_folds}, counted from 0")
-        self.recipe("target")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(
+                f"fraction {self.fraction} is a share of the training groups: give a number above 0, up to 1"
+            )
+        if self.n_folds < 2:
+            raise ValueError(f"n_folds {self.n_folds} leaves nothing to test on: give at least 2")
+        numbers("seeds", self.seeds)
+        for stage in STAGES:
+            self.recipe(stage)
 
     @property
     def fold_numbers(self) -> list[int]:
