@@ -42,9 +42,9 @@ def build_parser(preset: str) -> ArgumentParser:
 
 def asked_preset(arguments: list[str]) -> str:
     """The value of --preset, which decides the defaults of everything else."""
-    for given, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for position, given in enumerate(arguments):
         if given == "--preset":
-            return following
+            return "".join(arguments[position + 1 : position + 2])
         if given.startswith("--preset="):
             return given.partition("=")[2]
     return "quick"

@@ -1,0 +1,77 @@
+"""The command line: help, wrong input in one sentence, and the whole way from nothing to tables on a toy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tatl.__main__ import main
+from tatl.data.store import Store
+
+
+@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["study"], ["predict"], ["score"]])
+def test_help_is_there_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--help"])
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().out
+    assert "usage: python -m tatl" in shown
+    assert not command or f"python -m tatl {command[0]}" in " ".join(shown.split("Example:")[1].split())
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["study", "variants", "--preset", "nope"], "preset 'nope' is unknown: choose one of"),
+        (["study", "variants", "--store", "nowhere"], "there is no store at nowhere"),
+        (["prepare", "--data", "manifest", "--store", "s"], "needs --root"),
+        (["prepare", "--data", "phantom", "--store", "s", "--size", "big"], "is not HEIGHTxWIDTH"),
+        (["predict", "a.jpg", "--runs", "nowhere"], "no finished runs of stage123"),
+        (["score", "--predictions", "nowhere", "--truth", "nowhere"], "nowhere is not a folder"),
+    ],
+)
+def test_a_wrong_input_is_one_sentence(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and said[0].startswith("error: ") and words in said[0]
+
+
+def test_from_a_store_to_tables_with_every_option_overridden(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two variants, one attribute; the second time nothing is trained and the tables are the same."""
+    monkeypatch.chdir(tmp_path)
+    arguments = ["study", "variants", "--store", str(toy_store.path), "--preset", "smoke", "--attributes", "disc"]
+    arguments += ["--variants", "stage23,stage123", "--batch", "4", "--freeze-encoder", "--tables", "tables"]
+    assert main(arguments) == 0
+    first = {path.name: path.read_bytes() for path in Path("tables").glob("*.csv")}
+    assert set(first) == {"counts.csv", "variants.csv", "variants_folds.csv", "lesion.csv"}
+    described = json.loads(Path("tables/study.json").read_text())
+    assert described["variants"] == ["stage23", "stage123"] and described["settings"]["batch"] == 4
+    table = pd.read_csv("tables/variants.csv")
+    assert set(table["attribute"]) == {"disc", "average", "micro"} and set(table["shape"]) == {"u", "mean"}
+    assert {path.parent.parent.name for path in Path("runs").rglob("weights.safetensors")} == {
+        "u-efficientnet-b0-random",
+        "u-efficientnet-b0-tatl-freeze",
+    }
+    capsys.readouterr()
+    assert main(arguments) == 0
+    assert "5 runs: 5 are there, 0 to do" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in Path("tables").glob("*.csv")} == first
