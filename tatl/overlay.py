@@ -52,7 +52,8 @@ def draw_overlay(
 
 def _first(panel: Axes, image: np.ndarray, box: Box, masks: Mapping[str, np.ndarray], step: int) -> None:
     panel.imshow(image)
-    panel.set_title("lesion box and union" if UNION in masks else "image", fontsize=10)
+    shown = [word for word, name in (("lesion box", LESION), ("predicted union", UNION)) if name in masks]
+    panel.set_title(" and ".join(shown) or "image", fontsize=10)
     if LESION in masks:
         top, left, bottom, right = box
         panel.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=BOX, lw=2))
