@@ -6,7 +6,7 @@
 Sums run over the pixels of one image (`pool="image"`: one loss per image, which the theory speaks of) or over
 all pixels of the mini-batch (`pool="batch"`, which training uses: with a loss per image any false positive on an
 image without the attribute costs almost 1, and a rare attribute collapses to "predict nothing").
-Both terms lie in [0, 1), so the loss does; sums are taken in float32 whatever the logits are.
+Both terms lie in [0, 1), so the loss does; sums are taken in float32 where the logits have fewer bits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ POOLS = ("batch", "image")
 
 
 def overlaps(logits: Tensor, masks: Tensor) -> Tensor:
-    """Per image <y,p>, |p| and |y|: float32 [B, 3], from logits and masks [B, 1, H, W]."""
-    p = torch.sigmoid(logits.float()).flatten(1)
+    """Per image <y,p>, |p| and |y| [B, 3], from logits and masks [B, 1, H, W]; float64 for float64 logits."""
+    p = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32))).flatten(1)
     y = masks.to(p.dtype).flatten(1)
     return torch.stack([(y * p).sum(1), p.sum(1), y.sum(1)], dim=1)
 

@@ -1,0 +1,185 @@
+"""The eigenvalue of largest magnitude of a symmetric operator, from products alone, with a residual.
+
+    Lanczos:  A Q = Q T + b q e^T,   T s = t s,   |A x - t x| = b |s_last|   for the Ritz pair (t, x = Q s)
+
+An eigenvalue lies within |A x - t x| of t, and the error of an isolated one is of the order of its square; so the
+iteration stops when the *relative* residual |A x - t x| / |t| is small, and not when t has stopped moving, which
+power iteration does long before it has arrived.  Both ends of the spectrum are watched: it does not stop while the
+other end may still be the larger one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
+
+Product = Callable[[Tensor], Tensor]
+METHODS = ("lanczos", "power")
+
+# Fewest products: a start near a lesser eigenvector leaves a small residual at once.  After a breakdown the random
+# vector that follows has to show what the exhausted space does not hold.
+LEAST, MORE = 3, 6
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """The eigenvalue found (signed), its relative residual, the products it took, and the eigenvector [n]."""
+
+    value: float
+    residual: float
+    products: int
+    converged: bool
+    vector: Tensor
+
+
+class Basis:
+    """Orthonormal rows [k, n] in one block that grows as it must, kept between solves."""
+
+    def __init__(self) -> None:
+        self._block: Tensor | None = None
+        self.count = 0
+
+    def clear(self) -> None:
+        self.count = 0
+
+    def append(self, vector: Tensor) -> None:
+        block = self._block
+        if block is None or block.shape[1] != len(vector) or block.dtype != vector.dtype:
+            block = self._block = vector.new_empty(8, len(vector))
+        if self.count == len(block):
+            block = self._block = torch.cat([block, torch.empty_like(block)])
+        block[self.count] = vector
+        self.count += 1
+
+    @property
+    def rows(self) -> Tensor:
+        assert self._block is not None
+        return self._block[: self.count]
+
+    def orthogonalise(self, w: Tensor) -> Tensor:
+        """w minus its parts along the basis; twice where the first pass cancelled most of it."""
+        before = w.norm()
+        w = torch.addmv(w, self.rows.T, self.rows @ w, alpha=-1)
+        if w.norm() < 0.7 * before:
+            w = torch.addmv(w, self.rows.T, self.rows @ w, alpha=-1)
+        return w
+
+
+def lanczos(
+    product: Product,
+    start: Tensor,
+    *,
+    tolerance: float = 1e-2,
+    max_products: int = 64,
+    seed: int = 0,
+    basis: Basis | None = None,
+) -> Extreme:
+    """Lanczos with full reorthogonalisation.
+
+    Args:
+        product: v [n] -> A v [n], A symmetric
+        start: vector [n]; anything, a zero vector is replaced by a random one
+        tolerance: relative residual at which it stops
+        max_products: products at most; where they do not suffice `converged` is False
+        seed: of the random vectors that replace a zero start and follow an exhausted invariant space
+        basis: memory to use again; it takes (products + 1) * n numbers
+    """
+    _check(start, tolerance, max_products)
+    basis = basis or Basis()
+    basis.clear()
+    generator = torch.Generator(start.device).manual_seed(seed)
+    q = _unit(start, generator)
+    diagonal: list[float] = []
+    beside: list[float] = []
+    scale, enough = 0.0, LEAST
+    while True:
+        basis.append(q)
+        w = product(q)
+        diagonal.append(float(w @ q))
+        _check_finite(diagonal[-1], len(diagonal))
+        w = basis.orthogonalise(w)
+        step = float(w.norm())
+        scale = max(scale, step, abs(diagonal[-1]))
+        broken = step <= _rounding(q) * scale  # the space is invariant: whatever lies outside it is not seen yet
+        value, residual, settled, weights = _ritz(diagonal, beside, 0.0 if broken else step, tolerance)
+        count = len(diagonal)
+        converged = residual <= tolerance and (settled or count == len(q))
+        if broken and enough == LEAST:
+            enough = count + MORE
+        if (converged and count >= enough) or count == min(max_products, len(q)):
+            vector = torch.as_tensor(weights, dtype=q.dtype, device=q.device) @ basis.rows
+            return Extreme(value, residual, count, converged, vector)
+        beside.append(0.0 if broken else step)
+        q = _fresh(basis, generator) if broken else w / step
+
+
+def _ritz(
+    diagonal: list[float], beside: list[float], step: float, tolerance: float
+) -> tuple[float, float, bool, np.ndarray]:
+    """The Ritz value of largest magnitude, its relative residual, whether the other end is smaller, its weights."""
+    values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
+    first, second = (0, -1) if abs(values[0]) > abs(values[-1]) else (-1, 0)
+    residuals = step * np.abs(vectors[-1])
+    top = abs(values[first])
+    relative = float(residuals[first] / top) if top > 0 else float(residuals[first] > 0)
+    settled = abs(values[second]) + residuals[second] <= (1 + tolerance) * top
+    return float(values[first]), relative, bool(settled), vectors[:, first]
+
+
+def power(
+    product: Product, start: Tensor, *, tolerance: float = 1e-2, max_products: int = 64, seed: int = 0
+) -> Extreme:
+    """Power iteration, as in the paper, stopped on the same relative residual; a plain check of `lanczos`.
+
+    It does not converge where the two ends of the spectrum have the same magnitude.
+    """
+    _check(start, tolerance, max_products)
+    v = _unit(start, torch.Generator(start.device).manual_seed(seed))
+    for count in range(1, max_products + 1):
+        w = product(v)
+        value, norm = float(v @ w), float(w.norm())
+        _check_finite(value, count)
+        error = float((w - value * v).norm())
+        residual = error / abs(value) if value else float(error > 0)
+        if residual <= tolerance or count == max_products:
+            return Extreme(value, residual, count, residual <= tolerance, v)
+        v = w / norm
+    raise AssertionError
+
+
+def _check(start: Tensor, tolerance: float, max_products: int) -> None:
+    if start.ndim != 1 or not len(start):
+        raise ValueError(f"the start has shape {tuple(start.shape)}: give a vector [n]")
+    if not tolerance > 0 or max_products < 1:
+        raise ValueError(f"tolerance {tolerance} must be positive, and max_products {max_products} at least 1")
+
+
+def _check_finite(number: float, product: int) -> None:
+    if not math.isfinite(number):
+        raise FloatingPointError(f"product {product} of the operator is {number}")
+
+
+def _rounding(v: Tensor) -> float:
+    return 10 * torch.finfo(v.dtype).eps
+
+
+def _unit(v: Tensor, generator: torch.Generator) -> Tensor:
+    norm = v.norm()
+    if not norm > 0 or not torch.isfinite(norm):
+        v = torch.randn(len(v), generator=generator, dtype=v.dtype, device=v.device)
+        norm = v.norm()
+    return v / norm
+
+
+def _fresh(basis: Basis, generator: torch.Generator) -> Tensor:
+    """A random unit vector outside the basis."""
+    rows = basis.rows
+    w = torch.randn(rows.shape[1], generator=generator, dtype=rows.dtype, device=rows.device)
+    w = basis.orthogonalise(basis.orthogonalise(w))
+    return w / w.norm()

@@ -1,0 +1,125 @@
+"""Hessian products against dense Hessians and PyTorch's own double backward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from analysis.products import Hessians, flatten, native_convolutions
+from small_networks import Unused, dense_hessian, example, image_loss, networks
+from tatl.losses import segmentation_loss
+from tatl.models import build
+
+NETWORKS = networks()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_products_are_those_of_the_dense_hessian(name: str) -> None:
+    model, (image, mask) = NETWORKS[name], example()
+    at = Hessians(model, image_loss).at(image, mask)
+    matrix = dense_hessian(model, image, mask)
+    v = torch.randn(len(matrix), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(at(v), matrix @ v, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(at(matrix @ v), matrix @ (matrix @ v), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", ["u", "link"])
+def test_products_of_the_segmenters_are_the_stock_ones(shape: str) -> None:
+    torch.manual_seed(0)
+    model = build(shape).double()
+    model(torch.randn(4, 3, 32, 64, dtype=torch.float64))  # BatchNorm statistics that are not placeholders
+    model.eval()
+    image = torch.randn(1, 3, 32, 64, dtype=torch.float64)
+    mask = torch.zeros(1, 1, 32, 64, dtype=torch.float64)
+    mask[..., 8:20, 10:40] = 1
+
+    def loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        return segmentation_loss(logits, masks, pool="image")
+
+    weights = list(model.parameters())
+    v = [torch.randn_like(w) for w in weights]
+    gradients = torch.autograd.grad(loss(model(image), mask).mean(), weights, create_graph=True)
+    stock = flatten(torch.autograd.grad(gradients, weights, v))
+    at = Hessians(model, loss).at(image, mask)
+    assert float((at(flatten(v)) - stock).norm() / stock.norm()) < 1e-12
+    assert float((at.gradient - flatten(gradients).detach()).norm() / at.gradient.norm()) < 1e-12
+
+
+def test_all_kinds_of_convolution_arguments_agree_with_pytorch() -> None:
+    kinds = [
+        {},
+        {"stride": 2, "padding": 1},
+        {"stride": (2, 1), "padding": (0, 2), "dilation": (2, 1)},
+        {"groups": 2, "bias": False},
+        {"padding": "same", "dilation": 2},
+        {"padding": 1, "padding_mode": "replicate"},
+    ]
+    for options in kinds:
+        layer = nn.Conv2d(4, 6, 3, **options).double()  # type: ignore[arg-type]
+        x = torch.randn(2, 4, 9, 8, dtype=torch.float64, requires_grad=True)
+        plain = layer(x)
+        with native_convolutions():
+            ours = layer(x)
+        torch.testing.assert_close(ours, plain)
+        inputs = [x, *layer.parameters()]
+        both = []
+        for y in (plain, ours):
+            first = torch.autograd.grad(y.tanh().sum(), inputs, create_graph=True)
+            second = torch.autograd.grad(sum((g**2).sum() for g in first), inputs)
+            both.append([*first, *second])
+        for a, b in zip(*both, strict=True):
+            torch.testing.assert_close(b, a)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = networks()["norm"]
+    model.train()
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    model[4].weight.grad = torch.ones_like(model[4].weight)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    hessians = Hessians(model, image_loss)
+    at = hessians.at(*example())
+    at(torch.ones_like(at.gradient))
+    assert model.training and not model[1].training and model[3].training
+    assert [p.requires_grad for p in model.parameters()] == [False, True, True, True, True]
+    assert torch.equal(model[4].weight.grad, torch.ones_like(model[4].weight)) and model[1].weight.grad is None
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert len(at.gradient) == hessians.size == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert not list(model[1]._forward_hooks) and type(model[0].forward).__name__ == "method"
+
+
+def test_unused_parameters_are_left_out_and_named() -> None:
+    model = Unused().double()
+    hessians = Hessians(model, image_loss)
+    at = hessians.at(*example())
+    assert hessians.unused == ["spare.weight", "spare.bias"]
+    assert len(at.gradient) == 3 * 9 + 1 and at(at.gradient).shape == at.gradient.shape
+
+
+def test_masks_of_one_image_share_its_forward_pass() -> None:
+    model, (image, mask) = networks()["conv"], example()
+    passes: list[int] = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    hessians = Hessians(model, image_loss)
+    first, second = hessians.at(image, mask), hessians.at(image, 1 - mask)
+    v = torch.ones_like(first.gradient)
+    assert len(passes) == 1
+    torch.testing.assert_close(second(v), dense_hessian(model, image, 1 - mask) @ v, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(first(v), dense_hessian(model, image, mask) @ v, rtol=1e-10, atol=1e-12)
+
+
+def test_a_linear_loss_has_a_zero_hessian() -> None:
+    model = nn.Conv2d(3, 1, 1).double()
+    image, mask = example()
+    at = Hessians(model, lambda logits, masks: (logits * masks).flatten(1).mean(1)).at(image, mask)
+    assert torch.equal(at(torch.ones_like(at.gradient)), torch.zeros(4, dtype=torch.float64))
+
+
+def test_wrong_input_is_refused() -> None:
+    image, mask = example()
+    with pytest.raises(ValueError, match="no parameter"):
+        Hessians(networks()["conv"].requires_grad_(False), image_loss)
+    with pytest.raises(FloatingPointError, match="the loss is nan"):
+        Hessians(networks()["conv"], image_loss).at(image * float("nan"), mask)
