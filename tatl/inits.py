@@ -33,6 +33,10 @@ class Initialisation:
 INITIALISATIONS = {
     "random": Initialisation((), False, "random weights"),
     "source": Initialisation(ENCODER, False, "encoder from the source domain, decoder random"),
+    "rotation": Initialisation(ENCODER, False, "encoder from telling quarter turns apart, decoder random"),
+    "context": Initialisation(
+        ("encoder", "decoder"), False, "encoder and decoder from putting swapped patches back, head random"
+    ),
     "tatl": Initialisation(EVERYTHING, False, "encoder and decoder from the agnostic network (Stage 2)"),
     "tatl-freeze": Initialisation(EVERYTHING, True, "as tatl, the encoder kept fixed"),
 }

@@ -76,7 +76,8 @@ class Run:
     """One trained network.
 
     size     HEIGHTxWIDTH of the store's frame, which is the network's input
-    task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or "textures" (a source domain)
+    task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or a pretext (tatl.pretext)
+    shape    decoder "u" or "link"; "encoder" for a pretext that has none
     start    how the weights begin: a key of `tatl.inits.INITIALISATIONS`
     source   where the chain of starts begins: "imagenet", "textures" or "random"
     weights  which file the ImageNet weights came from (its checksum), if one was given

@@ -23,7 +23,8 @@ from tatl.inits import freeze, imagenet_encoder, initialisation, read_weights, s
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.metrics import confusion, score_table
 from tatl.models import build
-from tatl.pretext import TEXTURES, TextureClassification
+from tatl.models.encoders import Classifier
+from tatl.pretext import CONTEXT, ROTATION, TEXTURES, TURNS, ContextRestoration, Rotation, TextureClassification
 from tatl.run import Run
 
 
@@ -147,7 +148,7 @@ def _losses_and_count(sums: Tensor) -> Tensor:
 
 def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:
     """The run's network at its start; ValueError where the start cannot be had."""
-    model = seeded(lambda: build(run.shape, run.backbone), run.seed)
+    model = seeded(lambda: _network(run), run.seed)
     start = initialisation(run.start)
     if run.parent is not None:
         transfer(model, read_weights(run.parent.folder(root) / "weights.safetensors"), start.parts)
@@ -158,6 +159,12 @@ def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> n
     if start.frozen:
         freeze(cast(nn.Module, model.encoder))
     return model
+
+
+def _network(run: Run) -> nn.Module:
+    if run.task == ROTATION:
+        return Classifier(run.backbone, len(TURNS))
+    return build(run.shape, run.backbone, classes=3 if run.task == CONTEXT else 1)
 
 
 def make_task(run: Run, store: Store | None, root: Path, imagenet_weights: Path | None = None) -> Task:
@@ -171,4 +178,7 @@ def make_task(run: Run, store: Store | None, root: Path, imagenet_weights: Path 
             f"the run is of store {run.store!r} ({run.digest}, {run.size}) and {store.path} is another "
             f"({store.digest}, {store.size}): give the store it was planned for"
         )
+    if run.task in (ROTATION, CONTEXT):
+        pretext = Rotation if run.task == ROTATION else ContextRestoration
+        return pretext(run, store, start_model(run, root, imagenet_weights))
     return Segmentation(run, store, root, imagenet_weights)

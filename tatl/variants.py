@@ -16,7 +16,7 @@ from pathlib import Path
 from tatl.data.folds import scarce, split
 from tatl.data.store import LESION, UNION, Store
 from tatl.inits import file_digest
-from tatl.pretext import TEXTURES, texture_run
+from tatl.pretext import CONTEXT, ROTATION, TEXTURES, texture_run
 from tatl.run import Run
 from tatl.settings import Settings, names
 
@@ -99,12 +99,24 @@ class Planner:
         """Stage 2: the union of all attributes, on the crop if the variant has one."""
         return self._cropped(self.base(UNION, "agnostic", shape, fold, seed, variant.scratch), variant)
 
+    def pretext(self, task: str, shape: str, fold: int, seed: int) -> Run:
+        """Rotation or context restoration, from the source domain, for as many epochs as Stage 2."""
+        return self.base(task, "agnostic", "encoder" if task == ROTATION else shape, fold, seed, scratch=False)
+
     def target(self, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
         """Stage 3: one attribute."""
-        run = self._cropped(self.base(attribute, "target", shape, fold, seed, variant.scratch), variant)
-        if not variant.agnostic:
+        start = "source" if not variant.agnostic else "tatl-freeze" if self.settings.freeze_encoder else "tatl"
+        return self.started(start, variant, attribute, shape, fold, seed)
+
+    def started(self, start: str, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
+        """The target segmenter of one attribute from any start; `variant` says whether it sees the crop."""
+        scratch = variant.scratch or start == "random"
+        run = self._cropped(self.base(attribute, "target", shape, fold, seed, scratch), variant)
+        if start in ("random", "source"):
             return run
-        start = "tatl-freeze" if self.settings.freeze_encoder else "tatl"
+        pretexts = {"rotation": ROTATION, "context": CONTEXT}
+        if start in pretexts:
+            return replace(run, start=start, parent=self.pretext(pretexts[start], shape, fold, seed))
         return replace(run, start=start, parent=self.agnostic(variant, shape, fold, seed))
 
     def _cropped(self, run: Run, variant: Variant) -> Run:
