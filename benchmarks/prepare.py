@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from tatl.data.case import Size
 from tatl.data.isic import ATTRIBUTES_2018, Isic2018
 from tatl.data.store import prepare
-from tatl.data.workers import cores
+from tatl.processes import cores
 
 WIDTH, HEIGHT = 4000, 3000
 DISTINCT = 8
