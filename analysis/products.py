@@ -1,6 +1,6 @@
 """Hessian-vector products by double backward, fast on grouped convolutions.
 
-    H v = d/dw <dL/dw, v>,      L the mean of the losses that `loss(model(images), masks)` gives
+    H v = d/dw <dL/dw, v>,      L the mean of `loss(model(images), masks)`, which gives one loss per image
 
 PyTorch's double backward of a grouped convolution loops over its groups: thousands of small convolutions a product
 for EfficientNet.  A convolution y = C(x, w) has two more maps, the input gradient I(g, w) and the weight gradient
@@ -189,7 +189,12 @@ class Hessians:
 
     def _gradients(self, output: Tensor, masks: Tensor) -> tuple[Tensor, list[Tensor]]:
         with torch.enable_grad(), native_convolutions():
-            loss = self.loss(output, masks).mean()
+            losses = self.loss(output, masks)
+            if losses.shape != (len(output),):
+                raise ValueError(
+                    f"the loss of {len(output)} images has shape {tuple(losses.shape)}: give one per image"
+                )
+            loss = losses.mean()
             made = torch.autograd.grad(loss, list(self.weights.values()), create_graph=True, allow_unused=True)
         if self.unused is None:
             self.unused = [name for name, g in zip(self.weights, made, strict=True) if g is None]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from jsonargparse import ArgumentParser
 
-ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError)
+ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 
 
 def dashed(parser: ArgumentParser) -> ArgumentParser:

@@ -81,7 +81,7 @@ def train(
     from tatl.study import ENSEMBLE, Machine, execute, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
 
-    opened = _store(store, preset)
+    opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
     members = planner.members([variant])
     execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
@@ -126,7 +126,7 @@ def study(
 
     started = time.monotonic()
     chosen = names(variants) or list(VARIANTS)
-    opened = _store(store, preset)
+    opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
     members = planner.members(chosen)
     execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
@@ -187,7 +187,7 @@ def score(predictions: Path, truth: Path, out: Path = Path("scores.csv")) -> Non
     print(f"scores are in {out}, per image in {out.stem}_images.csv")
 
 
-def _store(path: Path | None, preset: str) -> Store:
+def open_store(path: Path | None, preset: str) -> Store:
     """The store at `path`, or the preset's phantom, made if it is not there."""
     if path is not None:
         return Store.open(path)

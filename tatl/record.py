@@ -69,7 +69,7 @@ def provenance(
         "epochs": settings.epochs,
         "settings": vars(settings),
         "notes": planner.notes(),
-        "command": "python -m tatl " + shlex.join(sys.argv[1:]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": _commit(),
         "versions": {library: version(library) for library in LIBRARIES},
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

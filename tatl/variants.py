@@ -163,15 +163,16 @@ class Planner:
         targets = [name for name in variants if name != STAGE1]
         cropping = [name for name in variants if name == STAGE1 or VARIANTS[name].crop]
         if cropping:
-            self._require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
+            self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
         for name in self.attributes if targets else ():
-            self._require(name, f"the target segmenter of {name}", "choose other --attributes, or train stage1 alone")
+            self.require(name, f"the target segmenter of {name}", "choose other --attributes, or train stage1 alone")
         if agnostic := [name for name in targets if VARIANTS[name].agnostic]:
-            self._require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
+            self.require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
         if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in targets):
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
 
-    def _require(self, mask: str, what: str, remedy: str) -> None:
+    def require(self, mask: str, what: str, remedy: str) -> None:
+        """ValueError where the mask is unknown in some image; `what` needs it."""
         unknown = self.store.cases["id"].to_numpy()[~self.store.known(mask)]
         if len(unknown):
             raise ValueError(

@@ -95,7 +95,7 @@ def test_a_refused_transfer_changes_nothing_in_that_part() -> None:
 
 
 def test_an_unknown_start_is_refused() -> None:
-    with pytest.raises(ValueError, match="start .warm. is unknown: choose one of random, source, rotation, context"):
+    with pytest.raises(ValueError, match=r"'warm' is unknown: choose one of random, source, rotation, context"):
         initialisation("warm")
 
 

@@ -1,0 +1,101 @@
+"""Empirical risk: the mean per-image loss in evaluation mode, with a bootstrap interval over images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from analysis.products import Loss, evaluation
+
+RESAMPLES = 2000
+LEVEL = 0.95
+BATCH = 16
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Risk:
+    """The mean of `losses` [n], and the ends of its percentile bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    losses: np.ndarray
+
+
+def risk(
+    model: nn.Module,
+    images: Sequence[Tensor] | Tensor,
+    masks: Sequence[Tensor] | Tensor,
+    loss: Loss,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Risk:
+    """Mean loss of images [C, H, W] and their masks, and its 95 % interval; read a batch at a time.
+
+    Args:
+        model: any module; its mode is restored
+        loss: (model(images [B, ...]), masks [B, ...]) -> one loss per image [B]
+
+    Raises:
+        ValueError: images and masks differ in number, or there are none
+        FloatingPointError: a loss is not finite
+    """
+    if len(images) != len(masks) or not len(images):
+        raise ValueError(f"{len(images)} images and {len(masks)} masks are given: give one mask per image, and some")
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+
+    def batch(indices: np.ndarray) -> Batch:
+        x, y = (torch.stack([source[int(i)] for i in indices]).to(device) for source in (images, masks))
+        return x, y
+
+    losses = per_image_losses(model, batch, np.arange(len(images)), loss)
+    low, high = interval(losses[resampled(len(losses), seed, resamples)].mean(axis=1))
+    return Risk(float(losses.mean()), low, high, losses)
+
+
+@torch.no_grad()
+def per_image_losses(
+    model: nn.Module, feed: Callable[[np.ndarray], Batch], indices: np.ndarray, loss: Loss, batch: int = BATCH
+) -> np.ndarray:
+    """Loss of each index, float64 [n]; `feed(indices)` gives images and masks.  Halves the batch where memory ends."""
+    with evaluation(model):
+        losses = np.concatenate([part.double().cpu().numpy() for part in _parts(model, feed, indices, loss, batch)])
+    if not np.isfinite(losses).all():
+        first = int(np.flatnonzero(~np.isfinite(losses))[0])
+        raise FloatingPointError(
+            f"the loss of image {indices[first]} is {losses[first]}: look at the weights and at it"
+        )
+    return losses
+
+
+def _parts(
+    model: nn.Module, feed: Callable[[np.ndarray], Batch], indices: np.ndarray, loss: Loss, batch: int
+) -> Iterator[Tensor]:
+    at = 0
+    while at < len(indices):
+        try:
+            images, masks = feed(indices[at : at + batch])
+            yield loss(model(images), masks)
+            at += batch
+        except torch.OutOfMemoryError as error:
+            if batch == 1:
+                raise MemoryError(f"memory ran out at image {indices[at]}, alone in its batch") from error
+            batch = max(1, batch // 2)
+
+
+def resampled(n: int, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+    """Bootstrap indices int [resamples, n]: images drawn with replacement; the same for the same seed."""
+    return np.random.default_rng([seed, n]).integers(0, n, (resamples, n))
+
+
+def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval of resampled values; these may be infinite."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(low), float(high)
