@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jsonargparse import ArgumentParser
 
 from tatl import cli
@@ -61,13 +61,16 @@ def bound(
         workers: processes that share the images; 0: one a core, or a GPU
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
-    from analysis import figure7
+    from analysis import figure7, printout
     from analysis.curvature import Options
     from analysis.ledger import Places
     from analysis.starts import STARTS, Scene
     from tatl.commands import open_store
     from tatl.crop import grow, read_boxes
+    from tatl.data.store import write_csv
     from tatl.fit import pick_device
+    from tatl.record import provenance
+    from tatl.run import write_atomically
     from tatl.study import Machine, execute
     from tatl.variants import Planner
 
@@ -88,23 +91,47 @@ def bound(
     execute([*needed, *([cropper] if cropper else [])], runs, opened, Machine(device, 1, imagenet_weights))
     boxes = grow(read_boxes(cropper.folder(runs)), settings.offset, opened.size) if cropper else None
 
-    starts, parts = [], []
-    for name in inits:
-        starts.append(scene.start(name, boxes))
-        parts.append(figure7.measure(starts[-1], chosen, scene, options, places, boxes))
-    measured = pd.concat(parts, ignore_index=True)
+    starts = [scene.start(name, boxes) for name in inits]
+    measured = figure7.measure(starts, chosen, options, scene.folder, places)
     table = figure7.figure7(measured, chosen, question)
     positives = {name: int(opened.present(name)[scene.train()].sum()) for name in question.attributes}
     reference = "source" if "source" in inits else inits[0]
+    anatomy = figure7.anatomy(table, question, reference)
+    audit = figure7.audits(measured, table, starts, scene, c)
+    measuring = {"data": opened.source["data"], "source": settings.source, "preset": preset, "shape": shape}
+    measuring |= {"fold": fold, "seed": seed, "crop": crop, "calibrated": calibrate}
     made = {
-        "bound": table,
+        "bound": table.assign(**measuring),
         "bound_images": measured,
-        "bound_anatomy": figure7.anatomy(table, question, reference),
+        "bound_anatomy": anatomy,
         "bound_curve": figure7.curves(table, question),
         "bound_sensitivity": figure7.sensitivity(table, measured, question, positives),
-        "bound_audit": figure7.audits(measured, table, starts, scene, c),
+        "bound_audit": audit,
     }
-    print(made["bound"].to_string(), time.monotonic() - started, json.dumps(inits))
+    folder = tables or Path("reports") / preset / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in made.items():
+        write_csv(frame, folder / f"{name}.csv")
+    described = provenance("bound", preset, settings, opened, planner, inits, runs) | {
+        "question": dataclasses.asdict(question),
+        "options": dataclasses.asdict(options),
+        **measuring,
+        "subjects": {start.name: start.subject.name for start in starts},
+        "notes": [note for start in starts for note in start.notes],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_atomically(folder / "bound.json", json.dumps(described, indent=1) + "\n")
+
+    print(printout.setting(scene, question, int(table["images"].max()), tolerance))
+    print(f"\n{printout.blocks(table)}\n")
+    for line in printout.reasons(anatomy):
+        print(line)
+    print("\nThe theorem assumes")
+    for line in printout.assumptions(audit):
+        print(f"  {line}")
+    for note in [*described["notes"], *printout.warnings(table, scene)]:
+        print(f"note: {note}")
+    print(f"tables are in {folder}: {', '.join(f'{name}.csv' for name in made)}")
 
 
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:

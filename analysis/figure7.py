@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from torch import nn
 
 from analysis.bound import Bound, attribution, audit, bound, bounds, curve, lowest
 from analysis.curvature import Options
-from analysis.ledger import Places, Subject, curvatures, image_loss
+from analysis.ledger import Places, curvatures, image_loss
 from analysis.risk import interval, per_image_losses, resampled
 from analysis.starts import Scene, Start
 from tatl.data.feed import Feed
@@ -86,37 +87,40 @@ def samples(question: Question, scene: Scene) -> dict[str, Sample]:
 
 
 def measure(
-    start: Start,
+    starts: Sequence[Start],
     chosen: dict[str, Sample],
-    scene: Scene,
     options: Options,
+    folder: Path,
     places: Places,
-    boxes: np.ndarray | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """One row per attribute and image: init, attribute, index, image, positive, loss, and the columns of the ledger."""
-    store = scene.store
-    title = f"curvature, {start.name}"
-    subject = Subject(start.model, store, boxes)
-    losses = {
-        name: per_image_losses(start.model, Feed(store, name, boxes), sample.indices, image_loss)
-        for name, sample in chosen.items()
-    }
+    """One row per start, attribute and image: init, attribute, index, image, positive, loss, norm, and the ledger's."""
     wanted = {name: sample.indices for name, sample in chosen.items()}
-    folder = scene.root / store.name / "curvature"
-    table = curvatures(subject, wanted, options, folder, places, progress, title)
-    table.insert(0, "init", start.name)
-    table.insert(4, "positive", np.concatenate([store.present(name)[s.indices] for name, s in chosen.items()]))
-    table.insert(5, "loss", np.concatenate([losses[name] for name in chosen]))
+    store = starts[0].subject.store
+    positive = np.concatenate([store.present(name)[indices] for name, indices in wanted.items()])
+    losses = [
+        np.concatenate([
+            per_image_losses(start.subject.model, Feed(store, name, start.subject.boxes), indices, image_loss)
+            for name, indices in wanted.items()
+        ])
+        for start in starts
+    ]  # fmt: skip
+    tables = curvatures([start.subject for start in starts], wanted, options, folder, places, progress)
+    for start, table, loss in zip(starts, tables, losses, strict=True):
+        table.insert(0, "init", start.name)
+        table.insert(4, "positive", positive)
+        table.insert(5, "loss", loss)
+    table = pd.concat(tables, ignore_index=True)
     return table.assign(norm=table["value"].abs())
 
 
 def figure7(measured: pd.DataFrame, chosen: dict[str, Sample], question: Question) -> pd.DataFrame:
     """One row per init and attribute, and the average over attributes.
 
-    `*_low`, `*_high`: 95 % bootstrap interval over images; `negative`: share of negative eigenvalues; `unconverged`:
-    share of images whose solve did not converge; `rising`: more curvature would raise the bound; `lowest`: share of
-    resamples in which this start's bound is the lowest of those compared.
+    `curvature_median` and `curvature_largest` tell how much of the mean rests on few images; `*_low`, `*_high`: 95 %
+    bootstrap interval over images; `negative`: share of negative eigenvalues; `unconverged`: share of images whose
+    solve did not converge; `rising`: more curvature would raise the bound; `lowest`: share of resamples in which this
+    start's bound is the lowest of those compared.
     """
     inits = list(measured["init"].unique())
     rows, draws = [], {}
@@ -133,6 +137,7 @@ def figure7(measured: pd.DataFrame, chosen: dict[str, Sample], question: Questio
                 "init": init, "attribute": name, "m": sample.m, "images": len(part),
                 "positives": int(part["positive"].sum()),
                 "risk": b.risk, **_ends("risk", risks), "curvature": b.curvature, **_ends("curvature", norms),
+                "curvature_median": float(np.median(norm)), "curvature_largest": float(norm.max()),
                 "negative": float((part["value"] < 0).mean()), "g": b.g, "g_minus": b.g_minus, "g_plus": b.g_plus,
                 "bound": b.value, **_ends("bound", drawn), "vacuous": b.vacuous, "rising": b.rising,
                 "unconverged": float(1 - part["converged"].mean()),
@@ -238,7 +243,7 @@ def audits(
     for start in starts:
         beta = float(measured.loc[measured["init"] == start.name, "norm"].max())
         m = int(table.loc[table["init"] == start.name, "m"].max())
-        kinks = sum(isinstance(module, nn.ReLU | nn.LeakyReLU) for module in start.model.modules())
+        kinks = sum(isinstance(module, nn.ReLU | nn.LeakyReLU) for module in start.subject.model.modules())
         own = None if start.run is None else start.name not in ("random", "source")
         for each in audit(beta, m, c, scene.recipe(), kinks, own):
             rows.append({"init": start.name, **dataclasses.asdict(each)})

@@ -2,13 +2,15 @@
 
     runs/<store>/curvature/<subject>.csv    one row per distinct (image, mask) and options
 
-The subject is a checksum of the weights and BatchNorm statistics, of the store and of the boxes that cut its images,
-and stands in every row too: results of other weights are never taken for these.  The same command reads what is
-there and goes on; since every solve is a function of its own input, in the end the numbers are the same.
+The subject is named by a checksum of the weights, of the store and of the boxes that cut its images (and of what
+else was done to the weights); the name stands in every row too: results of other weights are never taken for these.
+The same command reads what is there and goes on; since every solve is a function of its own input, in the end the
+numbers are the same.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import io
@@ -36,22 +38,17 @@ FOUND = ["value", "residual", "products", "converged"]
 OPTIONS = [f.name for f in dataclasses.fields(Options)]
 COLUMNS = ["subject", "image", "mask", *FOUND, *OPTIONS]
 Row = dict[str, Any]
-Task = tuple[int, dict[str, str]]  # index of an image, and per distinct mask its checksum and a mask of that content
+Task = tuple[int, int, dict[str, str]]  # a subject, an image, and per checksum of a mask the name of one that has it
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Weights (in evaluation mode) on a store, whole frames or cut to `boxes` int [N, 4]."""
+    """Weights (used in evaluation mode) on a store, whole frames or cut to `boxes` int [N, 4], and their name."""
 
+    name: str
     model: nn.Module
     store: Store
     boxes: np.ndarray | None = None
-
-    @property
-    def digest(self) -> str:
-        boxes = b"" if self.boxes is None else np.ascontiguousarray(self.boxes, np.int64).tobytes()
-        content = f"{weights_digest(self.model)} {self.store.digest} ".encode() + boxes
-        return hashlib.sha256(content).hexdigest()[:12]
 
     def image_and_mask(self, index: int, mask: str) -> tuple[Tensor, Tensor]:
         """Image [3, H, W] and mask [1, H, W] as the network sees them."""
@@ -61,6 +58,14 @@ class Subject:
     def masks(self, index: int, names: Iterable[str]) -> dict[str, str]:
         """The checksum of each mask of one image."""
         return {name: digest(self.image_and_mask(index, name)[1]) for name in names}
+
+
+def subject_name(model: nn.Module, store: Store, boxes: np.ndarray | None, *more: object) -> str:
+    """A checksum of what decides a subject's curvature; `more` is what else was done to the weights."""
+    content = hashlib.sha256(f"{weights_digest(model)} {store.digest} {more}".encode())
+    if boxes is not None:
+        content.update(np.ascontiguousarray(boxes, np.int64).tobytes())
+    return content.hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -127,98 +132,109 @@ class Ledger:
 
 @dataclass
 class Worker:
-    """Solves the masks of one image; pickled into its process, where the solver is built at the first task.
+    """Solves the masks of one image; pickled into its process, where a solver is built per subject.
 
     With several processes on a CPU each takes one thread: threads of one product wait for each other, images do not.
     """
 
-    subject: Subject
+    subjects: Sequence[Subject]
     options: Options
     device: str
     threads: int = 0
+    _current: int = -1
     _solver: Solver | None = field(default=None, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # The standard pickler copies tensors; multiprocessing's own would share them through file descriptors.
-        return self.__dict__ | {"subject": pickle.dumps(self.subject), "_solver": None}
+        return self.__dict__ | {"subjects": pickle.dumps(self.subjects), "_solver": None, "_current": -1}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"subject": pickle.loads(state["subject"])}
+        self.__dict__ |= state | {"subjects": pickle.loads(state["subjects"])}
 
-    def __call__(self, task: Task) -> tuple[int, list[Row]]:
-        """The image, and one row per distinct mask (without the subject's name)."""
-        if self._solver is None:
+    def solver(self, number: int) -> Solver:
+        if self._solver is None or number != self._current:
             if self.threads:
                 torch.set_num_threads(self.threads)
-            model = self.subject.model
-            self._solver = Solver(model.to(self.device), image_loss, self.options)
-        index, masks = task
-        name = str(self.subject.store.cases["id"].iloc[index])
+            self._solver = None  # its graph goes before the next one comes
+            model = copy.deepcopy(self.subjects[number].model).to(self.device)
+            self._solver, self._current = Solver(model, image_loss, self.options), number
+        return self._solver
+
+    def __call__(self, task: Task) -> tuple[int, list[Row]]:
+        """The subject's number, and one row per distinct mask (without the subject's name)."""
+        number, index, masks = task
+        subject, solver = self.subjects[number], self.solver(number)
+        name = str(subject.store.cases["id"].iloc[index])
         rows, image = [], None
         for key, mask in masks.items():
-            seen, target = self.subject.image_and_mask(index, mask)
+            seen, target = subject.image_and_mask(index, mask)
             image = seen if image is None else image
-            found = self._solver(image, target, f"image {name}")
+            found = solver(image, target, f"image {name}")
             values = {column: getattr(found, column) for column in FOUND}
             rows.append({"image": name, "mask": key, **values, **dataclasses.asdict(self.options)})
-        return index, rows
+        return number, rows
 
 
 def curvatures(
-    subject: Subject,
+    subjects: Sequence[Subject],
     wanted: dict[str, np.ndarray],
     options: Options,
     folder: Path,
     places: Places = Places(),
     progress: bool = True,
-    title: str = "curvature",
-) -> pd.DataFrame:
-    """Curvature of every wanted image of every attribute, computed where it is not in the ledger yet.
+) -> list[pd.DataFrame]:
+    """Curvature of every wanted image of every attribute for each subject, computed where no ledger has it.
 
     Args:
-        subject: the weights and the store
+        subjects: weights on one store
         wanted: per attribute the indices of its images in the store
         options: how it is solved
-        folder: of the ledgers; this subject's is appended to
+        folder: of the ledgers, which are appended to
         places: devices and processes
         progress: show a bar
-        title: of the bar
 
     Returns:
-        attribute, index, image, mask, value (signed), residual, products, converged; in the order of `wanted`
+        per subject: attribute, index, image, mask, value (signed), residual, products, converged; as in `wanted`
     """
-    name = subject.digest
-    ledger = Ledger(folder / f"{name}.csv", name)
-    found = ledger.read(options)
-    ids = subject.store.cases["id"].to_numpy()
+    ledgers = [Ledger(folder / f"{subject.name}.csv", subject.name) for subject in subjects]
+    store = subjects[0].store
+    ids = store.cases["id"].to_numpy()
     indices = np.unique(np.concatenate(list(wanted.values())))
     masks = {
-        int(index): subject.masks(int(index), [a for a, chosen in wanted.items() if index in chosen])
+        int(index): subjects[0].masks(int(index), [a for a, chosen in wanted.items() if index in chosen])
         for index in indices
     }
     todo: list[Task] = []
-    for index, each in masks.items():
-        missing = {key: mask for mask, key in each.items() if (ids[index], key) not in found.index}
-        if missing:
-            todo.append((index, missing))
+    for number, ledger in enumerate(ledgers):
+        found = ledger.read(options).index
+        for index, each in masks.items():
+            missing = {key: mask for mask, key in each.items() if (ids[index], key) not in found}
+            if missing:
+                todo.append((number, index, missing))
     if todo:
-        _solve(subject, todo, options, ledger, places, tqdm(
-            desc=title, unit="image", total=len(indices), initial=len(indices) - len(todo), disable=not progress
-        ))  # fmt: skip
-        found = ledger.read(options)
+        total = len(indices) * len(subjects)
+        bar = tqdm(desc="curvature", unit="image", total=total, initial=total - len(todo), disable=not progress)
+        _solve(subjects, todo, options, ledgers, places, bar)
     keys = [(a, int(i), ids[i], masks[int(i)][a]) for a, chosen in wanted.items() for i in chosen]
     table = pd.DataFrame(keys, columns=["attribute", "index", "image", "mask"])
-    return table.join(found, on=["image", "mask"])
+    return [table.join(ledger.read(options), on=["image", "mask"]) for ledger in ledgers]
 
 
-def _solve(subject: Subject, todo: list[Task], options: Options, ledger: Ledger, places: Places, bar: tqdm) -> None:
-    each = places.each(len(todo))
-    threads = 1 if places.device == "cpu" and len(each) > 1 else 0
-    workers = [Worker(subject, options, device, threads) for device in each]
+def _solve(
+    subjects: Sequence[Subject],
+    todo: list[Task],
+    options: Options,
+    ledgers: list[Ledger],
+    places: Places,
+    bar: tqdm,
+) -> None:
+    devices = places.each(len(todo))
+    threads = 1 if places.device == "cpu" and len(devices) > 1 else 0
+    workers = [Worker(subjects, options, device, threads) for device in devices]
     solves, failed = 0, 0
     with bar:
-        for _, rows in spread(workers, todo):
-            ledger.append([{"subject": ledger.subject, **row} for row in rows])
+        for number, rows in spread(workers, todo):
+            ledgers[number].append([{"subject": subjects[number].name, **row} for row in rows])
             solves, failed = solves + len(rows), failed + sum(not row["converged"] for row in rows)
             bar.set_postfix({"solves": solves, "not converged": failed}, refresh=False)
             bar.update()

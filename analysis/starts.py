@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from analysis.ledger import Subject, subject_name
 from tatl.batch_norm import calibrate as estimate
 from tatl.data.feed import Feed, even_chunks
 from tatl.data.folds import split
 from tatl.data.store import UNION, Store
-from tatl.inits import INITIALISATIONS, load_exactly, read_weights
+from tatl.inits import load_exactly, read_weights
 from tatl.models import build
 from tatl.run import Recipe, Run
 from tatl.tasks import start_model
@@ -32,12 +33,11 @@ IMAGES = 128  # of the calibration pass, where the settings name no number
 
 @dataclass(frozen=True)
 class Start:
-    """A name, a network in evaluation mode, the run whose start it is (None: a file), and remarks for the reader."""
+    """A name, its weights on the store, the run whose start it is (None: a file), and remarks for the reader."""
 
     name: str
-    model: nn.Module
+    subject: Subject
     run: Run | None
-    meaning: str
     notes: tuple[str, ...] = ()
 
 
@@ -68,30 +68,35 @@ class Scene:
         variant = CROP if self.crop else WHOLE
         return self.planner.started(name, variant, self.planner.attributes[0], self.shape, self.fold, self.seed)
 
+    @property
+    def folder(self) -> Path:
+        """Where curvatures and estimated statistics are kept."""
+        return self.root / self.store.name / "curvature"
+
     def start(self, name: str, boxes: np.ndarray | None = None) -> Start:
         """A start by its name, or from a file of weights; what it copies from must be trained.
 
         Raises ValueError or FileNotFoundError for an unknown name, and for weights that do not fit.
         """
-        if name in STARTS:
-            run = self.run(name)
-            model = start_model(run, self.root, self.imagenet_weights)
-            made = Start(name, model, run, INITIALISATIONS[name].meaning)
-        else:
-            made = self._file(Path(name))
-        if self.calibrate:
-            self._calibrate(made.model, boxes)
-        made.model.eval()
-        return made
+        run = self.run(name) if name in STARTS else None
+        model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
+        seen = self._calibration_images() if self.calibrate else None
+        called = subject_name(model, self.store, boxes, None if seen is None else seen.tolist())
+        if seen is not None:
+            self._calibrate(model, boxes, seen, self.folder / f"{called}.safetensors")
+        model.eval()
+        notes = () if run else tuple(self._strangers(Path(name)))
+        return Start(name, Subject(called, model, self.store, boxes), run, notes)
 
-    def _file(self, path: Path) -> Start:
+    def _file(self, path: Path) -> nn.Module:
         if not path.is_file():
             raise FileNotFoundError(
                 f"start {str(path)!r} is neither one of {', '.join(STARTS)} nor a file of weights that is there"
             )
-        model = build(self.shape, self.planner.settings.backbone)
-        load_exactly(model, read_weights(path), f"the {self.shape} shape of {self.planner.settings.backbone}")
-        return Start(str(path), model, None, "a file of weights", tuple(self._strangers(path)))
+        backbone = self.planner.settings.backbone
+        model = build(self.shape, backbone)
+        load_exactly(model, read_weights(path), f"the {self.shape} shape of {backbone}")
+        return model
 
     def _strangers(self, path: Path) -> list[str]:
         """A note where the run.json beside a file tells of another store."""
@@ -115,14 +120,21 @@ class Scene:
             )
         return notes
 
-    def _calibrate(self, model: nn.Module, boxes: np.ndarray | None) -> None:
-        feed = Feed(self.store, UNION, boxes)
+    def _calibration_images(self) -> np.ndarray:
         shuffled = np.random.default_rng([self.seed, 0, 1]).permutation(self.train())
-        device = next(model.parameters()).device
-        model.train()
-        batches = even_chunks(shuffled[: self.planner.settings.calibration or IMAGES])
-        with torch.no_grad():
-            estimate(model, lambda indices: model(feed(indices, device)[0]), batches)
+        return shuffled[: self.planner.settings.calibration or IMAGES]
+
+    def _calibrate(self, model: nn.Module, boxes: np.ndarray | None, seen: np.ndarray, path: Path) -> None:
+        """Estimate the statistics, or read them: estimated anew, they could differ in the last bit."""
+        if not path.is_file():
+            feed = Feed(self.store, UNION, boxes)
+            model.train()
+            estimate(model, lambda indices: model(feed(indices)[0]), even_chunks(seen))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(path.name + ".partial")
+            save_file({name: value.contiguous() for name, value in model.named_buffers()}, partial)
+            partial.replace(path)
+        model.load_state_dict(read_weights(path), strict=False)
 
     def recipe(self) -> Recipe:
         """How the target segmenters are trained, which the theorem has assumptions about."""

@@ -1,0 +1,127 @@
+"""Figure 7 in a terminal: one block per attribute, why the bounds differ, and what the theorem assumes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.figure7 import AVERAGE, Question
+from analysis.starts import Scene
+from analysis.words import listed
+
+SMALL_SHARE = 0.2  # of a difference, below which it is not worth a word
+
+
+def setting(scene: Scene, question: Question, images: int, tolerance: float) -> str:
+    """What every row of the table shares."""
+    store, settings = scene.store, scene.planner.settings
+    enriched = ", rare attributes enriched" if store.source.get("enrich") else ""
+    statistics = (
+        f"BatchNorm statistics of every start estimated on {settings.calibration or 'the first'} training images"
+        if scene.calibrate
+        else "BatchNorm statistics as the start has them (placeholders where it is untrained)"
+    )
+    few = f"{images} of {len(scene.train())}"
+    chosen = {"all": f"all {images}", "positive": "the positive"}.get(question.images, few)
+    return (
+        f"{store.source['data']}, {len(store)} cases at {store.size}{enriched} (store {store.name}), source domain "
+        f"{settings.source}, {scene.shape} {settings.backbone}, fold {scene.fold} of {settings.n_folds}, seed "
+        f"{scene.seed}, {'crops' if scene.crop else 'whole images'}: {chosen} training images, K = {question.sources}, "
+        f"c = {question.c:g}, eigenvalues to a relative residual of {tolerance:g}; {statistics}."
+    )
+
+
+def blocks(table: pd.DataFrame) -> str:
+    """The numbers of every attribute, starts below each other."""
+    several = table["init"].nunique() > 1
+    return "\n\n".join(
+        f"{str(attribute).replace('_', ' ')}\n{_block(part, several)}"
+        for attribute, part in table.groupby("attribute", sort=False)
+    )
+
+
+def _block(part: pd.DataFrame, several: bool) -> str:
+    columns: dict[str, list[str]] = {"start": list(part["init"])}
+    whole = part["attribute"].iloc[0] != AVERAGE
+    if whole:
+        columns["m"] = [f"{value:.0f}" for value in part["m"]]
+    columns["risk"] = [f"{value:.3f}" for value in part["risk"]]
+    columns["mean norm"] = [_number(value) for value in part["curvature"]]
+    if whole:
+        columns["median"] = [_number(value) for value in part["curvature_median"]]
+        columns["largest"] = [_number(value) for value in part["curvature_largest"]]
+        for name, column in (("g", "g"), ("g-", "g_minus"), ("g+", "g_plus")):
+            columns[name] = [_number(value) for value in part[column]]
+    columns["bound"] = [_bound(value) for value in part["bound"]]
+    ends = zip(part["bound_low"], part["bound_high"], strict=True)
+    columns["95 %"] = [f"{_bound(low)} to {_bound(high)}" for low, high in ends]
+    if whole:
+        columns["more g"] = ["raises" if rising else "lowers" for rising in part["rising"].astype(bool)]
+    columns["not converged"] = [f"{value:.0%}" for value in part["unconverged"]]
+    if several:
+        columns["lowest in"] = [f"{value:.0%}" for value in part["lowest"]]
+    return pd.DataFrame(columns).to_string(index=False)
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _bound(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "vacuous"
+
+
+def reasons(anatomy: pd.DataFrame) -> list[str]:
+    """Per attribute: which start is lowest, and against the reference, by how much through risk and curvature."""
+    said = []
+    for attribute, part in anatomy.groupby("attribute", sort=False):
+        finite = part[np.isfinite(part["bound"])]
+        if len(part) < 2:
+            continue
+        if finite.empty:
+            said.append(f"{attribute}: every bound is vacuous.")
+            continue
+        best = finite.loc[finite["bound"].idxmin()]
+        reference = best["reference"]
+        sentence = f"{attribute}: lowest is {best['init']} ({best['bound']:.3f})"
+        others = finite[(finite["init"] != reference) & finite["log_ratio"].notna()]
+        parts = [
+            f"{row['init']} {np.exp(row['log_ratio']):.2f} (risk {np.exp(row['by_risk']):.2f} x curvature "
+            f"{np.exp(row['by_curvature']):.2f})"
+            for _, row in others.iterrows()
+        ]
+        said.append(f"{sentence}; as multiples of {reference}: {listed(parts)}." if parts else f"{sentence}.")
+    return said
+
+
+def assumptions(audit: pd.DataFrame) -> list[str]:
+    """One line per assumption and finding, the starts that share it named."""
+    words = {"True": "holds", "False": "does not hold"}
+    everyone = audit["init"].nunique()
+    lines = []
+    for name in audit["assumption"].unique():
+        same = audit[audit["assumption"] == name]
+        for found in same["found"].unique():
+            part = same[same["found"] == found]
+            whose = "" if len(part) == everyone else f" [{', '.join(part['init'])}]"
+            lines.append(f"{name}: {words.get(str(part['holds'].iloc[0]), 'not known')}{whose}; {found}")
+    return lines
+
+
+def warnings(table: pd.DataFrame, scene: Scene) -> list[str]:
+    """What a reader must not take these numbers for."""
+    said = []
+    if scene.store.source["data"] == "phantom":
+        said.append("the phantom is not skin")
+    if scene.planner.settings.source == "textures":
+        said.append("textures is not ImageNet")
+    single = table[table["attribute"] != AVERAGE]
+    if (single["bound"] >= 1).any():
+        said.append("a bound of 1 or more says nothing about a loss in [0, 1]")
+    tailed = (single["curvature_largest"] > 0.5 * single["curvature"] * single["images"]).sum()
+    if tailed:
+        said.append(
+            f"in {tailed} of {len(single)} rows one image alone makes more than half of the mean norm, which therefore "
+            "moves with the choice of images"
+        )
+    return said
