@@ -158,8 +158,11 @@ def predict_images(
 ) -> None:
     """Write masks, probability maps, overlays and boxes.csv; a bad image does not stop the others.
 
-    Raises ValueError for bad images once the others are written, two images of one name, or runs that do not fit.
+    Raises ValueError for bad images once the others are written; before anything is computed for two images of one
+    name, an `out` that is the folder of the truth, or runs that do not fit.
     """
+    if truth is not None and out.exists() and truth.exists() and out.samefile(truth):
+        raise ValueError(f"{out} holds the true masks, which predictions would overwrite: choose another --out")
     stems = [Path(image).stem for image in images]
     if repeated := [stem for stem in dict.fromkeys(stems) if stems.count(stem) > 1]:
         raise ValueError(f"several images are called {', '.join(repeated)}: their masks would overwrite each other")

@@ -128,6 +128,20 @@ def test_truth_must_be_there_and_fit(runs: Path, tmp_path: Path) -> None:
         predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
 
 
+def test_the_truth_is_never_overwritten(runs: Path, tmp_path: Path) -> None:
+    image = picture(tmp_path / "a.png", 40, 50)
+    folder = tmp_path / "truth"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    for name in ("disc", "dot"):
+        Image.fromarray(np.full((40, 50), 255, np.uint8)).save(folder / f"a_attribute_{name}.png")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for out in (folder, tmp_path / "link", folder / ".." / "truth"):
+        with pytest.raises(ValueError, match="true masks, which predictions would overwrite: choose another --out"):
+            predict_images([image], out, "stage123", runs, truth=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_two_images_of_one_name_are_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="several images are called a"):
         predict_images([tmp_path / "a.png", tmp_path / "b" / "a.png"], tmp_path, "stage123", runs)
