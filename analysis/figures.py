@@ -25,6 +25,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from analysis import tables
 from analysis.tables import AVERAGE, LESION, UNION, VARIANTS, Study
+from tatl.contour import contour
 
 INK = "#26282b"
 GREY = "#8a8f98"
@@ -251,11 +252,7 @@ def _case(panels: np.ndarray, arrays: dict[str, np.ndarray], case: int, bits: Se
 def _overlay(axes: Axes, image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> None:
     axes.imshow(image)
     for mask, colour, dashes in ((truth, TRUTH, "solid"), (found, PREDICTION, (0, (3, 1.2)))):
-        if mask.any():
-            # A border of zeros closes the contours of regions that touch the edge.
-            rows, columns = (np.arange(-1, n + 1) for n in mask.shape)
-            padded = np.pad(mask.astype(float), 1)
-            axes.contour(columns, rows, padded, [0.5], colors=[colour], linestyles=[dashes], linewidths=1.35)
+        contour(axes, mask, colors=[colour], linestyles=[dashes], linewidths=1.35)
     total = int(truth.sum() + found.sum())
     _note(axes, f"Dice {2 * int((truth & found).sum()) / total:.2f}" if total else "none, none found")
 

@@ -14,12 +14,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from PIL import Image
 
+from tatl.contour import DETAIL, contour
 from tatl.crop import Box
 from tatl.data.store import LESION, UNION
 
 COLUMNS = 3
 PANEL = 4.0  # inches
+LONGEST = 3.0  # a panel's longer side over its shorter; longer pictures keep their shape inside of it
 BOX, UNION_COLOUR, PREDICTION, TRUTH = "#ffd500", "#00b7ff", "#ff2020", "#19d94a"
 
 
@@ -27,45 +30,48 @@ def draw_overlay(
     image: np.ndarray, box: Box, masks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], path: Path
 ) -> None:
     """Write a PNG of image uint8 [H, W, 3], masks and true masks bool [H, W] by name."""
-    step = max(1, image.shape[1] // 1000)  # contours of a 24-megapixel picture need no such detail
-    image, box = image[::step, ::step], tuple(edge // step for edge in box)  # type: ignore[assignment]
     attributes = [name for name in masks if name not in (LESION, UNION)]
     rows = -(-(1 + len(attributes)) // COLUMNS)
     columns = min(COLUMNS, 1 + len(attributes))
-    height = PANEL * image.shape[0] / image.shape[1] + 0.3
-    figure = Figure(figsize=(PANEL * columns, height * rows + 0.4), layout="constrained")
+    aspect = float(np.clip(image.shape[0] / image.shape[1], 1 / LONGEST, LONGEST))
+    figure = Figure(figsize=(PANEL * columns, (PANEL * aspect + 0.3) * rows + 0.4), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
-    _first(panels[0], image, box, masks, step)
+    shown = _reduced(image)
+    for panel in panels[: 1 + len(attributes)]:
+        panel.imshow(shown, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5))
+    _first(panels[0], box, masks)
     for panel, name in zip(panels[1:], attributes, strict=False):
-        panel.imshow(image)
         said = "" if masks[name].any() else ": none found"
         panel.set_title(name.replace("_", " ") + said, fontsize=10)
         if name in truth:
-            _contour(panel, truth[name][::step, ::step], TRUTH)
-        _contour(panel, masks[name][::step, ::step], PREDICTION)
+            _outline(panel, truth[name], TRUTH)
+        _outline(panel, masks[name], PREDICTION)
     figure.legend(handles=_legend(masks, bool(truth)), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=100)
 
 
-def _first(panel: Axes, image: np.ndarray, box: Box, masks: Mapping[str, np.ndarray], step: int) -> None:
-    panel.imshow(image)
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """At most `DETAIL` pixels a side, each the mean of a block."""
+    height, width = (-(-side // DETAIL) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).reduce((width, height)))
+
+
+def _first(panel: Axes, box: Box, masks: Mapping[str, np.ndarray]) -> None:
     shown = [word for word, name in (("lesion box", LESION), ("predicted union", UNION)) if name in masks]
     panel.set_title(" and ".join(shown) or "image", fontsize=10)
     if LESION in masks:
         top, left, bottom, right = box
-        panel.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=BOX, lw=2))
+        panel.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=BOX, lw=2))
     if UNION in masks:
-        _contour(panel, masks[UNION][::step, ::step], UNION_COLOUR)
+        _outline(panel, masks[UNION], UNION_COLOUR)
 
 
-def _contour(panel: Axes, mask: np.ndarray, colour: str) -> None:
-    if not mask.any() or mask.all():  # no line to draw, and matplotlib warns
-        return
-    panel.contour(mask.astype(float), [0.5], colors="white", linewidths=2.4, alpha=0.5)
-    panel.contour(mask.astype(float), [0.5], colors=colour, linewidths=1.3)
+def _outline(panel: Axes, mask: np.ndarray, colour: str) -> None:
+    contour(panel, mask, colors="white", linewidths=2.4, alpha=0.5)
+    contour(panel, mask, colors=colour, linewidths=1.3)
 
 
 def _legend(masks: Mapping[str, np.ndarray], truth: bool) -> list[Line2D]:
