@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tatl.choice import choose, is_of
 from tatl.data.store import Store
+from tatl.ensemble import Ensemble
 from tatl.fit import save_weights
 from tatl.inits import seeded
 from tatl.models import build
-from tatl.predict import Ensemble, choose, is_of, predict_images
+from tatl.predict import predict_images
 from tatl.run import Run
 from tatl.settings import Settings
 from tatl.variants import VARIANTS, Planner, in_order

@@ -1,0 +1,82 @@
+"""Trained networks as one: from a frame of network size to the averaged probabilities of every mask, and the box.
+
+The lesion box comes from the averaged Stage 1 networks; the crop is cut from the frame at network size, as in
+training; probabilities of all shapes, folds and seeds are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tatl.crop import Box, cut, lesion_box, paste
+from tatl.data.case import Size
+from tatl.data.feed import normalise
+from tatl.data.store import LESION, UNION
+from tatl.inference import infer
+from tatl.inits import load_exactly, read_weights
+from tatl.models import build
+from tatl.run import Run
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks by what they find; each list is averaged."""
+
+    size: Size
+    offset: int
+    lesion: list[nn.Module]
+    union: list[nn.Module]
+    attributes: dict[str, list[nn.Module]]
+    device: torch.device
+
+    @classmethod
+    def load(cls, chosen: dict[Run, Path], root: Path, device: torch.device) -> Ensemble:
+        """Load every network once; ValueError where a weights file is damaged."""
+        first = next(iter(chosen))
+        stage1 = [run if run.task == LESION else run.cropper for run in chosen]
+        stage2 = [run.parent for run in chosen if run.parent is not None and run.parent.task == UNION]
+        targets: dict[str, list[nn.Module]] = {}
+        for run in chosen:
+            if run.task != LESION:
+                targets.setdefault(run.task, []).append(network(run, root, device))
+        return cls(
+            Size.parse(first.size),
+            first.offset,
+            [network(run, root, device) for run in dict.fromkeys(stage1) if run is not None],
+            [network(run, root, device) for run in dict.fromkeys(stage2)],
+            targets,
+            device,
+        )
+
+    def __call__(self, image: np.ndarray) -> tuple[dict[str, Tensor], Box]:
+        """Probabilities [1, H, W] by mask name, and the box, in the frame of network size, from uint8 [H, W, 3]."""
+        frame = normalise(torch.from_numpy(image)[None].to(self.device))
+        found: dict[str, Tensor] = {}
+        box: Box = (0, 0, *self.size)
+        if self.lesion:
+            found[LESION] = average(self.lesion, frame)[0]
+            box = lesion_box((found[LESION][0] >= 0.5).cpu().numpy(), self.offset)
+        crop = cut(frame, torch.tensor([box], device=self.device), self.size)
+        cropped = {UNION: self.union, **self.attributes} if self.union else self.attributes
+        for name, models in cropped.items():
+            found[name] = paste(average(models, crop)[0], box, self.size)
+        return found, box
+
+
+def network(run: Run, root: Path, device: torch.device) -> nn.Module:
+    """A run's trained network, in evaluation mode."""
+    model = build(run.shape, run.backbone)
+    load_exactly(model, read_weights(run.folder(root) / "weights.safetensors"), run.title())
+    return model.to(device).to(memory_format=torch.channels_last).eval()
+
+
+def average(models: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """The mean of the models' probabilities [B, 1, H, W]."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    return torch.stack([infer(model, images) for model in models]).mean(0)
