@@ -50,6 +50,15 @@ def grow(boxes: np.ndarray, offset: int, size: tuple[int, int]) -> np.ndarray:
     return np.clip(grown, 0, np.array([height, width, height, width]))
 
 
+def scale(box: Box, size: tuple[int, int], other: tuple[int, int]) -> Box:
+    """The same box in a frame of another size: edges rounded to pixels, at least one pixel a side."""
+    (top, bottom), (left, right) = (
+        (min(round(low * new / old), new - 1), max(round(high * new / old), 1))
+        for low, high, old, new in zip(box[:2], box[2:], size, other, strict=True)
+    )
+    return (top, left, max(bottom, top + 1), max(right, left + 1))
+
+
 def cut(frames: Tensor, boxes: Tensor, size: tuple[int, int], mode: str = "bilinear") -> Tensor:
     """Cut each frame [B, C, H, W] to its box [B, 4] and scale to `size`; float in, float out.
 

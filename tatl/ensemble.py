@@ -1,7 +1,7 @@
 """Trained networks as one: from a frame of network size to the averaged probabilities of every mask, and the box.
 
 The lesion box comes from the averaged Stage 1 networks; the crop is cut from the frame at network size, as in
-training; probabilities of all shapes, folds and seeds are averaged.
+training; probabilities of all shapes, folds and seeds are averaged and pasted into the box in the original.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tatl.crop import Box, cut, lesion_box, paste
+from tatl.crop import Box, cut, lesion_box, paste, scale
 from tatl.data.case import Size
 from tatl.data.feed import normalise
 from tatl.data.store import LESION, UNION
-from tatl.inference import infer
+from tatl.inference import infer, resize
 from tatl.inits import load_exactly, read_weights
 from tatl.models import build
 from tatl.run import Run
+
+
+@dataclass(frozen=True)
+class Found:
+    """In an image's own pixels: probabilities float32 [H, W] by mask name, zero outside of the box."""
+
+    probabilities: dict[str, np.ndarray]
+    box: Box
 
 
 @dataclass(frozen=True)
@@ -54,19 +62,21 @@ class Ensemble:
             device,
         )
 
-    def __call__(self, image: np.ndarray) -> tuple[dict[str, Tensor], Box]:
-        """Probabilities [1, H, W] by mask name, and the box, in the frame of network size, from uint8 [H, W, 3]."""
+    def __call__(self, image: np.ndarray, original: tuple[int, int]) -> Found:
+        """What is found in a frame of network size, uint8 [H, W, 3], of an image of the size `original`."""
         frame = normalise(torch.from_numpy(image)[None].to(self.device))
-        found: dict[str, Tensor] = {}
+        probabilities: dict[str, Tensor] = {}
         box: Box = (0, 0, *self.size)
         if self.lesion:
-            found[LESION] = average(self.lesion, frame)[0]
-            box = lesion_box((found[LESION][0] >= 0.5).cpu().numpy(), self.offset)
+            lesion = average(self.lesion, frame)
+            box = lesion_box((lesion[0, 0] >= 0.5).cpu().numpy(), self.offset)
+            probabilities[LESION] = resize(lesion, original)[0]
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
+        box = scale(box, self.size, original)
         cropped = {UNION: self.union, **self.attributes} if self.union else self.attributes
         for name, models in cropped.items():
-            found[name] = paste(average(models, crop)[0], box, self.size)
-        return found, box
+            probabilities[name] = paste(average(models, crop)[0], box, original)
+        return Found({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box)
 
 
 def network(run: Run, root: Path, device: torch.device) -> nn.Module:

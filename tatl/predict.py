@@ -16,7 +16,6 @@ from tatl.data.pictures import read_image, read_mask
 from tatl.data.store import LESION, UNION
 from tatl.ensemble import Ensemble
 from tatl.fit import pick_device
-from tatl.inference import resize
 from tatl.overlay import draw_overlay
 
 
@@ -58,19 +57,15 @@ def predict_images(
 def predict_one(path: Path, out: Path, ensemble: Ensemble, truth: Path | None) -> Box:
     """Segment one image and write its files; the box in the image's own pixels."""
     small, original = read_image(path, ensemble.size)
-    found, box = ensemble(small)
-    scaled = {name: resize(p[None], original)[0, 0].cpu().numpy() for name, p in found.items()}
-    masks = {name: p >= 0.5 for name, p in scaled.items()}
+    found = ensemble(small, original)
+    masks = {name: p >= 0.5 for name, p in found.probabilities.items()}
     true = {} if truth is None else _truth(truth, path.stem, list(ensemble.attributes), original)
-    for name, p in scaled.items():
+    for name, p in found.probabilities.items():
         _save(masks[name] * 255.0, out / f"{path.stem}{file_label(name)}.png")
         if name != LESION:
             _save(255 * p, out / f"{path.stem}_probability_{name}.png")
-    rows, columns = original[0] / ensemble.size.height, original[1] / ensemble.size.width
-    top, left, bottom, right = box
-    scaled_box = (round(top * rows), round(left * columns), round(bottom * rows), round(right * columns))
-    draw_overlay(read_image(path)[0], scaled_box, masks, true, out / f"{path.stem}_overlay.png")
-    return scaled_box
+    draw_overlay(read_image(path)[0], found.box, masks, true, out / f"{path.stem}_overlay.png")
+    return found.box
 
 
 def file_label(name: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tatl.crop import cut, grow, lesion_box, paste, read_boxes
+from tatl.crop import cut, grow, lesion_box, paste, read_boxes, scale
 
 SIZE = (24, 40)
 
@@ -124,3 +124,15 @@ def test_probabilities_stay_probabilities() -> None:
     pasted = paste(crop, (3, 5, 17, 22), SIZE)
     assert pasted.min() >= 0 and pasted.max() <= 1
     assert pasted.mean().item() * 24 * 40 / (14 * 17) == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_box_in_another_frame_keeps_a_pixel_and_stays_inside() -> None:
+    assert scale((4, 8, 20, 40), (32, 64), (64, 192)) == (8, 24, 40, 120)
+    assert scale((0, 0, 32, 64), (32, 64), (7, 5)) == (0, 0, 7, 5)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        height, width = rng.integers(1, 12, 2)
+        top, left = rng.integers(0, 32), rng.integers(0, 64)
+        box = (top, left, rng.integers(top, 32) + 1, rng.integers(left, 64) + 1)
+        top, left, bottom, right = scale(box, (32, 64), (height, width))
+        assert 0 <= top < bottom <= height and 0 <= left < right <= width

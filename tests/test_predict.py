@@ -13,6 +13,7 @@ from PIL import Image
 from torch import nn
 
 from tatl.choice import choose, is_of
+from tatl.data.case import Size
 from tatl.data.store import Store
 from tatl.ensemble import Ensemble
 from tatl.fit import save_weights
@@ -97,17 +98,16 @@ class Constant(nn.Module):
 
 def test_shapes_are_averaged_and_nothing_is_found_outside_the_box() -> None:
     lesion = Constant(-10.0, (10, 20, 20, 40))
-    targets = {"disc": [Constant(2.0), Constant(-1.0)]}
-    from tatl.data.case import Size
-
+    targets: dict[str, list[nn.Module]] = {"disc": [Constant(2.0), Constant(-1.0)]}
     ensemble = Ensemble(Size(32, 64), 3, [lesion], [], targets, torch.device("cpu"))
-    found, box = ensemble(np.zeros((32, 64, 3), np.uint8))
-    assert box == (7, 17, 23, 43)
-    inside = torch.zeros(32, 64, dtype=torch.bool)
-    inside[7:23, 17:43] = True
     mean = (torch.sigmoid(torch.tensor(2.0)) + torch.sigmoid(torch.tensor(-1.0))) / 2
-    assert torch.allclose(found["disc"][0][inside], mean)
-    assert (found["disc"][0][~inside] == 0).all()
+    for original, box in (((32, 64), (7, 17, 23, 43)), ((96, 128), (21, 34, 69, 86)), ((3, 5), (1, 1, 2, 3))):
+        found = ensemble(np.zeros((32, 64, 3), np.uint8), original)
+        assert found.box == box
+        inside = np.zeros(original, bool)
+        inside[box[0] : box[2], box[1] : box[3]] = True
+        assert np.allclose(found.probabilities["disc"][inside], float(mean))
+        assert (found.probabilities["disc"][~inside] == 0).all()
 
 
 def test_a_bad_image_does_not_lose_the_others(runs: Path, tmp_path: Path) -> None:
