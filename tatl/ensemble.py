@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,15 @@ class Found:
 
     probabilities: dict[str, np.ndarray]
     box: Box
+
+    @cached_property
+    def masks(self) -> dict[str, np.ndarray]:
+        """Bool [H, W] by name: set where the probability is at least 1/2."""
+        return {name: p >= 0.5 for name, p in self.probabilities.items()}
+
+    @property
+    def attributes(self) -> list[str]:
+        return [name for name in self.probabilities if name not in (LESION, UNION)]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from tatl.choice import choose
-from tatl.crop import Box
 from tatl.data.pictures import read_image, read_mask
-from tatl.data.store import LESION, UNION
-from tatl.ensemble import Ensemble
+from tatl.data.store import LESION, UNION, write_csv
+from tatl.ensemble import Ensemble, Found
 from tatl.fit import pick_device
 from tatl.overlay import draw_overlay
+
+TABLE = "boxes.csv"
+COLUMNS = ["image", "top", "left", "bottom", "right"]
 
 
 def predict_images(
@@ -31,6 +33,7 @@ def predict_images(
 ) -> None:
     """Write masks, probability maps, overlays and boxes.csv; a bad image does not stop the others.
 
+    Images of earlier predictions keep their rows of boxes.csv, which is written also where this is stopped.
     Raises ValueError for bad images once the others are written; before anything is computed for two images of one
     name, an `out` that is the folder of the truth, or runs that do not fit.
     """
@@ -42,30 +45,50 @@ def predict_images(
     chosen = choose(Path(runs), variant, store, folds)
     ensemble = Ensemble.load(chosen, Path(runs), pick_device(device))
     out.mkdir(parents=True, exist_ok=True)
-    boxes, problems = [], []
-    for image in tqdm(images, desc="predict", unit="image"):
-        try:
-            boxes.append((Path(image).stem, *predict_one(Path(image), out, ensemble, truth)))
-        except (ValueError, OSError) as error:
-            problems.append(str(error))
-    table = pd.DataFrame(boxes, columns=["image", "top", "left", "bottom", "right"])
-    table.to_csv(out / "boxes.csv", index=False)
+    boxes = read_table(out / TABLE)
+    problems = []
+    try:
+        for image in tqdm([Path(image) for image in images], desc="predict", unit="image"):
+            try:
+                found = segment(image, out, ensemble)
+                boxes[image.stem] = (image.stem, *found.box)
+                overlay(image, out, found, truth)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+    finally:
+        write_csv(pd.DataFrame(boxes.values(), columns=COLUMNS), out / TABLE)
     if problems:
-        raise ValueError(f"{len(problems)} of {len(images)} images could not be segmented: {'; '.join(problems[:5])}")
+        raise ValueError(f"{len(problems)} of {len(images)} images are not complete: {'; '.join(problems[:5])}")
 
 
-def predict_one(path: Path, out: Path, ensemble: Ensemble, truth: Path | None) -> Box:
-    """Segment one image and write its files; the box in the image's own pixels."""
-    small, original = read_image(path, ensemble.size)
-    found = ensemble(small, original)
-    masks = {name: p >= 0.5 for name, p in found.probabilities.items()}
-    true = {} if truth is None else _truth(truth, path.stem, list(ensemble.attributes), original)
+def read_table(path: Path) -> dict[str, tuple]:
+    """The rows of an earlier table by image, none if there is no file; ValueError for a table of something else."""
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False)
+    if list(table.columns) != COLUMNS:
+        raise ValueError(f"{path} does not have the columns {', '.join(COLUMNS)}: choose another --out")
+    return {row[0]: row for row in table.itertuples(index=False, name=None)}
+
+
+def segment(path: Path, out: Path, ensemble: Ensemble) -> Found:
+    """Write the masks and the probability maps of one image."""
+    found = ensemble(*read_image(path, ensemble.size))
     for name, p in found.probabilities.items():
-        _save(masks[name] * 255.0, out / f"{path.stem}{file_label(name)}.png")
+        _save(found.masks[name] * 255.0, out / f"{path.stem}{file_label(name)}.png")
         if name != LESION:
             _save(255 * p, out / f"{path.stem}_probability_{name}.png")
-    draw_overlay(read_image(path)[0], found.box, masks, true, out / f"{path.stem}_overlay.png")
-    return found.box
+    return found
+
+
+def overlay(path: Path, out: Path, found: Found, truth: Path | None) -> None:
+    """Draw what was found in an image; ValueError whatever goes wrong, so that no picture costs masks or boxes."""
+    try:
+        image, original = read_image(path)
+        true = {} if truth is None else _truth(truth, path.stem, found.attributes, original)
+        draw_overlay(image, found.box, found.masks, true, out / f"{path.stem}_overlay.png")
+    except Exception as error:
+        raise ValueError(f"{path.name} has masks but no overlay ({error})") from error
 
 
 def file_label(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from tatl import predict
 from tatl.choice import choose, is_of
 from tatl.data.case import Size
 from tatl.data.store import Store
-from tatl.ensemble import Ensemble
+from tatl.ensemble import Ensemble, Found
 from tatl.fit import save_weights
 from tatl.inits import seeded
 from tatl.models import build
@@ -113,9 +115,65 @@ def test_shapes_are_averaged_and_nothing_is_found_outside_the_box() -> None:
 def test_a_bad_image_does_not_lose_the_others(runs: Path, tmp_path: Path) -> None:
     good, bad = picture(tmp_path / "good.png", 40, 50), tmp_path / "bad.jpg"
     bad.write_text("not an image")
-    with pytest.raises(ValueError, match=r"1 of 2 images could not be segmented.*bad\.jpg"):
+    with pytest.raises(ValueError, match=r"1 of 2 images are not complete.*bad\.jpg"):
         predict_images([bad, good], tmp_path / "out", "stage123", runs)
     assert (tmp_path / "out" / "good_attribute_disc.png").is_file()
+
+
+def test_boxes_are_kept_from_one_prediction_to_the_next(runs: Path, tmp_path: Path) -> None:
+    first, second = (picture(tmp_path / f"{name}.png", 40, 50) for name in ("001", "NA"))
+    predict_images([first, second], tmp_path / "out", "stage123", runs)
+    before = (tmp_path / "out" / "boxes.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in before] == ["image", "001", "NA"]
+    picture(first, 80, 50)
+    predict_images([first], tmp_path / "out", "stage123", runs)
+    after = (tmp_path / "out" / "boxes.csv").read_text().splitlines()
+    assert after[2] == before[2] and after[1] != before[1] and len(after) == 3
+    (tmp_path / "out" / "boxes.csv").write_text("name,x\na,1\n")
+    with pytest.raises(ValueError, match=r"boxes\.csv does not have the columns image, .*choose another --out"):
+        predict_images([first], tmp_path / "out", "stage123", runs)
+
+
+def test_boxes_are_written_where_prediction_is_stopped(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(tmp_path / f"{name}.png", 40, 50) for name in "abc"]
+    real = predict.segment
+
+    def stopped(path: Path, *rest: Any) -> Found:
+        if path.stem == "b":
+            raise KeyboardInterrupt
+        return real(path, *rest)
+
+    monkeypatch.setattr(predict, "segment", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        predict_images(images, tmp_path / "out", "stage123", runs)
+    assert pd.read_csv(tmp_path / "out" / "boxes.csv")["image"].tolist() == ["a"]
+    assert not list((tmp_path / "out").glob("*.partial"))
+
+
+def test_an_overlay_that_fails_costs_neither_masks_nor_boxes(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(tmp_path / f"{name}.png", 40, 50) for name in "ab"]
+
+    def fails(*given: Any) -> None:
+        raise TypeError("no such contour")
+
+    monkeypatch.setattr(predict, "draw_overlay", fails)
+    with pytest.raises(ValueError, match=r"2 of 2 .*a\.png has masks but no overlay \(no such contour\)"):
+        predict_images(images, tmp_path / "out", "stage123", runs)
+    assert pd.read_csv(tmp_path / "out" / "boxes.csv")["image"].tolist() == ["a", "b"]
+    assert {path.name for path in (tmp_path / "out").glob("*_disc.png")} == {
+        f"{image}_{kind}_disc.png" for image in "ab" for kind in ("attribute", "probability")
+    }
+
+
+@pytest.mark.parametrize("shape", [(1500, 4), (3, 1200)])
+def test_a_very_long_image_is_segmented_and_drawn(shape: tuple[int, int], runs: Path, tmp_path: Path) -> None:
+    predict_images([picture(tmp_path / "a.png", *shape)], tmp_path / "out", "stage123", runs)
+    assert pixels(tmp_path / "out" / "a_attribute_disc.png").shape == shape
+    assert max(pixels(tmp_path / "out" / "a_overlay.png").shape) < 3000
 
 
 def test_truth_must_be_there_and_fit(runs: Path, tmp_path: Path) -> None:
