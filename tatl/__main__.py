@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "score": (commands.score, "predicted masks against true ones"),
 }
 CONFIGURED = ("train", "study")
+RESUMES = ("prepare", "train", "study")
 
 
 def build_parser(preset: str) -> ArgumentParser:
@@ -65,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         given = build_parser(asked_preset(arguments)).parse_args(arguments)
         call(given.command, given[given.command])
 
-    return cli.run(command)
+    return cli.run(command, resumes="".join(arguments[:1]) in RESUMES)
 
 
 if __name__ == "__main__":

@@ -34,12 +34,15 @@ def describe(function: Callable[..., None], line: str) -> str:
     return f"{line[0].upper()}{line[1:]}.  Example: {example}" if example else f"{line[0].upper()}{line[1:]}."
 
 
-def run(action: Callable[[], None]) -> int:
-    """Run a command; a wrong input is one sentence and exit status 2, Ctrl-C is status 130."""
+def run(action: Callable[[], None], resumes: bool = False) -> int:
+    """Run a command; a wrong input is one sentence and exit status 2, Ctrl-C is status 130.
+
+    `resumes` says that the same command, given again, goes on where it was stopped.
+    """
     try:
         action()
     except KeyboardInterrupt:
-        print("\nstopped: the same command goes on from here", file=sys.stderr)
+        print("\nstopped" + (": the same command goes on from here" if resumes else ""), file=sys.stderr)
         return 130
     except ERRORS as error:
         print(f"error: {error}", file=sys.stderr)

@@ -53,6 +53,28 @@ def test_a_wrong_input_is_one_sentence(
     assert len(said) == 1 and said[0].startswith("error: ") and words in said[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "resumes"),
+    [
+        (["prepare", "--data", "phantom", "--store", "s"], True),
+        (["train", "--variant", "stage3"], True),
+        (["study", "variants"], True),
+        (["predict", "a.jpg"], False),
+        (["score", "--predictions", "p", "--truth", "y"], False),
+    ],
+)
+def test_only_what_goes_on_says_so_when_stopped(
+    arguments: list[str], resumes: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tatl.__main__.call", stop)
+    assert main(arguments) == 130
+    said = capsys.readouterr().err.strip()
+    assert said == ("stopped: the same command goes on from here" if resumes else "stopped")
+
+
 def test_from_a_store_to_tables_with_every_option_overridden(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
