@@ -1,67 +1,138 @@
-"""Which trained networks a prediction averages: the finished runs of one variant, alike in everything that matters."""
+"""Which trained networks a prediction averages: the finished runs of one variant, alike in all but attribute, shape,
+fold and seed."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tatl.data.store import LESION, UNION
 from tatl.pretext import TEXTURES
-from tatl.run import Run, find_runs
-from tatl.settings import numbers
-from tatl.variants import STAGE1, VARIANTS
+from tatl.run import Run, find_runs, finished
+from tatl.settings import names, numbers
+from tatl.variants import STAGE1, VARIANTS, Variant
+
+VARYING = ("task", "shape", "fold", "seed")
+STAGES = ("agnostic_", "lesion_")  # before the recipe's fields of Stage 2 and Stage 1
 
 
-def is_of(run: Run, variant: str) -> bool:
-    """Whether this is a target segmenter (or the lesion network) of the variant, by what it starts from and sees."""
-    if variant == STAGE1 or run.task in (LESION, UNION, TEXTURES):
-        return variant == STAGE1 and run.task == LESION
-    asked = VARIANTS[variant]
-    agnostic = run.parent is not None and run.parent.task == UNION
-    fits = (run.cropper is not None, agnostic) == (asked.crop, asked.agnostic)
-    return fits and (run.source == "random" or not asked.scratch)
+def variant_of(run: Run) -> str:
+    """The variant of a target segmenter, by what it starts from and sees, or of the lesion network; else empty.
+
+    Stage 1, 2 and 3 from random weights are the scratch variant, whatever was asked for when they were trained.
+    """
+    if run.task in (UNION, TEXTURES):
+        return ""
+    if run.task == LESION:
+        return STAGE1
+    crop, agnostic = run.cropper is not None, run.parent is not None and run.parent.task == UNION
+    like = Variant(crop, agnostic, scratch=crop and agnostic and run.source == "random")
+    return next(name for name, variant in VARIANTS.items() if variant == like)
 
 
-def choose(root: Path, variant: str, store: str = "", folds: str = "") -> dict[Run, Path]:
-    """The finished runs of a variant, which differ in attribute, shape, fold and seed alone, and their folders.
+def choose(root: Path, variant: str, store: str = "", folds: str = "", where: str = "") -> list[Run]:
+    """The finished runs of a variant; `store` is a name or a path, `where` is FIELD=VALUE,... (`settings_of`).
 
-    Random source weights are the scratch variant's, unless nothing else is there.  FileNotFoundError where there are
-    no runs, ValueError where runs of several settings are there, or a fold is not.
+    Where networks from random weights and others are left, as Stage 1's of a whole study, the others are taken.
+    FileNotFoundError where there are no runs, ValueError where a fold is not there, or several stores or settings are.
     """
     if variant not in (*VARIANTS, STAGE1):
         raise ValueError(f"variant {variant!r} is unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
-    there = dict(find_runs(root))
-    found = {run: path for run, path in there.items() if is_of(run, variant) and store in ("", run.store)}
-    if not found:
-        known = [name for name in (*VARIANTS, STAGE1) if any(is_of(run, name) for run in there)]
+    store = Path(store).resolve().name if store else ""
+    runs = _of_variant(root, variant, store)
+    if len(stores := sorted({run.store for run in runs})) > 1:
+        raise ValueError(f"runs of several stores are there ({', '.join(stores)}): choose with --store {stores[0]}")
+    runs = _matching(runs, where)
+    runs = [run for run in runs if run.source != "random"] or runs
+    _require_one_setting(runs)
+    wanted = numbers("folds", folds)
+    if missing := sorted(set(wanted) - {run.fold for run in runs}):
+        raise ValueError(f"no finished runs of {variant} for folds {missing}: leave --folds out to use all there are")
+    return [run for run in runs if not wanted or run.fold in wanted]
+
+
+def _of_variant(root: Path, variant: str, store: str) -> list[Run]:
+    there = {run: path for run, path in find_runs(root, store) if variant_of(run)}
+    runs = [run for run in there if variant_of(run) == variant and store in ("", run.store)]
+    if not runs:
+        known = sorted({f"{variant_of(run)} on {run.store}" for run in there})
         raise FileNotFoundError(
             f"{root} has no finished runs of {variant}{f' on store {store}' if store else ''} "
             f"(there are: {', '.join(known) or 'none'}): train them with python -m tatl train --variant {variant}"
         )
-    if not (variant in VARIANTS and VARIANTS[variant].scratch) and {run.source for run in found} != {"random"}:
-        found = {run: path for run, path in found.items() if run.source != "random"}
-    _require_one_setting(found)
-    wanted = numbers("folds", folds)
-    if missing := sorted(set(wanted) - {run.fold for run in found}):
-        raise ValueError(f"no finished runs of {variant} for folds {missing}: leave --folds out to use all there are")
-    return {run: path for run, path in found.items() if not wanted or run.fold in wanted}
+    if misplaced := [run for run in runs if not finished(run, root)]:
+        path = there[misplaced[0]]
+        raise ValueError(f"{path} should be {misplaced[0].folder(root)}: give --runs {path.resolve().parents[3]}")
+    return runs
 
 
-def _setting(run: Run) -> dict[str, Any]:
-    """What all networks of one prediction must share."""
-    own = {f.name: getattr(run, f.name) for f in dataclasses.fields(run)}
-    for name in ("task", "shape", "fold", "seed", "parent", "cropper"):
-        own.pop(name)
-    own["agnostic recipe"] = run.parent.recipe if run.parent else None
-    own["lesion recipe"] = run.cropper.recipe if run.cropper else None
-    return own
+def settings_of(run: Run) -> dict[str, str]:
+    """Every plain field of a run and of its recipe, and as `agnostic_epochs` or `lesion_lr` those of Stage 2 and 1."""
+    recipes = {"": run.recipe}
+    if run.parent is not None and run.parent.task == UNION:
+        recipes["agnostic_"] = run.parent.recipe
+    if run.cropper is not None:
+        recipes["lesion_"] = run.cropper.recipe
+    plain = [f.name for f in dataclasses.fields(run) if f.name not in ("parent", "cropper", "recipe")]
+    return {name: str(getattr(run, name)) for name in plain} | {
+        stage + name: str(value)
+        for stage, recipe in recipes.items()
+        for name, value in dataclasses.asdict(recipe).items()
+    }
 
 
-def _require_one_setting(runs: Iterable[Run]) -> None:
-    settings = [_setting(run) for run in runs]
-    differing = [name for name in settings[0] if len({str(each[name]) for each in settings}) > 1]
+def _matching(runs: Sequence[Run], where: str) -> list[Run]:
+    """The runs that have every FIELD=VALUE, values written as `settings_of` writes them."""
+    left, known = list(runs), settings_of(runs[0])
+    for pair in names(where):
+        field, equals, value = pair.partition("=")
+        field = field.strip().replace("-", "_")
+        if not equals or field not in known:
+            raise ValueError(f"where {pair!r} is not FIELD=VALUE with a field of {', '.join(known)}")
+        there = sorted({settings_of(run)[field] for run in left})
+        if value.strip() not in there:
+            raise ValueError(f"no runs are there where {pair}: choose {field} of {', '.join(there)}")
+        left = [run for run in left if settings_of(run)[field] == value.strip()]
+    return left
+
+
+def _require_one_setting(runs: Sequence[Run]) -> None:
+    settings = [settings_of(run) for run in runs]
+    values = {name: sorted({each[name] for each in settings}) for name in settings[0] if name not in VARYING}
+    differing = {name: found for name, found in values.items() if len(found) > 1}
+    for name in list(differing):  # a stage's field that follows the target's says nothing new
+        if any(name.removeprefix(stage) in differing for stage in STAGES if name.startswith(stage)):
+            del differing[name]
     if differing:
-        shown = "; ".join(f"{name}: {', '.join(sorted({str(s[name]) for s in settings}))[:200]}" for name in differing)
-        raise ValueError(f"runs of several settings are there ({shown}): choose with --store, or use another --runs")
+        shown = "; ".join(f"{name}: {', '.join(found)}" for name, found in differing.items())
+        example = ",".join(f"{name}={found[0]}" for name, found in differing.items())
+        raise ValueError(f"runs of several settings are there ({shown}): choose with --where {example}")
+
+
+def parts(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Chosen runs by the mask that they find, and before them what they rest on: Stage 1 (lesion), Stage 2 (union)."""
+    stage1 = [run if run.task == LESION else run.cropper for run in runs]
+    stage2 = [run.parent for run in runs if run.parent is not None and run.parent.task == UNION]
+    found = {LESION: [run for run in dict.fromkeys(stage1) if run is not None], UNION: list(dict.fromkeys(stage2))}
+    for run in runs:
+        if run.task != LESION:
+            found.setdefault(run.task, []).append(run)
+    return {name: each for name, each in found.items() if each}
+
+
+def report(runs: Sequence[Run]) -> list[str]:
+    """For people: what is averaged, and which attributes have fewer networks than the others."""
+    first, folds = runs[0], sorted({run.fold for run in runs})
+    counted = ", ".join(f"{name} {len(each)}" for name, each in parts(runs).items())
+    lines = [
+        f"store {first.store}, source {first.source}, folds {', '.join(map(str, folds))} of {first.n_folds}, "
+        f"networks: {counted}"
+    ]
+    cover = {name: {(run.shape, run.fold, run.seed) for run in runs if run.task == name} for name in parts(runs)}
+    every = set().union(*cover.values())
+    for name, there in cover.items():
+        if name not in (LESION, UNION) and (lacking := sorted(every - there)):
+            listed = ", ".join(f"{shape} fold {fold} seed {seed}" for shape, fold, seed in lacking[:5])
+            lines.append(f"note: {name} has {len(there)} of {len(every)} networks (first missing: {listed})")
+    return lines

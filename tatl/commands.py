@@ -78,6 +78,7 @@ def train(
         devices: how many of them share every mini-batch
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
+    from tatl.choice import variant_of
     from tatl.study import ENSEMBLE, Machine, execute, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
 
@@ -90,7 +91,7 @@ def train(
     for note in planner.notes() if variant != STAGE1 else ():
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
-    print(f"next: python -m tatl predict IMAGE --runs {runs} --variant {variant} --out predictions")
+    print(f"next: python -m tatl predict IMAGE --runs {runs} --variant {variant_of(members[0].run)} --out predictions")
 
 
 def study(
@@ -144,6 +145,7 @@ def predict(
     runs: Path = Path("runs"),
     store: str = "",
     folds: str = "",
+    where: str = "",
     truth: Path | None = None,
     device: str = "auto",
 ) -> None:
@@ -156,14 +158,15 @@ def predict(
         out: folder for masks, probability maps and overlays (ISIC file names)
         variant: whose networks to use
         runs: folder of trained networks
-        store: name of the store they were trained on; needed if `runs` holds several
+        store: name or folder of the store they were trained on; needed if `runs` holds several
         folds: average the networks of these folds; empty: of all that are there
+        where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
         truth: folder of true masks (ISIC file names), drawn in green under the red predictions
         device: auto, cpu or cuda
     """
     from tatl.predict import predict_images
 
-    predict_images(images, out, variant, runs, store, folds, truth, device)
+    predict_images(images, out, variant, runs, store, folds, where, truth, device)
     print(f"masks, probability maps and overlays are in {out}")
 
 

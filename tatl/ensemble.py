@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tatl.choice import parts
 from tatl.crop import Box, cut, lesion_box, paste, scale
 from tatl.data.case import Size
 from tatl.data.feed import normalise
@@ -44,48 +45,36 @@ class Found:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks by what they find; each list is averaged."""
+    """Networks by the mask that they find, Stage 1's (lesion) and Stage 2's (union) among them; each list is averaged.
+
+    `offset` grows the lesion box, in pixels of the frame, whose size is the networks'.
+    """
 
     size: Size
     offset: int
-    lesion: list[nn.Module]
-    union: list[nn.Module]
-    attributes: dict[str, list[nn.Module]]
+    networks: dict[str, list[nn.Module]]
     device: torch.device
 
     @classmethod
-    def load(cls, chosen: dict[Run, Path], root: Path, device: torch.device) -> Ensemble:
+    def load(cls, runs: Sequence[Run], root: Path, device: torch.device) -> Ensemble:
         """Load every network once; ValueError where a weights file is damaged."""
-        first = next(iter(chosen))
-        stage1 = [run if run.task == LESION else run.cropper for run in chosen]
-        stage2 = [run.parent for run in chosen if run.parent is not None and run.parent.task == UNION]
-        targets: dict[str, list[nn.Module]] = {}
-        for run in chosen:
-            if run.task != LESION:
-                targets.setdefault(run.task, []).append(network(run, root, device))
-        return cls(
-            Size.parse(first.size),
-            first.offset,
-            [network(run, root, device) for run in dict.fromkeys(stage1) if run is not None],
-            [network(run, root, device) for run in dict.fromkeys(stage2)],
-            targets,
-            device,
-        )
+        networks = {name: [network(run, root, device) for run in each] for name, each in parts(runs).items()}
+        return cls(Size.parse(runs[0].size), runs[0].offset, networks, device)
 
     def __call__(self, image: np.ndarray, original: tuple[int, int]) -> Found:
         """What is found in a frame of network size, uint8 [H, W, 3], of an image of the size `original`."""
         frame = normalise(torch.from_numpy(image)[None].to(self.device))
         probabilities: dict[str, Tensor] = {}
         box: Box = (0, 0, *self.size)
-        if self.lesion:
-            lesion = average(self.lesion, frame)
+        if LESION in self.networks:
+            lesion = average(self.networks[LESION], frame)
             box = lesion_box((lesion[0, 0] >= 0.5).cpu().numpy(), self.offset)
             probabilities[LESION] = resize(lesion, original)[0]
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)
-        cropped = {UNION: self.union, **self.attributes} if self.union else self.attributes
-        for name, models in cropped.items():
-            probabilities[name] = paste(average(models, crop)[0], box, original)
+        for name, models in self.networks.items():
+            if name != LESION:
+                probabilities[name] = paste(average(models, crop)[0], box, original)
         return Found({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from tatl.choice import choose
+from tatl.choice import choose, report
 from tatl.data.pictures import read_image, read_mask
 from tatl.data.store import LESION, UNION, write_csv
 from tatl.ensemble import Ensemble, Found
@@ -28,6 +28,7 @@ def predict_images(
     runs: Path,
     store: str = "",
     folds: str = "",
+    where: str = "",
     truth: Path | None = None,
     device: str = "auto",
 ) -> None:
@@ -42,7 +43,9 @@ def predict_images(
     stems = [Path(image).stem for image in images]
     if repeated := [stem for stem in dict.fromkeys(stems) if stems.count(stem) > 1]:
         raise ValueError(f"several images are called {', '.join(repeated)}: their masks would overwrite each other")
-    chosen = choose(Path(runs), variant, store, folds)
+    chosen = choose(Path(runs), variant, store, folds, where)
+    for line in report(chosen):
+        print(line)
     ensemble = Ensemble.load(chosen, Path(runs), pick_device(device))
     out.mkdir(parents=True, exist_ok=True)
     boxes = read_table(out / TABLE)

@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,8 +179,20 @@ def write_atomically(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def find_runs(root: Path) -> Iterator[tuple[Run, Path]]:
-    """Every finished run under `root`, with its folder."""
+def find_runs(root: Path, store: str = "") -> Iterator[tuple[Run, Path]]:
+    """Every finished run under `root`, with its folder.
+
+    ValueError names a run.json that cannot be read; where a `store` is asked for, one of another is warned of alone.
+    """
     for path in sorted(Path(root).rglob("run.json")):
-        if (path.parent / "weights.safetensors").is_file():
-            yield Run.from_json(json.loads(path.read_text())), path.parent
+        if not (path.parent / "weights.safetensors").is_file():
+            continue
+        try:
+            run = Run.from_json(json.loads(path.read_text()))
+        except (ValueError, TypeError, OSError) as error:
+            problem = f"{path} cannot be read ({error})"
+            if store in ("", *path.resolve().parts[-5:-4]):
+                raise ValueError(f"{problem}: delete its folder, or choose another --store") from error
+            print(f"note: {problem}; it is not of store {store} and left out", file=sys.stderr)
+            continue
+        yield run, path.parent

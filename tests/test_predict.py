@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from tatl import predict
-from tatl.choice import choose, is_of
+from tatl.choice import choose, report, variant_of
 from tatl.data.case import Size
-from tatl.data.store import Store
+from tatl.data.store import LESION, Store
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import save_weights
 from tatl.inits import seeded
@@ -25,6 +25,7 @@ from tatl.predict import predict_images
 from tatl.run import Run
 from tatl.settings import Settings
 from tatl.variants import VARIANTS, Planner, in_order
+from toy import make_store
 
 SETTINGS = Settings(shapes="u,link", source="random", folds="0", n_folds=3, offset=2, score_size="", epochs=1)
 
@@ -56,18 +57,20 @@ def pixels(path: Path) -> np.ndarray:
         return np.array(opened)
 
 
-def test_is_of_undoes_the_planner(toy_store: Store) -> None:
+def test_variant_of_undoes_the_planner(toy_store: Store) -> None:
     planner = Planner(replace(SETTINGS, source="textures"), toy_store)
     for name, variant in VARIANTS.items():
-        run = planner.target(variant, "disc", "u", 0, 0)
-        assert [other for other in VARIANTS if is_of(run, other)] == (
-            ["stage123", "stage123-scratch"] if variant.scratch else [name]
-        )
+        assert variant_of(planner.target(variant, "disc", "u", 0, 0)) == name
+    assert variant_of(planner.lesion(0, 0)) == "stage1"
+    assert variant_of(planner.agnostic(VARIANTS["stage123"], "u", 0, 0)) == ""
+    random = Planner(SETTINGS, toy_store)
+    assert variant_of(random.target(VARIANTS["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
+    assert variant_of(random.target(VARIANTS["stage13"], "disc", "u", 0, 0)) == "stage13"
 
 
 def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
     image = picture(tmp_path / "ISIC_0000009.png", 45, 83)
-    predict_images([image], tmp_path / "out", "stage123", runs)
+    predict_images([image], tmp_path / "out", "stage123-scratch", runs)
     written = {path.name.removeprefix("ISIC_0000009_") for path in (tmp_path / "out").glob("ISIC_*")}
     masks = {"attribute_disc.png", "attribute_dot.png", "union.png", "segmentation.png"}
     maps = {"probability_disc.png", "probability_dot.png", "probability_union.png"}
@@ -100,8 +103,8 @@ class Constant(nn.Module):
 
 def test_shapes_are_averaged_and_nothing_is_found_outside_the_box() -> None:
     lesion = Constant(-10.0, (10, 20, 20, 40))
-    targets: dict[str, list[nn.Module]] = {"disc": [Constant(2.0), Constant(-1.0)]}
-    ensemble = Ensemble(Size(32, 64), 3, [lesion], [], targets, torch.device("cpu"))
+    networks: dict[str, list[nn.Module]] = {LESION: [lesion], "disc": [Constant(2.0), Constant(-1.0)]}
+    ensemble = Ensemble(Size(32, 64), 3, networks, torch.device("cpu"))
     mean = (torch.sigmoid(torch.tensor(2.0)) + torch.sigmoid(torch.tensor(-1.0))) / 2
     for original, box in (((32, 64), (7, 17, 23, 43)), ((96, 128), (21, 34, 69, 86)), ((3, 5), (1, 1, 2, 3))):
         found = ensemble(np.zeros((32, 64, 3), np.uint8), original)
@@ -116,22 +119,22 @@ def test_a_bad_image_does_not_lose_the_others(runs: Path, tmp_path: Path) -> Non
     good, bad = picture(tmp_path / "good.png", 40, 50), tmp_path / "bad.jpg"
     bad.write_text("not an image")
     with pytest.raises(ValueError, match=r"1 of 2 images are not complete.*bad\.jpg"):
-        predict_images([bad, good], tmp_path / "out", "stage123", runs)
+        predict_images([bad, good], tmp_path / "out", "stage123-scratch", runs)
     assert (tmp_path / "out" / "good_attribute_disc.png").is_file()
 
 
 def test_boxes_are_kept_from_one_prediction_to_the_next(runs: Path, tmp_path: Path) -> None:
     first, second = (picture(tmp_path / f"{name}.png", 40, 50) for name in ("001", "NA"))
-    predict_images([first, second], tmp_path / "out", "stage123", runs)
+    predict_images([first, second], tmp_path / "out", "stage123-scratch", runs)
     before = (tmp_path / "out" / "boxes.csv").read_text().splitlines()
     assert [line.partition(",")[0] for line in before] == ["image", "001", "NA"]
     picture(first, 80, 50)
-    predict_images([first], tmp_path / "out", "stage123", runs)
+    predict_images([first], tmp_path / "out", "stage123-scratch", runs)
     after = (tmp_path / "out" / "boxes.csv").read_text().splitlines()
     assert after[2] == before[2] and after[1] != before[1] and len(after) == 3
     (tmp_path / "out" / "boxes.csv").write_text("name,x\na,1\n")
     with pytest.raises(ValueError, match=r"boxes\.csv does not have the columns image, .*choose another --out"):
-        predict_images([first], tmp_path / "out", "stage123", runs)
+        predict_images([first], tmp_path / "out", "stage123-scratch", runs)
 
 
 def test_boxes_are_written_where_prediction_is_stopped(
@@ -147,7 +150,7 @@ def test_boxes_are_written_where_prediction_is_stopped(
 
     monkeypatch.setattr(predict, "segment", stopped)
     with pytest.raises(KeyboardInterrupt):
-        predict_images(images, tmp_path / "out", "stage123", runs)
+        predict_images(images, tmp_path / "out", "stage123-scratch", runs)
     assert pd.read_csv(tmp_path / "out" / "boxes.csv")["image"].tolist() == ["a"]
     assert not list((tmp_path / "out").glob("*.partial"))
 
@@ -162,7 +165,7 @@ def test_an_overlay_that_fails_costs_neither_masks_nor_boxes(
 
     monkeypatch.setattr(predict, "draw_overlay", fails)
     with pytest.raises(ValueError, match=r"2 of 2 .*a\.png has masks but no overlay \(no such contour\)"):
-        predict_images(images, tmp_path / "out", "stage123", runs)
+        predict_images(images, tmp_path / "out", "stage123-scratch", runs)
     assert pd.read_csv(tmp_path / "out" / "boxes.csv")["image"].tolist() == ["a", "b"]
     assert {path.name for path in (tmp_path / "out").glob("*_disc.png")} == {
         f"{image}_{kind}_disc.png" for image in "ab" for kind in ("attribute", "probability")
@@ -171,7 +174,7 @@ def test_an_overlay_that_fails_costs_neither_masks_nor_boxes(
 
 @pytest.mark.parametrize("shape", [(1500, 4), (3, 1200)])
 def test_a_very_long_image_is_segmented_and_drawn(shape: tuple[int, int], runs: Path, tmp_path: Path) -> None:
-    predict_images([picture(tmp_path / "a.png", *shape)], tmp_path / "out", "stage123", runs)
+    predict_images([picture(tmp_path / "a.png", *shape)], tmp_path / "out", "stage123-scratch", runs)
     assert pixels(tmp_path / "out" / "a_attribute_disc.png").shape == shape
     assert max(pixels(tmp_path / "out" / "a_overlay.png").shape) < 3000
 
@@ -179,13 +182,13 @@ def test_a_very_long_image_is_segmented_and_drawn(shape: tuple[int, int], runs: 
 def test_truth_must_be_there_and_fit(runs: Path, tmp_path: Path) -> None:
     image = picture(tmp_path / "a.png", 40, 50)
     with pytest.raises(ValueError, match="no true mask"):
-        predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
+        predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=tmp_path)
     for name in ("disc", "dot"):
         Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / f"a_attribute_{name}.png")
-    predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
+    predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=tmp_path)
     Image.fromarray(np.zeros((41, 50), np.uint8)).save(tmp_path / "a_attribute_dot.png")
     with pytest.raises(ValueError, match="41, 50"):
-        predict_images([image], tmp_path / "out", "stage123", runs, truth=tmp_path)
+        predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=tmp_path)
 
 
 def test_the_truth_is_never_overwritten(runs: Path, tmp_path: Path) -> None:
@@ -198,27 +201,105 @@ def test_the_truth_is_never_overwritten(runs: Path, tmp_path: Path) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     for out in (folder, tmp_path / "link", folder / ".." / "truth"):
         with pytest.raises(ValueError, match="true masks, which predictions would overwrite: choose another --out"):
-            predict_images([image], out, "stage123", runs, truth=folder)
+            predict_images([image], out, "stage123-scratch", runs, truth=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_two_images_of_one_name_are_refused(runs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="several images are called a"):
-        predict_images([tmp_path / "a.png", tmp_path / "b" / "a.png"], tmp_path, "stage123", runs)
+        predict_images([tmp_path / "a.png", tmp_path / "b" / "a.png"], tmp_path, "stage123-scratch", runs)
 
 
 def test_runs_that_are_not_there_or_do_not_fit(runs: Path, toy_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no finished runs of stage3 .*there are: stage123"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no finished runs of stage3 .*there are: stage1 on toy, stage123-scratch"
+    ):
         choose(runs, "stage3")
     with pytest.raises(ValueError, match="unknown: choose of stage3"):
         choose(runs, "stage4")
     with pytest.raises(ValueError, match=r"folds \[2\]"):
-        choose(runs, "stage123", folds="2")
-    for offset in (2, 5):
-        members = Planner(replace(SETTINGS, offset=offset, attributes="disc", shapes="u"), toy_store).members(
-            ["stage13"]
-        )
-        for run in in_order(m.run for m in members):
-            save(run, tmp_path)
-    with pytest.raises(ValueError, match=r"several settings.*offset: 2, 5"):
-        choose(tmp_path, "stage13")
+        choose(runs, "stage123-scratch", folds="2")
+
+
+def fake(root: Path, store: Store, variant: str, **settings: Any) -> None:
+    """Runs without networks: what choosing looks at."""
+    members = Planner(replace(SETTINGS, **{"attributes": "disc", "shapes": "u", **settings}), store).members([variant])
+    for run in in_order(m.run for m in members):
+        folder = run.folder(root)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weights.safetensors").touch()
+        (folder / "run.json").write_text(run.dumps())
+
+
+def test_of_several_settings_one_is_chosen_by_its_fields(toy_store: Store, tmp_path: Path) -> None:
+    for epochs in (3, 5):
+        fake(tmp_path, toy_store, "stage123", source="textures", epochs=epochs)
+    with pytest.raises(ValueError, match=r"several settings are there \(epochs: 3, 5\): choose with --where epochs=3$"):
+        choose(tmp_path, "stage123")
+    (run,) = choose(tmp_path, "stage123", where="epochs=5")
+    assert run.recipe.epochs == 5
+    fake(tmp_path, toy_store, "stage123", source="textures", epochs=5, lesion_epochs=2, freeze_encoder=True)
+    with pytest.raises(
+        ValueError, match=r"\(start: tatl, tatl-freeze; lesion_epochs: 2, 5\): choose with --where start="
+    ):
+        choose(tmp_path, "stage123", where="epochs=5")
+    (run,) = choose(tmp_path, "stage123", where="epochs=5, lesion-epochs=2")
+    assert run.cropper is not None and run.cropper.recipe.epochs == 2
+    with pytest.raises(ValueError, match=r"no runs are there where epochs=4: choose epochs of 3, 5"):
+        choose(tmp_path, "stage123", where="epochs=4")
+    for wrong in ("epoch=3", "epochs"):
+        with pytest.raises(ValueError, match=rf"where '{wrong}' is not FIELD=VALUE with a field of store, .*epochs"):
+            choose(tmp_path, "stage123", where=wrong)
+
+
+def test_several_stores_are_told_apart_by_name_or_path(toy_store: Store, tmp_path: Path) -> None:
+    other = make_store(tmp_path / "stores" / "other")
+    fake(tmp_path / "runs", toy_store, "stage3", source="random")
+    fake(tmp_path / "runs", other, "stage3", source="textures")
+    with pytest.raises(ValueError, match=r"several stores are there \(other, toy\): choose with --store other"):
+        choose(tmp_path / "runs", "stage3")
+    for name in ("toy", str(toy_store.path), f"{toy_store.path}/"):
+        assert {run.store for run in choose(tmp_path / "runs", "stage3", name)} == {"toy"}
+
+
+def test_only_scratch_runs_are_named_as_such(runs: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no finished runs of stage123 \(there are: .*stage123-scratch on toy"):
+        choose(runs, "stage123")
+
+
+def test_random_stage_1_of_a_study_is_not_mixed_with_the_others(toy_store: Store, tmp_path: Path) -> None:
+    fake(tmp_path, toy_store, "stage123-scratch")
+    assert [run.source for run in choose(tmp_path, "stage1")] == ["random"]
+    fake(tmp_path, toy_store, "stage123", source="textures")
+    assert [run.source for run in choose(tmp_path, "stage1")] == ["textures"]
+    assert [run.source for run in choose(tmp_path, "stage1", where="source=random")] == ["random"]
+
+
+def test_a_part_of_the_runs_folder_is_pointed_to_the_whole(toy_store: Store, tmp_path: Path) -> None:
+    fake(tmp_path / "runs", toy_store, "stage3")
+    for part in (tmp_path / "runs" / "toy", tmp_path / "runs" / "toy" / "disc", tmp_path):
+        with pytest.raises(ValueError, match=f"give --runs {tmp_path / 'runs'}$"):
+            choose(part, "stage3")
+
+
+def test_what_is_averaged_is_said(toy_store: Store, tmp_path: Path) -> None:
+    fake(tmp_path, toy_store, "stage123", source="textures", attributes="disc,dot", shapes="u,link", folds="0,1")
+    chosen = choose(tmp_path, "stage123")
+    assert report(chosen) == ["store toy, source textures, folds 0, 1 of 3, networks: lesion 2, union 4, disc 4, dot 4"]
+    uneven = [run for run in chosen if (run.task, run.shape, run.fold) != ("dot", "link", 1)]
+    assert report(uneven)[1:] == ["note: dot has 3 of 4 networks (first missing: link fold 1 seed 0)"]
+
+
+def test_a_damaged_run_of_another_store_is_left_out(
+    toy_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake(tmp_path, toy_store, "stage3")
+    broken = tmp_path / "old" / "disc" / "u" / "fold0"
+    broken.mkdir(parents=True)
+    (broken / "weights.safetensors").touch()
+    for text in ('{"store": ', "[1]", '{"format": 0}'):
+        (broken / "run.json").write_text(text)
+        with pytest.raises(ValueError, match=r"old/disc/u/fold0/run\.json cannot be read"):
+            choose(tmp_path, "stage3")
+        assert len(choose(tmp_path, "stage3", "toy")) == 1
+        assert "old/disc/u/fold0/run.json cannot be read" in capsys.readouterr().err
