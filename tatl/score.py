@@ -1,6 +1,7 @@
 """Scores of a folder of predicted masks against a folder of true ones, by the official definition (`tatl.metrics`).
 
-Files are named `<id>_attribute_<name>.png` in both folders, as in ISIC 2018 Task 2.
+Files are named `<id>_attribute_<name>.png` in both folders, as in ISIC 2018 Task 2.  A pixel is set where its level is
+above 128, the challenge's threshold, so grey masks (probabilities) are binarised; masks of 0 and 1 alone are accepted.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from tatl.data.pictures import read_mask
 from tatl.metrics import confusion, score_table, summary
 
 NAME = re.compile(r"(?P<image>.+)_attribute_(?P<attribute>.+)\.png", re.IGNORECASE)
+
+THRESHOLD = 128  # of the official score; prepare and every other reader of masks set what is above 127
 
 Key = tuple[str, str]
 
@@ -55,7 +58,7 @@ def _paired(these: Iterable[Key], those: dict[Key, Path], what: str) -> None:
 
 
 def _score(key: Key, predicted: Path, true: Path) -> pd.DataFrame:
-    p, y = read_mask(predicted), read_mask(true)
+    p, y = read_mask(predicted, THRESHOLD), read_mask(true, THRESHOLD)
     if p.shape != y.shape:
         raise ValueError(
             f"{predicted.name} is {p.shape[0]}x{p.shape[1]} and its true mask {y.shape[0]}x{y.shape[1]} pixels: "

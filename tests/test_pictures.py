@@ -167,10 +167,23 @@ def test_jpeg_noise_and_soft_edges_are_binarised_above_127(tmp_path: Path, disc:
     assert not read_mask(tmp_path / "black.jpg").any()
 
 
+def test_a_threshold_binarises_any_grey_picture(tmp_path: Path, scene: np.ndarray) -> None:
+    levels = np.array([[0, 64, 127, 128, 129, 255]], np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    for threshold in (0, 127, 128, 200):
+        assert np.array_equal(read_mask(tmp_path / "a.png", threshold), levels > threshold)
+    Image.fromarray(levels // 2).save(tmp_path / "faint.png")
+    assert not read_mask(tmp_path / "faint.png", 128).any()
+    Image.fromarray(scene).save(tmp_path / "colour.png")
+    with pytest.raises(BadCase, match="colour picture"):
+        read_mask(tmp_path / "colour.png", 128)
+
+
 def test_full_and_empty_masks_are_masks(tmp_path: Path) -> None:
     for level, expected in ((0, False), (1, True), (255, True)):
         Image.new("L", (8, 6), level).save(tmp_path / "a.png")
         assert (read_mask(tmp_path / "a.png") == expected).all()
+        assert (read_mask(tmp_path / "a.png", 128) == expected).all()
         assert (read_mask(tmp_path / "a.png") == expected).all()  # an empty file is remembered
 
 

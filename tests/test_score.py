@@ -12,8 +12,12 @@ from tatl.score import score_folders
 
 
 def write(folder: Path, name: str, mask: np.ndarray) -> None:
+    save(folder, name, mask.astype(np.uint8) * 255)
+
+
+def save(folder: Path, name: str, levels: np.ndarray) -> None:
     folder.mkdir(exist_ok=True)
-    Image.fromarray(mask.astype(np.uint8) * 255).save(folder / f"{name}.png")
+    Image.fromarray(levels.astype(np.uint8)).save(folder / f"{name}.png")
 
 
 def definition(pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]]) -> dict[str, tuple[float, float]]:
@@ -68,6 +72,17 @@ def test_four_by_four(tmp_path: Path) -> None:
     assert table.loc["globules", ["jaccard", "dice"]].tolist() == [1.0, 1.0]
     assert table.loc["micro", "jaccard"] == pytest.approx(1 / 3, abs=1e-12)
     assert table.loc["average", "jaccard"] == pytest.approx(2 / 3, abs=1e-12)
+
+
+def test_masks_are_set_above_128(tmp_path: Path) -> None:
+    """Of the levels 127, 128, 129, 255 the last two are set; a grey mask is binarised, one of 0 and 1 is a mask."""
+    save(tmp_path / "p", "a_attribute_streaks", np.array([[127, 128, 129, 255]]))
+    save(tmp_path / "y", "a_attribute_streaks", np.array([[0, 0, 255, 255]]))
+    save(tmp_path / "p", "a_attribute_globules", np.array([[0, 1, 1, 0]]))
+    save(tmp_path / "y", "a_attribute_globules", np.array([[90, 110, 150, 90]]))
+    per_image = score_folders(tmp_path / "p", tmp_path / "y")[1].set_index("attribute")
+    assert per_image.loc["streaks", ["tp", "fp", "fn", "tn"]].tolist() == [0.5, 0, 0, 0.5]
+    assert per_image.loc["globules", ["tp", "fp", "fn", "tn"]].tolist() == [0.25, 0.25, 0, 0.5]
 
 
 def test_what_does_not_pair_is_named(tmp_path: Path) -> None:

@@ -111,14 +111,15 @@ def _eight_bit(picture: Image.Image, path: Path) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
-    """Decode a mask in its own size: bool [h, w], set where > 127.
+def read_mask(path: str | Path, threshold: int | None = None) -> np.ndarray:
+    """Decode a mask in its own size: bool [h, w], set where the 8-bit level is above `threshold`.
 
-    Accepted are grey levels near 0 and 255 (JPEG noise and soft edges included) however they are stored: 1, 8 or
-    16 bits, palette, equal RGB channels.  A lossless file with the levels 0 and 1 alone is a mask of 0 and 1.
-    Anything else (a colour picture, a photograph, labels 0 .. n, a faint 0/100) is refused: BadCase.
+    A lossless file with the levels 0 and 1 alone is a mask of 0 and 1 whatever the threshold; a colour picture is
+    refused: BadCase.  With a threshold every other grey picture is binarised.  Without one it is 127, and accepted are
+    grey levels near 0 and 255 alone (JPEG noise and soft edges included) however they are stored: 1, 8 or 16 bits,
+    palette, equal RGB channels; anything else (a photograph, labels 0 .. n, a faint 0/100) is refused: BadCase.
     """
-    shape, (top, left), part = _read_part(Path(path))
+    shape, (top, left), part = _read_part(Path(path), threshold)
     mask = np.zeros(shape, bool)
     mask[top : top + part.shape[0], left : left + part.shape[1]] = part
     return mask
@@ -131,7 +132,7 @@ def read_reduced(path: str | Path, original: tuple[int, int], size: Size) -> np.
     return _reduce_part(part, corner, shape, size)
 
 
-def _read_part(path: Path) -> tuple[tuple[int, int], tuple[int, int], np.ndarray]:
+def _read_part(path: Path, threshold: int | None = None) -> tuple[tuple[int, int], tuple[int, int], np.ndarray]:
     """The mask's shape, and the corner and the values of the part that holds all that is not 0.
 
     Most attribute masks are empty, and empty masks of one size are equal files: these are decoded once.
@@ -150,7 +151,7 @@ def _read_part(path: Path) -> tuple[tuple[int, int], tuple[int, int], np.ndarray
         part = grey.crop(box)
         counts = np.array(part.histogram())
         counts[0] += grey.width * grey.height - counts.sum()
-        set_from = _threshold(counts, picture.format in LOSSY, path)
+        set_from = _set_from(counts, picture.format in LOSSY, path, threshold)
     return shape, (box[1], box[0]), np.asarray(part) >= set_from
 
 
@@ -181,12 +182,14 @@ def _translucent(picture: Image.Image) -> bool:
     return opaque < picture.width * picture.height
 
 
-def _threshold(counts: np.ndarray, lossy: bool, path: Path) -> int:
+def _set_from(counts: np.ndarray, lossy: bool, path: Path, threshold: int | None) -> int:
     """The lowest level that is set, given how many pixels have each of the 256 levels."""
     levels = np.flatnonzero(counts)
     top = int(levels[-1])
     if top <= 1 and not lossy:
         return 1
+    if threshold is not None:
+        return threshold + 1
     if 0 < top <= 127 and not (lossy and top <= NOISE):
         raise BadCase(f"{path.name} is no mask: its levels go up to {top} and not to 255, so that none would be set")
     if counts[NOISE : 256 - NOISE].sum() > BETWEEN * counts.sum():
