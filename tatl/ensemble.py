@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,18 +26,32 @@ from tatl.inits import load_exactly, read_weights
 from tatl.models import build
 from tatl.run import Run
 
+Lesion = Literal["found", "none found", "not looked for"]
+
 
 @dataclass(frozen=True)
 class Found:
-    """In an image's own pixels: probabilities float32 [H, W] by mask name, zero outside of the box."""
+    """In an image's own pixels: probabilities float32 [H, W] by mask name, zero outside of the box.
+
+    `lesion` says whether Stage 1 looked for the lesion and found it; where not, the box is the whole image.
+    """
 
     probabilities: dict[str, np.ndarray]
     box: Box
+    lesion: Lesion
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:
-        """Bool [H, W] by name: set where the probability is at least 1/2."""
-        return {name: p >= 0.5 for name, p in self.probabilities.items()}
+        """Bool [H, W] by name, set where the probability is >= 1/2; without Stage 2 the union is the attributes' OR."""
+        masks = {name: p >= 0.5 for name, p in self.probabilities.items()}
+        if UNION not in masks and self.attributes:
+            masks[UNION] = np.logical_or.reduce([masks[name] for name in self.attributes])
+        return masks
+
+    @property
+    def union(self) -> str:
+        """What the union mask is, for people."""
+        return "union by Stage 2" if UNION in self.probabilities else "union of the attributes"
 
     @property
     def attributes(self) -> list[str]:
@@ -66,16 +81,18 @@ class Ensemble:
         frame = normalise(torch.from_numpy(image)[None].to(self.device))
         probabilities: dict[str, Tensor] = {}
         box: Box = (0, 0, *self.size)
+        said: Lesion = "not looked for"
         if LESION in self.networks:
             lesion = average(self.networks[LESION], frame)
-            box = lesion_box((lesion[0, 0] >= 0.5).cpu().numpy(), self.offset)
+            mask = (lesion[0, 0] >= 0.5).cpu().numpy()
+            said, box = "found" if mask.any() else "none found", lesion_box(mask, self.offset)
             probabilities[LESION] = resize(lesion, original)[0]
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)
         for name, models in self.networks.items():
             if name != LESION:
                 probabilities[name] = paste(average(models, crop)[0], box, original)
-        return Found({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box)
+        return Found({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box, said)
 
 
 def network(run: Run, root: Path, device: torch.device) -> nn.Module:

@@ -17,8 +17,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from tatl.contour import DETAIL, contour
-from tatl.crop import Box
-from tatl.data.store import LESION, UNION
+from tatl.data.store import UNION
+from tatl.ensemble import Found
 
 COLUMNS = 3
 PANEL = 4.0  # inches
@@ -26,11 +26,9 @@ LONGEST = 3.0  # a panel's longer side over its shorter; longer pictures keep th
 BOX, UNION_COLOUR, PREDICTION, TRUTH = "#ffd500", "#00b7ff", "#ff2020", "#19d94a"
 
 
-def draw_overlay(
-    image: np.ndarray, box: Box, masks: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray], path: Path
-) -> None:
-    """Write a PNG of image uint8 [H, W, 3], masks and true masks bool [H, W] by name."""
-    attributes = [name for name in masks if name not in (LESION, UNION)]
+def draw_overlay(image: np.ndarray, found: Found, truth: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write a PNG of image uint8 [H, W, 3], what was found in it, and true masks bool [H, W] by name."""
+    masks, attributes = found.masks, found.attributes
     rows = -(-(1 + len(attributes)) // COLUMNS)
     columns = min(COLUMNS, 1 + len(attributes))
     aspect = float(np.clip(image.shape[0] / image.shape[1], 1 / LONGEST, LONGEST))
@@ -41,14 +39,14 @@ def draw_overlay(
     shown = _reduced(image)
     for panel in panels[: 1 + len(attributes)]:
         panel.imshow(shown, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5))
-    _first(panels[0], box, masks)
+    _first(panels[0], found)
     for panel, name in zip(panels[1:], attributes, strict=False):
         said = "" if masks[name].any() else ": none found"
         panel.set_title(name.replace("_", " ") + said, fontsize=10)
         if name in truth:
             _outline(panel, truth[name], TRUTH)
         _outline(panel, masks[name], PREDICTION)
-    figure.legend(handles=_legend(masks, bool(truth)), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=_legend(found, bool(truth)), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=100)
 
@@ -59,14 +57,14 @@ def _reduced(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).reduce((width, height)))
 
 
-def _first(panel: Axes, box: Box, masks: Mapping[str, np.ndarray]) -> None:
-    shown = [word for word, name in (("lesion box", LESION), ("predicted union", UNION)) if name in masks]
-    panel.set_title(" and ".join(shown) or "image", fontsize=10)
-    if LESION in masks:
-        top, left, bottom, right = box
+def _first(panel: Axes, found: Found) -> None:
+    words = {"found": ["lesion box"], "none found": ["no lesion found"], "not looked for": []}[found.lesion]
+    panel.set_title(" and ".join([*words, found.union] if UNION in found.masks else words), fontsize=10)
+    if found.lesion == "found":
+        top, left, bottom, right = found.box
         panel.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=BOX, lw=2))
-    if UNION in masks:
-        _outline(panel, masks[UNION], UNION_COLOUR)
+    if UNION in found.masks:
+        _outline(panel, found.masks[UNION], UNION_COLOUR)
 
 
 def _outline(panel: Axes, mask: np.ndarray, colour: str) -> None:
@@ -74,9 +72,9 @@ def _outline(panel: Axes, mask: np.ndarray, colour: str) -> None:
     contour(panel, mask, colors=colour, linewidths=1.3)
 
 
-def _legend(masks: Mapping[str, np.ndarray], truth: bool) -> list[Line2D]:
-    shown = [("prediction", PREDICTION)]
+def _legend(found: Found, truth: bool) -> list[Line2D]:
+    shown = [("prediction", PREDICTION)] if found.attributes else []
     shown += [("truth", TRUTH)] if truth else []
-    shown += [("lesion box", BOX)] if LESION in masks else []
-    shown += [("predicted union", UNION_COLOUR)] if UNION in masks else []
+    shown += [("lesion box", BOX)] if found.lesion == "found" else []
+    shown += [(found.union, UNION_COLOUR)] if UNION in found.masks else []
     return [Line2D([], [], color=colour, label=label) for label, colour in shown]

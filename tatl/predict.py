@@ -18,7 +18,7 @@ from tatl.fit import pick_device
 from tatl.overlay import draw_overlay
 
 TABLE = "boxes.csv"
-COLUMNS = ["image", "top", "left", "bottom", "right"]
+COLUMNS = ["image", "top", "left", "bottom", "right", "lesion"]
 
 
 def predict_images(
@@ -54,7 +54,7 @@ def predict_images(
         for image in tqdm([Path(image) for image in images], desc="predict", unit="image"):
             try:
                 found = segment(image, out, ensemble)
-                boxes[image.stem] = (image.stem, *found.box)
+                boxes[image.stem] = (image.stem, *found.box, found.lesion)
                 overlay(image, out, found, truth)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
@@ -77,8 +77,9 @@ def read_table(path: Path) -> dict[str, tuple]:
 def segment(path: Path, out: Path, ensemble: Ensemble) -> Found:
     """Write the masks and the probability maps of one image."""
     found = ensemble(*read_image(path, ensemble.size))
+    for name, mask in found.masks.items():
+        _save(mask * 255.0, out / f"{path.stem}{file_label(name)}.png")
     for name, p in found.probabilities.items():
-        _save(found.masks[name] * 255.0, out / f"{path.stem}{file_label(name)}.png")
         if name != LESION:
             _save(255 * p, out / f"{path.stem}_probability_{name}.png")
     return found
@@ -89,7 +90,7 @@ def overlay(path: Path, out: Path, found: Found, truth: Path | None) -> None:
     try:
         image, original = read_image(path)
         true = {} if truth is None else _truth(truth, path.stem, found.attributes, original)
-        draw_overlay(image, found.box, found.masks, true, out / f"{path.stem}_overlay.png")
+        draw_overlay(image, found, true, out / f"{path.stem}_overlay.png")
     except Exception as error:
         raise ValueError(f"{path.name} has masks but no overlay ({error})") from error
 

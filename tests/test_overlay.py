@@ -13,6 +13,7 @@ from PIL import Image
 
 from tatl.contour import DETAIL, contour
 from tatl.data.store import LESION, UNION
+from tatl.ensemble import Found
 from tatl.overlay import draw_overlay
 
 
@@ -52,7 +53,8 @@ def test_an_image_of_any_shape_is_drawn(shape: tuple[int, int], tmp_path: Path) 
     image = np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
     half = np.zeros(shape, bool)
     half[: -(-shape[0] // 2)] = True
-    masks = {LESION: half, UNION: half, "disc": half, "dot": np.ones(shape, bool), "bar": np.zeros(shape, bool)}
-    draw_overlay(image, (0, 0, *shape), masks, {"disc": half}, tmp_path / "a.png")
+    found = {LESION: half, UNION: half, "disc": half, "dot": np.ones(shape, bool), "bar": np.zeros(shape, bool)}
+    probabilities = {name: mask.astype(np.float32) for name, mask in found.items()}
+    draw_overlay(image, Found(probabilities, (0, 0, *shape), "found"), {"disc": half}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawn:
         assert min(drawn.size) > 200 and max(drawn.size) <= 2600

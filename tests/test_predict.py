@@ -83,7 +83,7 @@ def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
         assert set(np.unique(mask)) <= {0, 255}
         assert (grey[mask == 255] >= 127).all() and (grey[mask == 0] <= 128).all()
     boxes = pd.read_csv(tmp_path / "out" / "boxes.csv")
-    assert boxes.columns.tolist() == ["image", "top", "left", "bottom", "right"] and len(boxes) == 1
+    assert boxes.columns.tolist() == ["image", "top", "left", "bottom", "right", "lesion"] and len(boxes) == 1
 
 
 class Constant(nn.Module):
@@ -113,6 +113,41 @@ def test_shapes_are_averaged_and_nothing_is_found_outside_the_box() -> None:
         inside[box[0] : box[2], box[1] : box[3]] = True
         assert np.allclose(found.probabilities["disc"][inside], float(mean))
         assert (found.probabilities["disc"][~inside] == 0).all()
+
+
+def test_without_stage_2_the_union_is_of_the_attributes_and_without_stage_1_no_lesion_is_looked_for() -> None:
+    left, right = Constant(-10.0, (0, 0, 32, 20)), Constant(-10.0, (0, 40, 32, 64))
+    image = np.zeros((32, 64, 3), np.uint8)
+
+    def find(**networks: nn.Module) -> Found:
+        return Ensemble(Size(32, 64), 3, {k: [v] for k, v in networks.items()}, torch.device("cpu"))(image, (64, 128))
+
+    found = find(disc=left, dot=right)
+    assert np.array_equal(found.masks["union"], found.masks["disc"] | found.masks["dot"])
+    assert found.masks["union"].any() and not found.masks["union"].all()
+    assert (found.lesion, found.box, found.union) == ("not looked for", (0, 0, 64, 128), "union of the attributes")
+    found = find(union=right, disc=left)
+    assert np.array_equal(found.masks["union"], find(dot=right).masks["dot"]) and found.union == "union by Stage 2"
+    found = find(lesion=Constant(-10.0), disc=left)
+    assert (found.lesion, found.box) == ("none found", (0, 0, 64, 128)) and "union" in found.masks
+    found = find(lesion=right)
+    assert found.lesion == "found" and set(found.masks) == {"lesion"}
+
+
+def test_a_variant_without_stages_1_and_2_writes_a_union_without_a_probability(
+    toy_store: Store, tmp_path: Path
+) -> None:
+    members = Planner(replace(SETTINGS, attributes="disc,dot", shapes="u"), toy_store).members(["stage3"])
+    for member in members:
+        save(member.run, tmp_path / "runs")
+    predict_images([picture(tmp_path / "a.png", 45, 83)], tmp_path / "out", "stage3", tmp_path / "runs")
+    written = {path.name.removeprefix("a_") for path in (tmp_path / "out").glob("a_*")}
+    masks = {"attribute_disc.png", "attribute_dot.png", "union.png"}
+    assert written == masks | {"probability_disc.png", "probability_dot.png", "overlay.png"}
+    disc, dot, union = (pixels(tmp_path / "out" / f"a_{name}") for name in sorted(masks))
+    assert np.array_equal(union, disc | dot)
+    row = (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1]
+    assert row == "a,0,0,45,83,not looked for"
 
 
 def test_a_bad_image_does_not_lose_the_others(runs: Path, tmp_path: Path) -> None:
