@@ -129,6 +129,10 @@ def report(runs: Sequence[Run]) -> list[str]:
         f"store {first.store}, source {first.source}, folds {', '.join(map(str, folds))} of {first.n_folds}, "
         f"networks: {counted}"
     ]
+    if first.task == LESION:
+        lines.append(
+            "note: boxes of stage1 lie tight round the lesion; the variants that crop grow them by their offset"
+        )
     cover = {name: {(run.shape, run.fold, run.seed) for run in runs if run.task == name} for name in parts(runs)}
     every = set().union(*cover.values())
     for name, there in cover.items():

@@ -80,8 +80,7 @@ def segment(path: Path, out: Path, ensemble: Ensemble) -> Found:
     for name, mask in found.masks.items():
         _save(mask * 255.0, out / f"{path.stem}{file_label(name)}.png")
     for name, p in found.probabilities.items():
-        if name != LESION:
-            _save(255 * p, out / f"{path.stem}_probability_{name}.png")
+        _save(255 * p, out / f"{path.stem}_probability_{name}.png")
     return found
 
 

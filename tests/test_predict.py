@@ -73,12 +73,12 @@ def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
     predict_images([image], tmp_path / "out", "stage123-scratch", runs)
     written = {path.name.removeprefix("ISIC_0000009_") for path in (tmp_path / "out").glob("ISIC_*")}
     masks = {"attribute_disc.png", "attribute_dot.png", "union.png", "segmentation.png"}
-    maps = {"probability_disc.png", "probability_dot.png", "probability_union.png"}
+    maps = {f"probability_{name}.png" for name in ("disc", "dot", "union", "lesion")}
     assert written == masks | maps | {"overlay.png"}
     for name in masks | maps:
         assert pixels(tmp_path / "out" / f"ISIC_0000009_{name}").shape == (45, 83)
-    for name in ("disc", "dot"):
-        mask = pixels(tmp_path / "out" / f"ISIC_0000009_attribute_{name}.png")
+    for name, label in (("disc", "attribute_disc"), ("union", "union"), ("lesion", "segmentation")):
+        mask = pixels(tmp_path / "out" / f"ISIC_0000009_{label}.png")
         grey = pixels(tmp_path / "out" / f"ISIC_0000009_probability_{name}.png")
         assert set(np.unique(mask)) <= {0, 255}
         assert (grey[mask == 255] >= 127).all() and (grey[mask == 0] <= 128).all()
@@ -148,6 +148,19 @@ def test_a_variant_without_stages_1_and_2_writes_a_union_without_a_probability(
     assert np.array_equal(union, disc | dot)
     row = (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1]
     assert row == "a,0,0,45,83,not looked for"
+
+
+def test_stage_1_alone_writes_the_lesion_and_its_tight_box(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(Planner(SETTINGS, toy_store).lesion(0, 0), tmp_path / "runs")
+    monkeypatch.setattr("tatl.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
+    predict_images([picture(tmp_path / "a.png", 64, 128)], tmp_path / "out", "stage1", tmp_path / "runs")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"a_segmentation.png", "a_probability_lesion.png", "a_overlay.png", "boxes.csv"}
+    assert (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1] == "a,16,40,48,80,found"
+    assert "boxes of stage1 lie tight round the lesion" in capsys.readouterr().out
+    assert (pixels(tmp_path / "out" / "a_probability_lesion.png")[20:44, 44:76] > 250).all()
 
 
 def test_a_bad_image_does_not_lose_the_others(runs: Path, tmp_path: Path) -> None:
