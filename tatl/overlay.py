@@ -42,6 +42,7 @@ def draw_overlay(image: np.ndarray, found: Found, truth: Mapping[str, np.ndarray
     _first(panels[0], found)
     for panel, name in zip(panels[1:], attributes, strict=False):
         said = "" if masks[name].any() else ": none found"
+        said += ", no truth given" if truth and name not in truth else ""
         panel.set_title(name.replace("_", " ") + said, fontsize=10)
         if name in truth:
             _outline(panel, truth[name], TRUTH)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,8 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from tatl.choice import choose, report
-from tatl.data.pictures import read_image, read_mask
+from tatl.choice import choose, parts, report
+from tatl.data.pictures import check_size, read_image, read_mask
 from tatl.data.store import LESION, UNION, write_csv
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import pick_device
@@ -35,15 +35,13 @@ def predict_images(
     """Write masks, probability maps, overlays and boxes.csv; a bad image does not stop the others.
 
     Images of earlier predictions keep their rows of boxes.csv, which is written also where this is stopped.
-    Raises ValueError for bad images once the others are written; before anything is computed for two images of one
-    name, an `out` that is the folder of the truth, or runs that do not fit.
+    True masks are drawn where they are there.  Raises ValueError for bad images once the others are written; before
+    anything is computed for images, folders or runs that do not fit.
     """
-    if truth is not None and out.exists() and truth.exists() and out.samefile(truth):
-        raise ValueError(f"{out} holds the true masks, which predictions would overwrite: choose another --out")
-    stems = [Path(image).stem for image in images]
-    if repeated := [stem for stem in dict.fromkeys(stems) if stems.count(stem) > 1]:
-        raise ValueError(f"several images are called {', '.join(repeated)}: their masks would overwrite each other")
+    _check(images, out, truth)
     chosen = choose(Path(runs), variant, store, folds, where)
+    if truth is not None:
+        _check_truth(truth, images, parts(chosen))
     for line in report(chosen):
         print(line)
     ensemble = Ensemble.load(chosen, Path(runs), pick_device(device))
@@ -62,6 +60,28 @@ def predict_images(
         write_csv(pd.DataFrame(boxes.values(), columns=COLUMNS), out / TABLE)
     if problems:
         raise ValueError(f"{len(problems)} of {len(images)} images are not complete: {'; '.join(problems[:5])}")
+
+
+def _check(images: Sequence[Path], out: Path, truth: Path | None) -> None:
+    if folders := [image for image in images if Path(image).is_dir()]:
+        raise ValueError(f"{folders[0]} is a folder: give its pictures, such as {folders[0]}/*.jpg")
+    stems = [Path(image).stem for image in images]
+    if repeated := [stem for stem in dict.fromkeys(stems) if stems.count(stem) > 1]:
+        raise ValueError(f"several images are called {', '.join(repeated)}: their masks would overwrite each other")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file and masks go to a folder: choose another --out")
+    if truth is not None and out.exists() and truth.exists() and out.samefile(truth):
+        raise ValueError(f"{out} holds the true masks, which predictions would overwrite: choose another --out")
+
+
+def _check_truth(folder: Path, images: Sequence[Path], names: Iterable[str]) -> None:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of true masks: give another --truth")
+    wanted = [
+        f"{Path(image).stem}{file_label(name)}.png" for image in images for name in names if name not in (LESION, UNION)
+    ]
+    if wanted and not any((folder / name).is_file() for name in wanted):
+        raise ValueError(f"{folder} has no true mask of these images, such as {wanted[0]}: give another --truth")
 
 
 def read_table(path: Path) -> dict[str, tuple]:
@@ -100,14 +120,11 @@ def file_label(name: str) -> str:
 
 
 def _truth(folder: Path, stem: str, attributes: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    true = {}
-    for name in attributes:
-        path = Path(folder) / f"{stem}{file_label(name)}.png"
-        if not path.is_file():
-            raise FileNotFoundError(f"no true mask {path}: leave --truth out, or give the folder that has it")
-        true[name] = read_mask(path)
-        if true[name].shape != size:
-            raise ValueError(f"{path.name} is {true[name].shape} pixels, its image {size}")
+    """The true masks bool [H, W] that are there; BadCase for one of another size than the image's."""
+    paths = {name: folder / f"{stem}{file_label(name)}.png" for name in attributes}
+    true = {name: read_mask(path) for name, path in paths.items() if path.is_file()}
+    for name, mask in true.items():
+        check_size(paths[name], mask.shape, size)
     return true
 
 

@@ -227,16 +227,34 @@ def test_a_very_long_image_is_segmented_and_drawn(shape: tuple[int, int], runs: 
     assert max(pixels(tmp_path / "out" / "a_overlay.png").shape) < 3000
 
 
-def test_truth_must_be_there_and_fit(runs: Path, tmp_path: Path) -> None:
-    image = picture(tmp_path / "a.png", 40, 50)
-    with pytest.raises(ValueError, match="no true mask"):
-        predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=tmp_path)
-    for name in ("disc", "dot"):
-        Image.fromarray(np.zeros((40, 50), np.uint8)).save(tmp_path / f"a_attribute_{name}.png")
-    predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=tmp_path)
+def test_truth_is_looked_for_first_and_may_be_incomplete(runs: Path, tmp_path: Path) -> None:
+    image, out, truth = picture(tmp_path / "a.png", 40, 50), tmp_path / "out", tmp_path / "truth"
+    with pytest.raises(ValueError, match="truth is not a folder of true masks: give another --truth"):
+        predict_images([image], out, "stage123-scratch", runs, truth=truth)
+    truth.mkdir()
+    with pytest.raises(ValueError, match=r"no true mask of these images, such as a_attribute_disc\.png"):
+        predict_images([image], out, "stage123-scratch", runs, truth=truth)
+    assert not out.exists()
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(truth / "a_attribute_dot.png")
+    other = picture(tmp_path / "b.png", 40, 50)
+    predict_images([image, other], out, "stage123-scratch", runs, truth=truth)
+    assert (out / "a_overlay.png").is_file() and (out / "b_overlay.png").is_file()
+
+
+def test_truth_of_another_size_costs_the_overlay_alone(runs: Path, tmp_path: Path) -> None:
+    image, out = picture(tmp_path / "a.png", 40, 50), tmp_path / "out"
     Image.fromarray(np.zeros((41, 50), np.uint8)).save(tmp_path / "a_attribute_dot.png")
-    with pytest.raises(ValueError, match="41, 50"):
-        predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=tmp_path)
+    with pytest.raises(ValueError, match=r"no overlay \(a_attribute_dot\.png is 50 x 41 pixels and its image 50 x 40"):
+        predict_images([image], out, "stage123-scratch", runs, truth=tmp_path)
+    assert (out / "a_attribute_dot.png").is_file() and not (out / "a_overlay.png").exists()
+
+
+def test_folders_and_files_in_each_others_place_are_named(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path} is a folder: give its pictures, such as {tmp_path}/\*\.jpg"):
+        predict_images([tmp_path], tmp_path / "out", "stage123-scratch", runs)
+    image = picture(tmp_path / "a.png", 40, 50)
+    with pytest.raises(ValueError, match=r"a\.png is a file and masks go to a folder: choose another --out"):
+        predict_images([image], image, "stage123-scratch", runs)
 
 
 def test_the_truth_is_never_overwritten(runs: Path, tmp_path: Path) -> None:
