@@ -170,7 +170,7 @@ def predict(
     print(f"masks, probability maps and overlays are in {out}")
 
 
-def score(predictions: Path, truth: Path, out: Path = Path("scores.csv")) -> None:
+def score(predictions: Path, truth: Path, out: Path = Path("scores.csv"), only_predicted: bool = False) -> None:
     """Score a folder of ISIC-named attribute masks against another, by the official definition.
 
     Example: python -m tatl score --predictions predictions --truth ISIC2018_Task2_Training_GroundTruth_v3
@@ -179,15 +179,18 @@ def score(predictions: Path, truth: Path, out: Path = Path("scores.csv")) -> Non
         predictions: folder of ISIC_<id>_attribute_<name>.png
         truth: folder of the same names
         out: CSV of the summary; per-image fractions go beside it as *_images.csv
+        only_predicted: leave out true masks of images and attributes without any prediction, instead of refusing
     """
     from tatl.score import score_folders
 
-    table, per_image = score_folders(predictions, truth)
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: give --out the file for the scores, such as {out / 'scores.csv'}")
+    table, per_image = score_folders(predictions, truth, only_predicted)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, out)
-    write_csv(per_image, out.with_name(out.stem + "_images.csv"))
+    write_csv(per_image, images := out.with_name(out.stem + "_images.csv"))
     print(table.to_string(index=False, float_format="%.4f"))
-    print(f"scores are in {out}, per image in {out.stem}_images.csv")
+    print(f"scores are in {out}, per image in {images}")
 
 
 def open_store(path: Path | None, preset: str) -> Store:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from tatl.commands import score
 from tatl.score import score_folders
 
 
@@ -97,6 +99,66 @@ def test_what_does_not_pair_is_named(tmp_path: Path) -> None:
     write(tmp_path / "p", "b_attribute_streaks", np.ones((4, 5), bool))
     with pytest.raises(ValueError, match=r"4x5 and its true mask 4x4"):
         score_folders(tmp_path / "p", tmp_path / "y")
+
+
+def test_only_predicted_leaves_out_images_and_attributes_but_no_single_mask(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    masks = {f"ISIC_{i}_attribute_{name}": rng.random((5, 6)) < 0.5 for i in range(3) for name in ("streaks", "dots")}
+    for name, mask in masks.items():
+        write(tmp_path / "y", name, mask)
+    for name in ("ISIC_0_attribute_streaks", "ISIC_2_attribute_streaks"):
+        write(tmp_path / "p", name, masks[name])
+    with pytest.raises(ValueError, match=r"4 true masks have no prediction"):
+        score_folders(tmp_path / "p", tmp_path / "y")
+    table, per_image = score_folders(tmp_path / "p", tmp_path / "y", only_predicted=True)
+    assert per_image["image"].tolist() == ["ISIC_0", "ISIC_2"] and set(per_image["attribute"]) == {"streaks"}
+    assert table.set_index("attribute").loc["streaks", "jaccard"] == 1
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(" (")[0] for line in said] == [
+        "left out, without a prediction: 1 of 3 images",
+        "left out, without a prediction: 1 of 2 attributes",
+    ]
+    write(tmp_path / "p", "ISIC_0_attribute_dots", masks["ISIC_0_attribute_dots"])
+    with pytest.raises(ValueError, match=r"1 true masks have no prediction.*ISIC_2_attribute_dots"):
+        score_folders(tmp_path / "p", tmp_path / "y", only_predicted=True)
+
+
+def test_case_of_names_does_not_matter_and_hidden_files_are_no_masks(tmp_path: Path) -> None:
+    mask = np.eye(4, dtype=bool)
+    write(tmp_path / "p", "isic_1_ATTRIBUTE_Streaks", mask)
+    write(tmp_path / "y", "ISIC_1_attribute_streaks", mask)
+    (tmp_path / "y" / "._ISIC_1_attribute_streaks.png").write_bytes(b"resource fork")
+    per_image = score_folders(tmp_path / "p", tmp_path / "y")[1]
+    assert per_image[["image", "attribute"]].to_numpy().tolist() == [["ISIC_1", "streaks"]]
+    write(tmp_path / "p", "ISIC_1_attribute_streaks", mask)
+    with pytest.raises(ValueError, match="must not differ in case alone"):
+        score_folders(tmp_path / "p", tmp_path / "y")
+
+
+def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "y", "a_attribute_streaks", np.ones((4, 4), bool))
+    with pytest.raises(FileNotFoundError, match=rf"holds no .*such as {tmp_path / 'y'}$"):
+        score_folders(tmp_path, tmp_path / "y")
+    (tmp_path / "jpg").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "jpg" / "ISIC_1.jpg")
+    with pytest.raises(FileNotFoundError, match=r"its 1 \.jpg are images and not masks"):
+        score_folders(tmp_path / "jpg", tmp_path / "y")
+    Image.new("L", (4, 4)).save(tmp_path / "jpg" / "ISIC_1_attribute_streaks.jpg")
+    with pytest.raises(FileNotFoundError, match=r"its masks are \.jpg, convert them to \.png"):
+        score_folders(tmp_path / "jpg", tmp_path / "y")
+
+
+def test_the_command_writes_both_tables_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "y", "a_attribute_streaks", np.ones((4, 4), bool))
+    with pytest.raises(ValueError, match=r"is a folder: give --out the file"):
+        score(tmp_path / "y", tmp_path / "y", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["y"]
+    score(tmp_path / "y", tmp_path / "y", tmp_path / "new" / "s.csv")
+    images = tmp_path / "new" / "s_images.csv"
+    assert pd.read_csv(images)["tp"].tolist() == [1.0]
+    assert f"scores are in {tmp_path / 'new' / 's.csv'}, per image in {images}" in capsys.readouterr().out
 
 
 def test_nothing_to_score_is_an_error(tmp_path: Path) -> None:
