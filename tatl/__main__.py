@@ -63,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
-        given = build_parser(asked_preset(arguments)).parse_args(arguments)
+        flags = cli.flags(Settings, *(function for function, _ in COMMANDS.values()))
+        given = build_parser(asked_preset(arguments)).parse_args(cli.spelled_out(arguments, flags))
         call(given.command, given[given.command])
 
     return cli.run(command, resumes="".join(arguments[:1]) in RESUMES)

@@ -7,7 +7,10 @@ dashes that people type (both are accepted), and a boolean may stand without a v
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from inspect import signature
+from itertools import zip_longest
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -26,6 +29,20 @@ def dashed(parser: ArgumentParser) -> ArgumentParser:
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True
     return parser
+
+
+def spelled_out(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
+    """`--flag` alone as `--flag=true`, so that it does not take the word after it for its value."""
+    return [
+        f"{word}=true" if word.replace("_", "-") in flags and after.lower() not in ("true", "false") else word
+        for word, after in zip_longest(arguments, arguments[1:], fillvalue="")
+    ]
+
+
+def flags(*functions: Callable[..., Any]) -> set[str]:
+    """The options of functions (or dataclasses) that may stand alone: those whose default is a boolean."""
+    parameters = [p for function in functions for p in signature(function).parameters.values()]
+    return {f"--{p.name.replace('_', '-')}" for p in parameters if isinstance(p.default, bool)}
 
 
 def describe(function: Callable[..., None], line: str) -> str:

@@ -54,6 +54,26 @@ def test_a_wrong_input_is_one_sentence(
 
 
 @pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        (["--freeze-encoder"], True),
+        (["--freeze_encoder"], True),
+        (["--freeze-encoder=false"], False),
+        (["--freeze-encoder", "true"], True),
+        (["--freeze-encoder", "False"], False),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_bare_flag_takes_no_word_after_it(
+    flag: list[str], value: bool, first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[str, bool]] = []
+    monkeypatch.setattr("tatl.__main__.call", lambda _, asked: given.append((asked.name, asked.freeze_encoder)))
+    assert main(["study", *flag, "variants"] if first else ["study", "variants", *flag]) == 0
+    assert given == [("variants", value)]
+
+
+@pytest.mark.parametrize(
     ("arguments", "resumes"),
     [
         (["prepare", "--data", "phantom", "--store", "s"], True),
