@@ -39,17 +39,16 @@ def predict_images(
     anything is computed for images, folders or runs that do not fit.
     """
     _check(images, out, truth)
-    chosen = choose(Path(runs), variant, store, folds, where)
+    chosen = choose(runs, variant, store, folds, where)
     if truth is not None:
         _check_truth(truth, images, parts(chosen))
     for line in report(chosen):
         print(line)
-    ensemble = Ensemble.load(chosen, Path(runs), pick_device(device))
+    boxes, problems = read_table(out / TABLE), []
+    ensemble = Ensemble.load(chosen, runs, pick_device(device))
     out.mkdir(parents=True, exist_ok=True)
-    boxes = read_table(out / TABLE)
-    problems = []
     try:
-        for image in tqdm([Path(image) for image in images], desc="predict", unit="image"):
+        for image in tqdm(images, desc="predict", unit="image"):
             try:
                 found = segment(image, out, ensemble)
                 boxes[image.stem] = (image.stem, *found.box, found.lesion)
@@ -63,9 +62,9 @@ def predict_images(
 
 
 def _check(images: Sequence[Path], out: Path, truth: Path | None) -> None:
-    if folders := [image for image in images if Path(image).is_dir()]:
+    if folders := [image for image in images if image.is_dir()]:
         raise ValueError(f"{folders[0]} is a folder: give its pictures, such as {folders[0]}/*.jpg")
-    stems = [Path(image).stem for image in images]
+    stems = [image.stem for image in images]
     if repeated := [stem for stem in dict.fromkeys(stems) if stems.count(stem) > 1]:
         raise ValueError(f"several images are called {', '.join(repeated)}: their masks would overwrite each other")
     if out.exists() and not out.is_dir():
@@ -77,9 +76,8 @@ def _check(images: Sequence[Path], out: Path, truth: Path | None) -> None:
 def _check_truth(folder: Path, images: Sequence[Path], names: Iterable[str]) -> None:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of true masks: give another --truth")
-    wanted = [
-        f"{Path(image).stem}{file_label(name)}.png" for image in images for name in names if name not in (LESION, UNION)
-    ]
+    attributes = [name for name in names if name not in (LESION, UNION)]
+    wanted = [f"{image.stem}{file_label(name)}.png" for image in images for name in attributes]
     if wanted and not any((folder / name).is_file() for name in wanted):
         raise ValueError(f"{folder} has no true mask of these images, such as {wanted[0]}: give another --truth")
 
