@@ -1,5 +1,4 @@
-"""Which trained networks a prediction averages: the finished runs of one variant, alike in all but attribute, shape,
-fold and seed."""
+"""Which trained networks a prediction averages: the finished runs of one variant that share every setting."""
 
 from __future__ import annotations
 

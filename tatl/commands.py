@@ -155,7 +155,7 @@ def predict(
 
     Args:
         images: pictures to segment
-        out: folder for masks, probability maps and overlays (ISIC file names)
+        out: folder for masks, probability maps and overlays (ISIC file names), and boxes.csv, which grows
         variant: whose networks to use
         runs: folder of trained networks
         store: name or folder of the store they were trained on; needed if `runs` holds several

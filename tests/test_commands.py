@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tatl.__main__ import main
 from tatl.data.store import Store
@@ -117,3 +118,10 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     assert main(arguments) == 0
     assert "5 runs: 5 are there, 0 to do" in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in Path("tables").glob("*.csv")} == first
+    options = ["--store", str(toy_store.path), "--preset", "smoke", "--attributes", "disc", "--batch", "4"]
+    assert main(["train", "--variant", "stage123", *options, "--freeze-encoder"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].startswith("next: python -m tatl predict IMAGE ")
+    Image.new("RGB", (70, 40)).save("IMAGE.png")
+    assert main(said[-1].replace("IMAGE", "IMAGE.png").split()[4:]) == 0
+    assert Path("predictions/IMAGE_attribute_disc.png").is_file()
