@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tatl.data.store import LESION, UNION
-from tatl.pretext import TEXTURES
+from tatl.pretext import CONTEXT, PRETEXTS, ROTATION
 from tatl.run import Run, find_runs, finished
 from tatl.settings import names, numbers
 from tatl.variants import STAGE1, VARIANTS, Variant
@@ -19,9 +19,10 @@ STAGES = ("agnostic_", "lesion_")  # before the recipe's fields of Stage 2 and S
 def variant_of(run: Run) -> str:
     """The variant of a target segmenter, by what it starts from and sees, or of the lesion network; else empty.
 
-    Stage 1, 2 and 3 from random weights are the scratch variant, whatever was asked for when they were trained.
+    Empty too for what starts from rotation or context restoration, which no variant does.  Stages 1, 2 and 3 from
+    random weights are the scratch variant, whatever was asked for when they were trained.
     """
-    if run.task in (UNION, TEXTURES):
+    if run.task in (UNION, *PRETEXTS) or run.start in (ROTATION, CONTEXT):
         return ""
     if run.task == LESION:
         return STAGE1

@@ -63,6 +63,9 @@ def test_variant_of_undoes_the_planner(toy_store: Store) -> None:
         assert variant_of(planner.target(variant, "disc", "u", 0, 0)) == name
     assert variant_of(planner.lesion(0, 0)) == "stage1"
     assert variant_of(planner.agnostic(VARIANTS["stage123"], "u", 0, 0)) == ""
+    for start in ("rotation", "context"):
+        run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
+        assert run.parent is not None and [variant_of(run), variant_of(run.parent)] == ["", ""]
     random = Planner(SETTINGS, toy_store)
     assert variant_of(random.target(VARIANTS["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
     assert variant_of(random.target(VARIANTS["stage13"], "disc", "u", 0, 0)) == "stage13"
