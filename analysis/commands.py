@@ -158,8 +158,9 @@ def main(function: Callable[..., None], module: str, arguments: list[str] | None
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
-        given: dict[str, Any] = dict(vars(parser_of(function, module, asked_preset(arguments)).parse_args(arguments)))
+        words = cli.spelled_out(arguments, cli.flags(Settings, function))
+        given: dict[str, Any] = dict(vars(parser_of(function, module, asked_preset(words)).parse_args(words)))
         settings = Settings(**{k: given.pop(k) for k in list(given) if k in Settings.__dataclass_fields__})
         function(settings, **given)
 
-    return cli.run(command)
+    return cli.run(command, resumes=True)

@@ -191,9 +191,8 @@ class Hessians:
         with torch.enable_grad(), native_convolutions():
             losses = self.loss(output, masks)
             if losses.shape != (len(output),):
-                raise ValueError(
-                    f"the loss of {len(output)} images has shape {tuple(losses.shape)}: give one per image"
-                )
+                shape = tuple(losses.shape)
+                raise ValueError(f"the loss of {len(output)} images has shape {shape}: give one number per image")
             loss = losses.mean()
             made = torch.autograd.grad(loss, list(self.weights.values()), create_graph=True, allow_unused=True)
         if self.unused is None:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_networks import Unused, dense_hessian, image_loss, networks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from analysis.curvature import digest, spectral_norms
+from small_networks import Unused, dense_hessian, image_loss, networks
 
 
 def data(n: int = 5) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from small_networks import image_loss, networks
 
 from analysis.risk import interval, per_image_losses, resampled, risk
+from small_networks import image_loss, networks
 
 
 def data(n: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
