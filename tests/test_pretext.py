@@ -106,8 +106,9 @@ def test_rotation_is_scored_on_every_turn_of_the_test_images(rotation: tuple[Run
 def test_restoring_lowers_the_error(context: tuple[Run, Path]) -> None:
     run, root = context
     history = pd.read_csv(run.folder(root) / "history.csv")
-    losses = history[history["split"] == "validation"]["loss"].to_numpy()
-    assert losses[-1] < losses[0]
+    # Of training: on maps of one by two pixels the statistics of 14 images decide the validation loss.
+    losses = history[history["split"] == "train"].groupby("epoch")["loss"].mean().to_numpy()
+    assert losses[-1] < losses[0] / 2
     scores = pd.read_csv(run.folder(root) / "scores.csv")
     assert scores.columns.tolist() == ["image", "restored", "corrupted"] and (scores["corrupted"] > 0).all()
 
