@@ -1,4 +1,4 @@
-"""What `python -m analysis.bound` does, as a plain function; its command line is generated from it."""
+"""What `python -m analysis.bound` and `analysis.spectrum` do, as plain functions; command lines are made from them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 
 from tatl import cli
 from tatl.__main__ import asked_preset
 from tatl.settings import Settings, load_preset, names
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from analysis.starts import Scene, Start
+    from tatl.study import Machine
 
 # torch takes seconds to import: the commands import what needs it, so that --help does not.
 
@@ -25,12 +31,13 @@ def bound(
     store: Path | None = None,
     preset: str = "quick",
     runs: Path = Path("runs"),
-    images: str = "32",
+    images: str = "",
     c: float = 0.01,
     sources: int = 4,
     tolerance: float = 0.01,
     max_products: int = 64,
     method: str = "lanczos",
+    finetune: bool = False,
     calibrate: bool = True,
     crop: bool = False,
     tables: Path | None = None,
@@ -48,12 +55,13 @@ def bound(
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; what a start copies from is trained there if it is not
         images: how many training images of the fold (its first, as the seed is), all, or positive (those that have the
-            attribute; m is then their number)
+            attribute; m is then their number); default 16, or all where there are fewer
         c: of the step sizes c/t that the theorem is about
         sources: K, number of candidate starts
         tolerance: relative residual at which an eigenvalue is found
         max_products: Hessian-vector products at most per image and mask
         method: lanczos, or power (iteration, as in the paper)
+        finetune: also train every attribute's segmenter from every start, and print the Hessian distance it went
         calibrate: estimate BatchNorm statistics of every start in one pass without masks
         crop: on the crop round the lesion (Stage 1) instead of whole images
         tables: folder for the tables; default reports/<preset>/tables
@@ -63,75 +71,187 @@ def bound(
     """
     from analysis import figure7, printout
     from analysis.curvature import Options
+    from analysis.distance import distances, finetuned
     from analysis.ledger import Places
-    from analysis.starts import STARTS, Scene
-    from tatl.commands import open_store
-    from tatl.crop import grow, read_boxes
-    from tatl.data.store import write_csv
+    from analysis.starts import STARTS
     from tatl.fit import pick_device
-    from tatl.record import provenance
-    from tatl.run import write_atomically
     from tatl.study import Machine, execute
-    from tatl.variants import Planner
 
     started = time.monotonic()
     question = figure7.Question(tuple(names(settings.attributes)), images, sources, c)
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
-    places = Places(pick_device(device).type, workers)
-    opened = open_store(store, preset)
-    planner = Planner(settings, opened, imagenet_weights)
-    question = figure7.Question(tuple(planner.attributes), images, sources, c)
-    shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
-    scene = Scene(planner, runs, shape, fold, seed, crop, calibrate, imagenet_weights)
+    places, machine = Places(pick_device(device).type, workers), Machine(device, 1, imagenet_weights)
+    inits = _inits(init)
+    scene = _scene(settings, store, preset, runs, crop, calibrate, imagenet_weights)
+    question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
     chosen = figure7.samples(question, scene)
-    inits = list(dict.fromkeys(each for word in init for each in (STARTS if word == "all" else names(word))))
+    targets = finetuned(scene, [name for name in inits if name in STARTS], question.attributes) if finetune else {}
 
-    needed = [run for name in inits if name in STARTS for run in scene.run(name).needs()]
-    cropper = planner.lesion(fold, seed) if crop else None
-    execute([*needed, *([cropper] if cropper else [])], runs, opened, Machine(device, 1, imagenet_weights))
-    boxes = grow(read_boxes(cropper.folder(runs)), settings.offset, opened.size) if cropper else None
-
-    starts = [scene.start(name, boxes) for name in inits]
+    starts = _starts(scene, inits, machine)
     measured = figure7.measure(starts, chosen, options, scene.folder, places)
     table = figure7.figure7(measured, chosen, question)
-    positives = {name: int(opened.present(name)[scene.train()].sum()) for name in question.attributes}
-    reference = "source" if "source" in inits else inits[0]
-    anatomy = figure7.anatomy(table, question, reference)
+    positives = {name: int(scene.store.present(name)[scene.train()].sum()) for name in question.attributes}
+    anatomy = figure7.anatomy(table, question, "source" if "source" in inits else inits[0])
     audit = figure7.audits(measured, table, starts, scene, c)
-    measuring = {"data": opened.source["data"], "source": settings.source, "preset": preset, "shape": shape}
-    measuring |= {"fold": fold, "seed": seed, "crop": crop, "calibrated": calibrate}
     made = {
-        "bound": table.assign(**measuring),
+        "bound": table.assign(**_about(scene, preset)),
         "bound_images": measured,
         "bound_anatomy": anatomy,
         "bound_curve": figure7.curves(table, question),
         "bound_sensitivity": figure7.sensitivity(table, measured, question, positives),
         "bound_audit": audit,
     }
+    if targets:
+        execute(targets.values(), runs, scene.store, machine)
+        made["bound_distance"] = distances(scene, targets, chosen, scene.boxes(), places.device)
+    notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene)]
     folder = tables or Path("reports") / preset / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, frame in made.items():
-        write_csv(frame, folder / f"{name}.csv")
-    described = provenance("bound", preset, settings, opened, planner, inits, runs) | {
-        "question": dataclasses.asdict(question),
-        "options": dataclasses.asdict(options),
-        **measuring,
-        "subjects": {start.name: start.subject.name for start in starts},
-        "notes": [note for start in starts for note in start.notes],
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    write_atomically(folder / "bound.json", json.dumps(described, indent=1) + "\n")
+    more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
+    _write(made, folder, "bound", _provenance("bound", preset, scene, starts, started) | more)
 
     print(printout.setting(scene, question, int(table["images"].max()), tolerance))
     print(f"\n{printout.blocks(table)}\n")
     for line in printout.reasons(anatomy):
         print(line)
+    if targets:
+        print(f"\n{printout.second_opinion(made['bound_distance'])}")
     print("\nThe theorem assumes")
     for line in printout.assumptions(audit):
         print(f"  {line}")
-    for note in [*described["notes"], *printout.warnings(table, scene)]:
+    for note in notes:
         print(f"note: {note}")
     print(f"tables are in {folder}: {', '.join(f'{name}.csv' for name in made)}")
+
+
+def spectrum(
+    settings: Settings,
+    init: list[str],
+    store: Path | None = None,
+    preset: str = "quick",
+    runs: Path = Path("runs"),
+    images: str = "",
+    probes: int = 4,
+    steps: int = 24,
+    products: int = 24,
+    top: int = 5,
+    tolerance: float = 0.01,
+    chunk: int = 8,
+    calibrate: bool = True,
+    crop: bool = False,
+    tables: Path | None = None,
+    device: str = "auto",
+    imagenet_weights: Path | None = None,
+) -> None:
+    """The Hessian spectrum of starts: density, trace and leading eigenvalues of the mean loss over images.
+
+    Example: python -m analysis.spectrum --init tatl source --attribute streaks
+
+    Args:
+        init: starts: random, source, rotation, context, tatl, all of them (all), or files of weights
+        store: folder written by prepare; without it the preset's phantom is made
+        preset: quick, paper or smoke: the defaults of all that follows
+        runs: folder of trained networks; what a start copies from is trained there if it is not
+        images: how many training images of the fold (its first, as the seed is) the mean loss is over, all, or positive
+            (those that have the attribute); default 16, or all where there are fewer
+        probes: random starts of the density; its error bars come from their spread
+        steps: Hessian-vector products per probe
+        products: Hessian-vector products of the trace
+        top: how many leading eigenvalues
+        tolerance: relative residual at which these are found
+        chunk: images that pass through the network at once
+        calibrate: estimate BatchNorm statistics of every start in one pass without masks
+        crop: on the crop round the lesion (Stage 1) instead of whole images
+        tables: folder for the tables; default reports/<preset>/tables
+        device: auto, cpu or cuda
+        imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
+    """
+    from analysis import figure7, landscape, printout
+    from tatl.fit import pick_device
+    from tatl.study import Machine
+
+    started = time.monotonic()
+    options = landscape.Options(probes, steps, products, top, tolerance, chunk)
+    place, inits = pick_device(device), _inits(init)
+    scene = _scene(settings, store, preset, runs, crop, calibrate, imagenet_weights)
+    chosen = figure7.samples(figure7.Question(tuple(scene.planner.attributes), images), scene)
+    starts = _starts(scene, inits, Machine(device, 1, imagenet_weights))
+    made = landscape.landscapes(starts, chosen, options, place)
+    folder = tables or Path("reports") / preset / "tables"
+    made["spectrum"] = made["spectrum"].assign(**_about(scene, preset))
+    _write(made, folder, "spectrum", _provenance("spectrum", preset, scene, starts, started) | vars(options))
+    count = int(made["spectrum"]["images"].max())
+    print(f"{printout.scene_of(scene)}: mean loss over {count} of {len(scene.train())} training images.")
+    print(f"\n{printout.spectra(made['spectrum'])}\n")
+    print(f"tables are in {folder}: {', '.join(f'{name}.csv' for name in made)}")
+
+
+def _scene(
+    settings: Settings,
+    store: Path | None,
+    preset: str,
+    runs: Path,
+    crop: bool,
+    calibrate: bool,
+    imagenet_weights: Path | None,
+) -> Scene:
+    """What the starts share: the store, and the first shape, fold and seed of the settings."""
+    from analysis.starts import Scene
+    from tatl.commands import open_store
+    from tatl.variants import Planner
+
+    planner = Planner(settings, open_store(store, preset), imagenet_weights)
+    shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
+    return Scene(planner, runs, shape, fold, seed, crop, calibrate, imagenet_weights)
+
+
+def _inits(words: list[str]) -> list[str]:
+    """The starts asked for, each once; FileNotFoundError for what is no start and no file."""
+    from analysis.starts import STARTS
+
+    inits = list(dict.fromkeys(each for word in words for each in (STARTS if word == "all" else names(word))))
+    for name in inits:
+        if name not in STARTS and not Path(name).is_file():
+            raise FileNotFoundError(f"start {name!r} is neither one of {', '.join(STARTS)} nor a file of weights")
+    return inits
+
+
+def _starts(scene: Scene, inits: list[str], machine: Machine) -> list[Start]:
+    """Train what the starts copy from, if it is not there, and make them."""
+    from analysis.starts import STARTS
+    from tatl.study import execute
+
+    needed = [run for name in inits if name in STARTS for run in scene.run(name).needs()]
+    cropper = scene.cropper()
+    execute([*needed, *([cropper] if cropper else [])], scene.root, scene.store, machine)
+    boxes = scene.boxes()
+    return [scene.start(name, boxes) for name in inits]
+
+
+def _about(scene: Scene, preset: str) -> dict[str, Any]:
+    """What a row of a table must say to be quoted alone."""
+    about = {"data": scene.store.source["data"], "source": scene.planner.settings.source, "preset": preset}
+    about |= {"shape": scene.shape, "fold": scene.fold, "seed": scene.seed}
+    return about | {"crop": scene.crop, "calibrated": scene.calibrate}
+
+
+def _provenance(study: str, preset: str, scene: Scene, starts: list[Start], started: float) -> dict[str, Any]:
+    from tatl.record import provenance
+
+    inits = [start.name for start in starts]
+    described = provenance(study, preset, scene.planner.settings, scene.store, scene.planner, inits, scene.root)
+    subjects = {start.name: start.subject.name for start in starts}
+    return described | _about(scene, preset) | {"subjects": subjects, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _write(made: dict[str, DataFrame], folder: Path, name: str, described: dict[str, Any]) -> None:
+    """One CSV per table, and <name>.json, which says what they were made from."""
+    from tatl.data.store import write_csv
+    from tatl.run import write_atomically
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for table, frame in made.items():
+        write_csv(frame, folder / f"{table}.csv")
+    write_atomically(folder / f"{name}.json", json.dumps(described, indent=1) + "\n")
 
 
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:

@@ -27,19 +27,20 @@ C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
 M_FACTORS = (0.25, 0.5, 1, 2, 4)
 PAPER_M = 2594
 POSITIVE, ALL = "positive", "all"
+FEW = 16
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the bound is asked for: attributes, images ("all", "positive", or a number), K, c."""
+    """What the bound is asked for: attributes, images ("all", "positive", a number, or as many as `FEW`), K, c."""
 
     attributes: tuple[str, ...]
-    images: str = "32"
+    images: str = ""
     sources: int = 4
     c: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.images not in (ALL, POSITIVE) and not (self.images.isdigit() and int(self.images) > 0):
+        if self.images not in ("", ALL, POSITIVE) and not (self.images.isdigit() and int(self.images) > 0):
             raise ValueError(f"images {self.images!r} is unknown: give all, positive, or a number of images such as 32")
         bound(0.5, 1, 1, self.sources, self.c)  # refuses impossible K and c before anything is computed
 
@@ -64,7 +65,7 @@ def samples(question: Question, scene: Scene) -> dict[str, Sample]:
             f"{question.images} images are asked for and fold {scene.fold} of store {scene.store.name!r} has "
             f"{len(train)} training images: give --images all"
         )
-    count = int(question.images) if question.images.isdigit() else len(train)
+    count = int(question.images) if question.images.isdigit() else len(train) if question.images else FEW
     chosen = {}
     for name in question.attributes:
         unknown = int((~scene.store.known(name)[train]).sum())

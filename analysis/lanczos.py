@@ -11,7 +11,7 @@ other end may still be the larger one.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,40 @@ class Basis:
         return w
 
 
+@dataclass(frozen=True)
+class Tridiagonal:
+    """T after k products: diagonal [k], off-diagonal [k - 1] and the next one, 0 where the space is invariant."""
+
+    diagonal: list[float]
+    beside: list[float]
+    next: float
+
+
+def recurrence(product: Product, start: Tensor, basis: Basis, generator: torch.Generator) -> Iterator[Tridiagonal]:
+    """T after one product, after two, and so on; `basis` then holds the rows of Q.
+
+    After an invariant space it goes on outside it, from a random vector.  A zero start is replaced by one too.
+    """
+    basis.clear()
+    q = _unit(start, generator)
+    diagonal: list[float] = []
+    beside: list[float] = []
+    scale = 0.0
+    while True:
+        basis.append(q)
+        w = product(q)
+        diagonal.append(float(w @ q))
+        _check_finite(diagonal[-1], len(diagonal))
+        w = basis.orthogonalise(w)
+        step = float(w.norm())
+        scale = max(scale, step, abs(diagonal[-1]))
+        broken = step <= _rounding(q) * scale  # the space is invariant: whatever lies outside it is not seen yet
+        following = 0.0 if broken else step
+        yield Tridiagonal(diagonal, beside, following)
+        beside.append(following)
+        q = _fresh(basis, generator) if broken else w / step
+
+
 def lanczos(
     product: Product,
     start: Tensor,
@@ -91,32 +125,18 @@ def lanczos(
         basis: memory to use again; it takes (products + 1) * n numbers
     """
     _check(start, tolerance, max_products)
-    basis = basis or Basis()
-    basis.clear()
-    generator = torch.Generator(start.device).manual_seed(seed)
-    q = _unit(start, generator)
-    diagonal: list[float] = []
-    beside: list[float] = []
-    scale, enough = 0.0, LEAST
-    while True:
-        basis.append(q)
-        w = product(q)
-        diagonal.append(float(w @ q))
-        _check_finite(diagonal[-1], len(diagonal))
-        w = basis.orthogonalise(w)
-        step = float(w.norm())
-        scale = max(scale, step, abs(diagonal[-1]))
-        broken = step <= _rounding(q) * scale  # the space is invariant: whatever lies outside it is not seen yet
-        value, residual, settled, weights = _ritz(diagonal, beside, 0.0 if broken else step, tolerance)
-        count = len(diagonal)
-        converged = residual <= tolerance and (settled or count == len(q))
-        if broken and enough == LEAST:
+    basis, size = basis or Basis(), len(start)
+    enough = LEAST
+    for t in recurrence(product, start, basis, torch.Generator(start.device).manual_seed(seed)):
+        value, residual, settled, weights = _ritz(t.diagonal, t.beside, t.next, tolerance)
+        count = len(t.diagonal)
+        converged = residual <= tolerance and (settled or count == size)
+        if t.next == 0 and enough == LEAST:
             enough = count + MORE
-        if (converged and count >= enough) or count == min(max_products, len(q)):
-            vector = torch.as_tensor(weights, dtype=q.dtype, device=q.device) @ basis.rows
+        if (converged and count >= enough) or count == min(max_products, size):
+            vector = torch.as_tensor(weights, dtype=start.dtype, device=start.device) @ basis.rows
             return Extreme(value, residual, count, converged, vector)
-        beside.append(0.0 if broken else step)
-        q = _fresh(basis, generator) if broken else w / step
+    raise AssertionError
 
 
 def _ritz(

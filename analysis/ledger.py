@@ -101,7 +101,7 @@ class Ledger:
         remedy = f"move {self.path} away; it will be computed again"
         try:
             words = {name: str for name in ("subject", "image", "mask", "method", "start")}
-            table = pd.read_csv(io.StringIO(kept), dtype=words, float_precision="round_trip", keep_default_na=False)
+            table = pd.read_csv(io.StringIO(kept), dtype=words, keep_default_na=False)
             wrong = list(table.columns) != COLUMNS
         except (ValueError, pd.errors.ParserError) as error:
             raise ValueError(f"{self.path} is not a table of curvatures ({error}): {remedy}") from error

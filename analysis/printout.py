@@ -12,8 +12,8 @@ from analysis.words import listed
 SMALL_SHARE = 0.2  # of a difference, below which it is not worth a word
 
 
-def setting(scene: Scene, question: Question, images: int, tolerance: float) -> str:
-    """What every row of the table shares."""
+def scene_of(scene: Scene) -> str:
+    """The store, the source domain, the networks, the fold, and how the statistics came about."""
     store, settings = scene.store, scene.planner.settings
     enriched = ", rare attributes enriched" if store.source.get("enrich") else ""
     statistics = (
@@ -21,13 +21,20 @@ def setting(scene: Scene, question: Question, images: int, tolerance: float) -> 
         if scene.calibrate
         else "BatchNorm statistics as the start has them (placeholders where it is untrained)"
     )
-    few = f"{images} of {len(scene.train())}"
-    chosen = {"all": f"all {images}", "positive": "the positive"}.get(question.images, few)
     return (
         f"{store.source['data']}, {len(store)} cases at {store.size}{enriched} (store {store.name}), source domain "
         f"{settings.source}, {scene.shape} {settings.backbone}, fold {scene.fold} of {settings.n_folds}, seed "
-        f"{scene.seed}, {'crops' if scene.crop else 'whole images'}: {chosen} training images, K = {question.sources}, "
-        f"c = {question.c:g}, eigenvalues to a relative residual of {tolerance:g}; {statistics}."
+        f"{scene.seed}, {'crops' if scene.crop else 'whole images'}, {statistics}"
+    )
+
+
+def setting(scene: Scene, question: Question, images: int, tolerance: float) -> str:
+    """What every row of the table shares."""
+    few = f"{images} of {len(scene.train())}"
+    chosen = {"all": f"all {images}", "positive": "the positive"}.get(question.images, few)
+    return (
+        f"{scene_of(scene)}: {chosen} training images, K = {question.sources}, c = {question.c:g}, eigenvalues to a "
+        f"relative residual of {tolerance:g}."
     )
 
 
@@ -92,6 +99,34 @@ def reasons(anatomy: pd.DataFrame) -> list[str]:
         ]
         said.append(f"{sentence}; as multiples of {reference}: {listed(parts)}." if parts else f"{sentence}.")
     return said
+
+
+def second_opinion(table: pd.DataFrame) -> str:
+    """The Hessian distance of fine-tuned networks: the way they went, and the curvature along it."""
+    lines = ["Hessian distance after fine-tuning (Ju, Li & Zhang 2022): v^T H v per training image, v = w - w_start"]
+    for attribute, part in table.groupby("attribute", sort=False):
+        columns = {"start": list(part["init"]), "m": [f"{m}" for m in part["m"]]}
+        columns |= {
+            title: [_number(value) for value in part[name]]
+            for title, name in (("|v|", "length"), ("mean", "mean"), ("largest", "largest"), ("sqrt(max/m)", "measure"))
+        }
+        columns["negative"] = [f"{value:.0%}" for value in part["negative"]]
+        lines.append(f"{str(attribute).replace('_', ' ')}\n{pd.DataFrame(columns).to_string(index=False)}")
+    return "\n\n".join(lines)
+
+
+def spectra(table: pd.DataFrame) -> str:
+    """Trace and leading eigenvalues of every start and attribute."""
+    columns: dict[str, list[str]] = {
+        "attribute": [str(name).replace("_", " ") for name in table["attribute"]],
+        "start": list(table["init"]),
+        "loss": [f"{value:.3f}" for value in table["loss"]],
+        "trace": [f"{_number(v)} +- {_number(e)}" for v, e in zip(table["trace"], table["trace_error"], strict=True)],
+    }
+    for name in [name for name in table.columns if name.startswith("top")]:
+        columns[name.replace("top", "eigenvalue ")] = [_number(value) for value in table[name]]
+    columns["converged"] = ["yes" if value else "no" for value in table["converged"]]
+    return pd.DataFrame(columns).to_string(index=False)
 
 
 def assumptions(audit: pd.DataFrame) -> list[str]:

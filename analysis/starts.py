@@ -17,6 +17,7 @@ from torch import nn
 
 from analysis.ledger import Subject, subject_name
 from tatl.batch_norm import calibrate as estimate
+from tatl.crop import grow, read_boxes
 from tatl.data.feed import Feed, even_chunks
 from tatl.data.folds import split
 from tatl.data.store import UNION, Store
@@ -63,15 +64,27 @@ class Scene:
         s = self.planner.settings
         return split(self.store, self.fold, s.n_folds, self.seed, s.fraction).train
 
-    def run(self, name: str) -> Run:
-        """The target segmenter that begins at this start; which attribute it is of does not matter to its start."""
+    def run(self, name: str, attribute: str = "") -> Run:
+        """The target segmenter that begins at this start, of the first attribute if none is named."""
         variant = CROP if self.crop else WHOLE
-        return self.planner.started(name, variant, self.planner.attributes[0], self.shape, self.fold, self.seed)
+        named = attribute or self.planner.attributes[0]
+        return self.planner.started(name, variant, named, self.shape, self.fold, self.seed)
 
     @property
     def folder(self) -> Path:
         """Where curvatures and estimated statistics are kept."""
         return self.root / self.store.name / "curvature"
+
+    def cropper(self) -> Run | None:
+        """Stage 1, where the images are cut to the lesion."""
+        return self.planner.lesion(self.fold, self.seed) if self.crop else None
+
+    def boxes(self) -> np.ndarray | None:
+        """The boxes that cut the images, int [N, 4]; Stage 1 must be trained."""
+        cropper = self.cropper()
+        if cropper is None:
+            return None
+        return grow(read_boxes(cropper.folder(self.root)), self.planner.settings.offset, self.store.size)
 
     def start(self, name: str, boxes: np.ndarray | None = None) -> Start:
         """A start by its name, or from a file of weights; what it copies from must be trained.
@@ -89,10 +102,6 @@ class Scene:
         return Start(name, Subject(called, model, self.store, boxes), run, notes)
 
     def _file(self, path: Path) -> nn.Module:
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"start {str(path)!r} is neither one of {', '.join(STARTS)} nor a file of weights that is there"
-            )
         backbone = self.planner.settings.backbone
         model = build(self.shape, backbone)
         load_exactly(model, read_weights(path), f"the {self.shape} shape of {backbone}")

@@ -1,0 +1,270 @@
+"""Per-image spectral norms: the toolkit's engine beside PyHessian's per-image loop, and what a product costs.
+
+    python benchmarks/curvature.py                                  two cores, half an hour, most of it PyHessian's
+    python benchmarks/curvature.py --images 4 --scales ""           the same in a few minutes
+    python benchmarks/curvature.py --device cuda --size 384x512 --images 8 --figure-7 200      on a GPU
+
+U-shape efficientnet-b0 at the agnostic start of a drawn phantom (trained here once, kept under --runs).  Prints
+    product    gradient, our product, PyTorch's double backward, and on CUDA our product captured as graphs: medians
+    profile    where the time of one of our products goes
+    norms      all attributes of N images: PyHessian (one hessian object per pair, maxIter 100, tol 1e-3), the engine
+               in this process, and as `analysis.bound` runs it (a process a core): seconds, products, differences
+    scale      seconds per distinct (image, mask) pair and peak memory over 8, 16 and 32 images
+    figure 7   with --figure-7 N: all starts over N images, and what 2594 would take
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonargparse
+import numpy as np
+import torch
+from pyhessian import hessian
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from analysis.curvature import Options, SpectralNorms, spectral_norms
+from analysis.graphs import Captured
+from analysis.ledger import Places, curvatures, image_loss
+from analysis.products import Hessians, flatten, unflatten
+from analysis.starts import STARTS, Scene, Start
+from tatl.data.case import Size
+from tatl.data.feed import Feed
+from tatl.data.phantom import Phantom
+from tatl.data.store import Store, prepare
+from tatl.settings import Settings, load_preset
+from tatl.study import Machine, execute
+from tatl.variants import Planner
+
+FP32_PEAK = {"H200": 66.9e12, "H100": 66.9e12}  # FLOP/s without tensor cores, NVIDIA's data sheet (SXM)
+
+
+def now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(action: Callable[[], object], device: torch.device) -> float:
+    started = now(device)
+    action()
+    return now(device) - started
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process and its children so far, GB."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(each).ru_maxrss for each in who) / 1e6
+
+
+def pair(store: Store, attribute: str, index: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    image, mask = Feed(store, attribute)(np.array([index]), device)
+    return image.contiguous(), mask
+
+
+def products(model: nn.Module, image: Tensor, mask: Tensor, rounds: int, device: torch.device) -> None:
+    """Gradient and products, interleaved in rounds; medians."""
+    weights = list(model.parameters())
+
+    def gradient() -> None:
+        torch.autograd.grad(image_loss(model(image), mask).mean(), weights)
+
+    made = torch.autograd.grad(image_loss(model(image), mask).mean(), weights, create_graph=True)
+    ours = Hessians(model, image_loss).at(image, mask)
+    v = torch.randn(len(ours.gradient), generator=torch.Generator(device).manual_seed(0), device=device)
+    pieces = unflatten(v, weights)
+
+    def stock() -> Tensor:
+        return flatten(torch.autograd.grad(made, weights, pieces, retain_graph=True))
+
+    actions: dict[str, Callable[[], object]] = {
+        "gradient": gradient, "our product": lambda: ours(v), "stock double backward": stock,
+    }  # fmt: skip
+    if device.type == "cuda":
+        captured = Captured(model, image_loss)
+        replayed = captured.at(image, mask)
+        print(f"captured graphs: {captured.note or 'agree with the eager product'}")
+        actions["our product, captured"] = lambda: replayed(v)
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(rounds + 1):
+        for name, action in actions.items():
+            seconds = timed(action, device)
+            if turn:
+                times[name].append(seconds)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    for name, seconds in medians.items():
+        print(f"{name:24s} {1e3 * seconds:9.1f} ms   {seconds / medians['gradient']:5.2f} gradients")
+    difference = float((ours(v) - stock()).norm() / stock().norm())
+    print(f"our product differs from the stock one by {difference:.1e} of its length (float32)")
+    _profile(lambda: ours(v), device, medians["our product"])
+
+
+def _profile(action: Callable[[], object], device: torch.device, seconds: float) -> None:
+    with FlopCounterMode(display=False) as counter:
+        action()
+    flop = counter.get_total_flops()
+    peak = next((v for k, v in FP32_PEAK.items() if device.type == "cuda" and k in torch.cuda.get_device_name()), None)
+    share = f", {flop / seconds / peak:.1%} of the card's fp32 ceiling" if peak else ""
+    print(f"our product: {flop / 1e9:.1f} GFLOP, {flop / seconds / 1e9:.0f} GFLOP/s{share}")
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    with profile(activities=kinds) as trace:
+        action()
+        now(device)
+    events = trace.key_averages()
+    name = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    whole = sum(getattr(event, name) for event in events)
+    print("where its time goes (share of self time, calls)")
+    for event in sorted(events, key=lambda e: -getattr(e, name))[:8]:
+        print(f"  {getattr(event, name) / whole:6.1%} {event.count:6d}  {event.key}")
+
+
+def by_pyhessian(model: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, np.ndarray]:
+    """Seconds and signed eigenvalues of PyHessian's power iteration, one object per pair."""
+    cuda = pairs[0][0].is_cuda
+
+    def criterion(logits: Tensor, masks: Tensor) -> Tensor:
+        return image_loss(logits, masks).mean()
+
+    values = []
+    started = now(pairs[0][0].device)
+    for number, (image, mask) in enumerate(pairs):
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # create_graph=True in backward(): a reference cycle, collected below
+            found, _ = hessian(model, criterion, data=(image, mask), cuda=cuda).eigenvalues(maxIter=100, tol=1e-3)
+        values.append(found[0])
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+    return now(pairs[0][0].device) - started, np.array(values)
+
+
+def engine(model: nn.Module, pairs: list[tuple[Tensor, Tensor]], tolerance: float) -> tuple[float, SpectralNorms]:
+    started = now(pairs[0][0].device)
+    images, masks = [image[0] for image, _ in pairs], [mask[0] for _, mask in pairs]
+    found = spectral_norms(model, images, masks, image_loss, tolerance=tolerance, max_products=200)
+    return now(pairs[0][0].device) - started, found
+
+
+def spread_out(start: Start, indices: np.ndarray, device: str) -> float:
+    """Seconds of the toolkit's own way, a process a core or GPU, from an empty ledger."""
+    wanted = {name: indices for name in start.subject.store.attributes}
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        curvatures([start.subject], wanted, Options(), Path(folder), Places(device), progress=False)
+        return time.perf_counter() - started
+
+
+def norms(start: Start, indices: np.ndarray, device: torch.device, skip: bool) -> None:
+    """PyHessian beside the engine, over all attributes of these images."""
+    store, model = start.subject.store, start.subject.model
+    pairs = [pair(store, name, int(i), device) for i in indices for name in store.attributes]
+    engine(model, pairs[:1], 1e-2)
+    seconds, found = engine(model, pairs, 1e-2)
+    print(f"{len(indices)} images x {len(store.attributes)} attributes = {len(pairs)} pairs, {found.solves} distinct")
+    print(f"engine, this process     {seconds:8.1f} s   products a solve: {_products(found)}")
+    several = spread_out(start, indices, device.type)
+    print(f"engine, all cores/GPUs   {several:8.1f} s   (as analysis.bound runs it, processes started)")
+    _, tight = engine(model, pairs, 1e-4)
+    print(f"engine at 1e-4           products a solve: {_products(tight)}")
+    print(f"engine at 1e-2 is off by {_differences(found.values, tight.values)}")
+    if skip:
+        return
+    theirs, values = by_pyhessian(model, pairs)
+    print(f"PyHessian, this process  {theirs:8.1f} s   {theirs / seconds:.1f} x, {theirs / several:.1f} x all cores")
+    print(f"PyHessian is off by      {_differences(np.abs(values), tight.values)}")
+    arrived = np.abs(np.abs(values) / tight.values - 1) < 0.01
+    print(f"within 1 % of each other in {arrived.mean():.0%} of pairs (PyHessian has no converged flag)")
+
+
+def _products(found: SpectralNorms) -> str:
+    return f"median {np.median(found.products):.0f}, {found.products.min()} to {found.products.max()}"
+
+
+def _differences(values: np.ndarray, truth: np.ndarray) -> str:
+    off = np.abs(values / truth - 1)
+    return f"median {np.median(off):.1e}, largest {off.max():.1e} (relative, against 1e-4)"
+
+
+def scale(start: Start, device: torch.device, counts: tuple[int, ...], order: np.ndarray) -> None:
+    store, model = start.subject.store, start.subject.model
+    for count in counts:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        pairs = [pair(store, name, int(i), device) for i in order[:count] for name in store.attributes]
+        seconds, found = engine(model, pairs, 1e-2)
+        memory = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else peak_memory()
+        each = seconds / found.solves
+        print(
+            f"{count:3d} images  {found.solves:4d} distinct pairs  {each:6.2f} s a pair  peak {memory:5.2f} GB so far"
+        )
+
+
+def figure7(scene: Scene, starts: list[Start], count: int, device: str) -> None:
+    indices = np.random.default_rng(0).permutation(scene.train())[:count]
+    seconds = sum(spread_out(start, indices, device) for start in starts)
+    whole = seconds * 2594 / len(indices)
+    print(f"Figure 7, {len(starts)} starts, {len(indices)} images: {seconds:.0f} s; 2594 images: {whole / 60:.0f} min")
+
+
+def main(
+    device: str = "cpu",
+    size: str = "96x128",
+    cases: int = 60,
+    images: int = 16,
+    rounds: int = 7,
+    scales: str = "8,16,32",
+    figure_7: int = 0,
+    pyhessian: bool = True,
+    runs: Path = Path("runs"),
+    store: Path = Path("stores/benchmark-curvature"),
+) -> None:
+    """Print what the module says.
+
+    Args:
+        device: cpu or cuda
+        size: HEIGHTxWIDTH of the phantom
+        cases: phantom cases; the agnostic network is trained on four fifths of them
+        images: images whose norms are compared
+        rounds: repetitions of single products
+        scales: numbers of images, with commas; empty: leave it out
+        figure_7: images over which all four starts of Figure 7 are measured; 0: leave it out
+        pyhessian: compare with PyHessian
+        runs: folder of the trained start
+        store: folder of the phantom
+    """
+    place = torch.device(device)
+    _, values = load_preset("quick")
+    opened = prepare(Phantom(cases, seed=0, enrich=True), store, Size.parse(size), progress=False)
+    scene = Scene(Planner(Settings(**{**values, "shapes": "u"}), opened), runs, "u", 0, 0)
+    names = [name for name in STARTS if name != "random"] if figure_7 else ["tatl"]
+    execute([run for name in names for run in scene.run(name).needs()], runs, opened, Machine(device))
+    starts = [scene.start(name) for name in names]
+    start = next(start for start in starts if start.name == "tatl")
+    start.subject.model.to(place)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    print(f"U-shape efficientnet-b0, agnostic start, phantom of {cases} at {size}, {where}, torch {torch.__version__}")
+    order = np.random.default_rng(0).permutation(scene.train())
+    print("\n== product")
+    products(start.subject.model, *pair(opened, opened.attributes[0], int(order[0]), place), rounds, place)
+    print("\n== norms", flush=True)
+    norms(start, order[:images], place, not pyhessian)
+    if scales:
+        print("\n== scale", flush=True)
+        scale(start, place, tuple(map(int, scales.split(","))), order)
+    if figure_7:
+        print("\n== figure 7", flush=True)
+        figure7(scene, starts, figure_7, device)
+
+
+if __name__ == "__main__":
+    jsonargparse.auto_cli(main, as_positional=False)

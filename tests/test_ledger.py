@@ -1,0 +1,151 @@
+"""Curvatures are kept as they come: stopped and continued, spread over processes, never mixed with other weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis.curvature import Options, spectral_norms
+from analysis.ledger import COLUMNS, Ledger, Places, Subject, curvatures, image_loss, subject_name
+from tatl.data.feed import Feed
+from tatl.data.store import Store
+from tatl.models import build
+
+OPTIONS = Options(tolerance=0.05, max_products=8)
+HERE = Places("cpu", 1)
+WANTED = {"disc": np.array([1, 3, 0]), "dot": np.array([1, 3, 7])}
+
+
+@pytest.fixture(scope="module")
+def subject(toy_store: Store) -> Subject:
+    torch.manual_seed(0)
+    model = build("link").eval()
+    return Subject(subject_name(model, toy_store, None), model, toy_store)
+
+
+@pytest.fixture(scope="module")
+def whole(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Path]:
+    """Uninterrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    (table,) = curvatures([subject], WANTED, OPTIONS, folder, HERE, progress=False)
+    return table, folder
+
+
+def lines(folder: Path, subject: Subject) -> list[str]:
+    return (folder / f"{subject.name}.csv").read_text().splitlines()
+
+
+def test_rows_are_those_asked_for_and_pairs_are_solved_once(
+    whole: tuple[pd.DataFrame, Path], subject: Subject, toy_store: Store
+) -> None:
+    table, folder = whole
+    assert table["attribute"].tolist() == ["disc"] * 3 + ["dot"] * 3
+    assert table["index"].tolist() == [1, 3, 0, 1, 3, 7]
+    assert table["image"].tolist() == [toy_store.cases["id"][i] for i in (1, 3, 0, 1, 3, 7)]
+    # disc is in images 1, 3 and 7, dot in 7 alone; image 0 has neither: six pairs, all distinct, one image in two.
+    assert len(lines(folder, subject)) == 1 + 6 and table["value"].notna().all()
+    empty = {name: np.array([0, 2]) for name in ("disc", "dot")}  # nothing is there: two images, one mask
+    first, second = curvatures([subject], empty, OPTIONS, folder, HERE, progress=False)[0].groupby("attribute")
+    assert len(lines(folder, subject)) == 1 + 7  # image 0 without disc was there; image 2 is new
+    assert first[1]["value"].tolist() == second[1]["value"].tolist()
+
+
+def test_values_are_those_of_spectral_norms(whole: tuple[pd.DataFrame, Path], subject: Subject) -> None:
+    table, _ = whole
+    for name, part in table.groupby("attribute"):
+        images, masks = Feed(subject.store, str(name))(part["index"].to_numpy())
+        found = spectral_norms(
+            subject.model, images, masks, image_loss, tolerance=OPTIONS.tolerance, max_products=OPTIONS.max_products
+        )
+        np.testing.assert_allclose(part["value"].abs(), found.values, rtol=1e-4)
+        assert (part["products"] == found.products).all() and (part["converged"] == found.converged).all()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4])
+def test_a_stopped_one_goes_on_to_the_same_numbers(
+    kept: int, whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
+) -> None:
+    """Cut after some rows, in the middle of the next."""
+    table, folder = whole
+    rows = lines(folder, subject)
+    path = tmp_path / f"{subject.name}.csv"
+    path.write_text("\n".join(rows[: 1 + kept]) + "\n" + rows[1 + kept][:20])
+    (again,) = curvatures([subject], WANTED, OPTIONS, tmp_path, HERE, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+    assert len(lines(tmp_path, subject)) == 1 + 6
+
+
+def test_what_is_there_is_not_solved_again(
+    whole: tuple[pd.DataFrame, Path], subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def solved(*_: Any) -> None:
+        raise AssertionError("solved again")
+
+    monkeypatch.setattr("analysis.ledger.Worker.__call__", solved)
+    table, folder = whole
+    (again,) = curvatures([subject], WANTED, OPTIONS, folder, HERE, progress=False)
+    pd.testing.assert_frame_equal(again, table)
+    with pytest.raises(AssertionError, match="solved again"):
+        curvatures([subject], WANTED, Options(0.01, 8), folder, HERE, progress=False)
+
+
+def test_two_processes_give_the_same_numbers(
+    whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
+) -> None:
+    (table,) = curvatures([subject], WANTED, OPTIONS, tmp_path, Places("cpu", 2), progress=False)
+    pd.testing.assert_frame_equal(table, whole[0])
+
+
+def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.curvature import Solver
+
+    solve: Callable = Solver._solve
+    count = [0]
+
+    def full(self: Solver, *given: Any) -> Any:
+        count[0] += 1
+        if count[0] > 3:
+            raise torch.OutOfMemoryError("no room")
+        return solve(self, *given)
+
+    monkeypatch.setattr("analysis.curvature.Solver._solve", full)
+    with pytest.raises(MemoryError, match=r"memory ran out at image TOY_\d+ of 32x64 on cpu"):
+        curvatures([subject], WANTED, OPTIONS, tmp_path, HERE, progress=False)
+    assert len(lines(tmp_path, subject)) > 1
+
+
+def test_other_weights_are_another_file_and_never_mixed(
+    whole: tuple[pd.DataFrame, Path], subject: Subject, toy_store: Store, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    other = build("link")
+    boxes = np.tile([0, 0, 32, 32], (len(toy_store), 1))
+    names = [subject_name(other, toy_store, None), subject_name(subject.model, toy_store, boxes)]
+    assert len({subject.name, *names, subject_name(subject.model, toy_store, None, [1])}) == 4
+    (tmp_path / f"{names[0]}.csv").write_text((whole[1] / f"{subject.name}.csv").read_text())
+    with pytest.raises(ValueError, match=f"holds rows of other weights .{subject.name}.: move"):
+        Ledger(tmp_path / f"{names[0]}.csv", names[0]).read(OPTIONS)
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("one,two\n1,2\n")
+    with pytest.raises(ValueError, match="has other columns than subject"):
+        Ledger(path, "a").read(OPTIONS)
+    path.write_text(",".join(COLUMNS) + "\n1,2\n" + "3," * 20 + "\n")
+    with pytest.raises(ValueError, match="is not a table of curvatures"):
+        Ledger(path, "a").read(OPTIONS)
+
+
+def test_places() -> None:
+    assert Places("cpu", 3).each(10) == ["cpu"] * 3 and Places("cpu", 3).each(2) == ["cpu"] * 2
+    assert Places("cpu", 0).each(1) == ["cpu"]
+    if torch.cuda.device_count() < 9:
+        with pytest.raises(ValueError, match="9 devices were asked for"):
+            Places("cuda", 9).each(20)
