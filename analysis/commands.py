@@ -14,13 +14,14 @@ from jsonargparse import ArgumentParser
 
 from tatl import cli
 from tatl.__main__ import asked_preset
+from tatl.commands import tables_of
 from tatl.settings import Settings, load_preset, names
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.starts import Scene, Start
-    from tatl.study import Machine
+    from tatl.schedule import Machine
 
 # torch takes seconds to import: the commands import what needs it, so that --help does not.
 
@@ -55,7 +56,7 @@ def bound(
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; what a start copies from is trained there if it is not
         images: how many training images of the fold (its first, as the seed is), all, or positive (those that have the
-            attribute; m is then their number); default 16, or all where there are fewer
+            attribute; m is then their number); default 12, or all where there are fewer
         c: of the step sizes c/t that the theorem is about
         sources: K, number of candidate starts
         tolerance: relative residual at which an eigenvalue is found
@@ -64,7 +65,7 @@ def bound(
         finetune: also train every attribute's segmenter from every start, and print the Hessian distance it went
         calibrate: estimate BatchNorm statistics of every start in one pass without masks
         crop: on the crop round the lesion (Stage 1) instead of whole images
-        tables: folder for the tables; default reports/<preset>/tables
+        tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
         device: auto, cpu or cuda
         workers: processes that share the images; 0: one a core, or a GPU
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
@@ -75,7 +76,7 @@ def bound(
     from analysis.ledger import Places
     from analysis.starts import STARTS
     from tatl.fit import pick_device
-    from tatl.study import Machine, execute
+    from tatl.schedule import Machine, execute
 
     started = time.monotonic()
     question = figure7.Question(tuple(names(settings.attributes)), images, sources, c)
@@ -105,7 +106,7 @@ def bound(
         execute(targets.values(), runs, scene.store, machine)
         made["bound_distance"] = distances(scene, targets, chosen, scene.boxes(), places.device)
     notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene)]
-    folder = tables or Path("reports") / preset / "tables"
+    folder = tables or tables_of(store, preset)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     _write(made, folder, "bound", _provenance("bound", preset, scene, starts, started) | more)
 
@@ -152,7 +153,7 @@ def spectrum(
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; what a start copies from is trained there if it is not
         images: how many training images of the fold (its first, as the seed is) the mean loss is over, all, or positive
-            (those that have the attribute); default 16, or all where there are fewer
+            (those that have the attribute); default 12, or all where there are fewer
         probes: random starts of the density; its error bars come from their spread
         steps: Hessian-vector products per probe
         products: Hessian-vector products of the trace
@@ -161,13 +162,13 @@ def spectrum(
         chunk: images that pass through the network at once
         calibrate: estimate BatchNorm statistics of every start in one pass without masks
         crop: on the crop round the lesion (Stage 1) instead of whole images
-        tables: folder for the tables; default reports/<preset>/tables
+        tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
         device: auto, cpu or cuda
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
     from analysis import figure7, landscape, printout
     from tatl.fit import pick_device
-    from tatl.study import Machine
+    from tatl.schedule import Machine
 
     started = time.monotonic()
     options = landscape.Options(probes, steps, products, top, tolerance, chunk)
@@ -176,7 +177,7 @@ def spectrum(
     chosen = figure7.samples(figure7.Question(tuple(scene.planner.attributes), images), scene)
     starts = _starts(scene, inits, Machine(device, 1, imagenet_weights))
     made = landscape.landscapes(starts, chosen, options, place)
-    folder = tables or Path("reports") / preset / "tables"
+    folder = tables or tables_of(store, preset)
     made["spectrum"] = made["spectrum"].assign(**_about(scene, preset))
     _write(made, folder, "spectrum", _provenance("spectrum", preset, scene, starts, started) | vars(options))
     count = int(made["spectrum"]["images"].max())
@@ -218,7 +219,7 @@ def _inits(words: list[str]) -> list[str]:
 def _starts(scene: Scene, inits: list[str], machine: Machine) -> list[Start]:
     """Train what the starts copy from, if it is not there, and make them."""
     from analysis.starts import STARTS
-    from tatl.study import execute
+    from tatl.schedule import execute
 
     needed = [run for name in inits if name in STARTS for run in scene.run(name).needs()]
     cropper = scene.cropper()
@@ -258,14 +259,12 @@ def parser_of(function: Callable[..., None], module: str, preset: str) -> Argume
     """The command line of a function of `Settings`, its defaults those of the preset."""
     _, values = load_preset(preset)
     line = (function.__doc__ or "").partition("\n")[0].rstrip(".")
-    parser = ArgumentParser(prog=f"python -m {module}", description=cli.describe(function, line))
+    parser = cli.parser(prog=f"python -m {module}", description=cli.describe(function, line))
     parser.add_argument("--init", nargs="+", default=["tatl"], help=_help(function, "init"))
     parser.add_function_arguments(function, skip={"settings", "init"}, as_group=False)
     parser.add_class_arguments(Settings, as_group=False)
     parser.set_defaults({**values, "preset": preset})
-    cli.dashed(parser)
-    parser._option_string_actions["--attribute"] = parser._option_string_actions["--attributes"]
-    return parser
+    return cli.dashed(parser)
 
 
 def _help(function: Callable[..., None], argument: str) -> str:

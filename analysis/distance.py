@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -106,8 +107,8 @@ def distances(
             model, read_weights(run.folder(scene.root) / "weights.safetensors"), f"the network of {run.title()}"
         )
         model.requires_grad_(True).to(device)
-        sample, feed = chosen[attribute], Feed(scene.store, attribute, boxes)
-        found = hessian_distance(model, start, lambda i, f=feed: f(i, device), sample.indices, image_loss)  # type: ignore[misc]
+        sample, feed = chosen[attribute], partial(Feed(scene.store, attribute, boxes), device=device)
+        found = hessian_distance(model, start, feed, sample.indices, image_loss)
         rows.append({
             "init": init, "attribute": attribute, "m": sample.m, "images": len(sample.indices),
             "length": found.length, "mean": found.mean, "largest": found.largest,

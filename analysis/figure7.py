@@ -27,7 +27,7 @@ C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
 M_FACTORS = (0.25, 0.5, 1, 2, 4)
 PAPER_M = 2594
 POSITIVE, ALL = "positive", "all"
-FEW = 16
+FEW = 12
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,11 +54,9 @@ def landscapes(
         for start in starts:
             model = start.subject.model.to(device)
             for attribute, sample in chosen.items():
-                feed = Feed(start.subject.store, attribute, start.subject.boxes)
-                loss = per_image_losses(model, lambda i, f=feed: f(i, device), sample.indices, image_loss)  # type: ignore[misc]
-                hessian = MeanHessian(
-                    model, lambda i, f=feed: f(i, device), sample.indices, image_loss, options.chunk  # type: ignore[misc]
-                )  # fmt: skip
+                feed = partial(Feed(start.subject.store, attribute, start.subject.boxes), device=device)
+                loss = per_image_losses(model, feed, sample.indices, image_loss)
+                hessian = MeanHessian(model, feed, sample.indices, image_loss, options.chunk)
                 keys: dict[str, Any] = {"init": start.name, "attribute": attribute}
                 row, found = _measure(hessian, options)
                 rows.append({**keys, "images": len(sample.indices), "loss": float(loss.mean()), **row})

@@ -201,7 +201,7 @@ def report(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = ArgumentParser(prog="python -m analysis.report", description=cli.describe(report, "tables -> pages"))
+    parser = cli.parser(prog="python -m analysis.report", description=cli.describe(report, "tables -> pages"))
     parser.add_function_arguments(report, as_group=False)
     words = cli.spelled_out(sys.argv[1:] if arguments is None else arguments, cli.flags(report))
     return cli.run(lambda: report(**vars(cli.dashed(parser).parse_args(words))))

@@ -9,7 +9,7 @@ U-shape efficientnet-b0 at the agnostic start of a drawn phantom (trained here o
     profile    where the time of one of our products goes
     norms      all attributes of N images: PyHessian (one hessian object per pair, maxIter 100, tol 1e-3), the engine
                in this process, and as `analysis.bound` runs it (a process a core): seconds, products, differences
-    scale      seconds per distinct (image, mask) pair and peak memory over 8, 16 and 32 images
+    scale      seconds per distinct (image, mask) pair and peak memory over 8, 16 and 32 images (before PyHessian)
     figure 7   with --figure-7 N: all starts over N images, and what 2594 would take
 """
 
@@ -42,7 +42,7 @@ from tatl.data.feed import Feed
 from tatl.data.phantom import Phantom
 from tatl.data.store import Store, prepare
 from tatl.settings import Settings, load_preset
-from tatl.study import Machine, execute
+from tatl.schedule import Machine, execute
 from tatl.variants import Planner
 
 FP32_PEAK = {"H200": 66.9e12, "H100": 66.9e12}  # FLOP/s without tensor cores, NVIDIA's data sheet (SXM)
@@ -256,11 +256,11 @@ def main(
     order = np.random.default_rng(0).permutation(scene.train())
     print("\n== product")
     products(start.subject.model, *pair(opened, opened.attributes[0], int(order[0]), place), rounds, place)
-    print("\n== norms", flush=True)
-    norms(start, order[:images], place, not pyhessian)
     if scales:
         print("\n== scale", flush=True)
         scale(start, place, tuple(map(int, scales.split(","))), order)
+    print("\n== norms", flush=True)
+    norms(start, order[:images], place, not pyhessian)
     if figure_7:
         print("\n== figure 7", flush=True)
         figure7(scene, starts, figure_7, device)

@@ -36,7 +36,7 @@ from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.run import Recipe, Run
 from tatl.settings import Settings, load_preset
-from tatl.study import Clock
+from tatl.schedule import work
 from tatl.tasks import make_task
 from tatl.variants import VARIANTS, Planner, in_order
 
@@ -142,14 +142,22 @@ def toolkit(store: Store, batch: int, precision: str, steps: int, device: torch.
 
 
 def measure(
-    store: Store, files: Files | None, batch: int, precision: str, compiled: bool, rounds: int, steps: int, device: str
-) -> None:
+    store: Store,
+    files: Files | None,
+    batch: int,
+    precision: str,
+    rounds: int,
+    steps: int,
+    device: str,
+    plain: float | None = None,
+) -> float:
+    """Print images/s of the loops, and return the seconds of a bare step; given a `plain` one, time it compiled."""
     place = torch.device(device)
-    step = stepper(place, precision, compiled)
+    compiled = plain is not None
+    step, bare = stepper(place, precision, compiled), "bare, compiled" if compiled else "bare"
     times: dict[str, list[float]] = {}
     for _ in range(rounds):
-        name = "bare, compiled" if compiled else "bare"
-        times.setdefault(name, []).append(seconds_per_step(step, constant(store, batch, place), steps, place))
+        times.setdefault(bare, []).append(seconds_per_step(step, constant(store, batch, place), steps, place))
         if compiled:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -158,9 +166,11 @@ def measure(
             seconds = seconds_per_step(step, decoded(files, batch, place), steps, place)
             times.setdefault("files", []).append(seconds)
     medians = {name: statistics.median(values) for name, values in times.items()}
+    limit = medians[bare] if plain is None else plain
     for name, seconds in medians.items():
-        share = f", {medians['bare'] / seconds:.3f} of the bare step" if "bare" in medians else ""
-        print(f"batch {batch:3d}  {precision:4s}  {name:14s} {batch / seconds:8.1f} images/s{share}", flush=True)
+        share = f"{limit / seconds:.3f} of the bare step"
+        print(f"batch {batch:3d}  {precision:4s}  {name:14s} {batch / seconds:8.1f} images/s, {share}", flush=True)
+    return medians[bare]
 
 
 def paper_time(store: Store, images_per_second: float) -> None:
@@ -169,7 +179,7 @@ def paper_time(store: Store, images_per_second: float) -> None:
     planner = Planner(Settings(**{**values, "folds": "0", "source": "random", "score_size": ""}), store)
     runs = list(in_order(m.run for m in planner.members(VARIANTS)))
     frame = store.size.height * store.size.width
-    images = sum(Clock.work(run, store) for run in runs) / frame * 2594 / len(store)
+    images = sum(work(run, store) for run in runs) / frame * 2594 / len(store)
     hours = images / images_per_second / 3600
     print(f"study variants --preset paper, one fold of 2594 cases: {len(runs)} runs, {hours:.1f} h (extrapolated)")
 
@@ -211,9 +221,9 @@ def main(
         print(f"U-shape efficientnet-b0 at {size} on {where}, torch {torch.__version__}; files at {camera or 'none'}")
         for batch in map(int, batches.split(",")):
             for precision in precisions.split(","):
-                measure(store, files, batch, precision, False, rounds, steps, device)
+                plain = measure(store, files, batch, precision, rounds, steps, device)
                 if compiled:
-                    measure(store, None, batch, precision, True, rounds, steps, device)
+                    measure(store, None, batch, precision, rounds, steps, device, plain)
         if paper:
             with tempfile.TemporaryDirectory() as scratch:
                 seconds = toolkit(store, 16, "auto", steps, torch.device(device), Path(scratch))

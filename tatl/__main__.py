@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import ArgumentParser, Namespace
 
 from tatl import cli, commands
-from tatl.settings import Settings, load_preset
+from tatl.settings import OF_STUDIES, Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare, "images and masks -> store"),
@@ -23,20 +23,21 @@ CONFIGURED = ("train", "study")
 RESUMES = ("prepare", "train", "study")
 
 
-def build_parser(preset: str) -> ArgumentParser:
-    """The command line, its defaults those of `preset`; ValueError if there is no such preset."""
-    parser = ArgumentParser(prog="python -m tatl", description="Task agnostic transfer learning, from images to runs.")
+def build_parser(preset: str, study: str = "") -> ArgumentParser:
+    """The command line, its defaults those of `preset` for `study`; ValueError if there is no such preset."""
+    parser = cli.parser(prog="python -m tatl", description="Task agnostic transfer learning, from images to runs.")
     subcommands = parser.add_subcommands(required=True, dest="command")
-    _, values = load_preset(preset)
+    _, values = load_preset(preset, study)
     for name, (function, line) in COMMANDS.items():
-        sub = ArgumentParser(description=cli.describe(function, line))
+        sub = cli.parser(description=cli.describe(function, line))
         if name == "predict":  # jsonargparse would want the list as JSON
             sub.add_argument("images", nargs="+", type=Path, help="pictures to segment")
         skip: set[str | int] = {"settings", "images"}
         sub.add_function_arguments(function, skip=skip, as_group=False, as_positional=name == "study")
         if name in CONFIGURED:
             sub.add_class_arguments(Settings, as_group=False)
-            sub.set_defaults({**values, "preset": preset})
+            own = {k: v for k, v in values.items() if name == "study" or k not in OF_STUDIES}
+            sub.set_defaults({**own, "preset": preset})
         subcommands.add_subcommand(name, cli.dashed(sub), help=line)
     return parser
 
@@ -49,6 +50,11 @@ def asked_preset(arguments: list[str]) -> str:
         if given.startswith("--preset="):
             return given.partition("=")[2]
     return "quick"
+
+
+def asked_study(arguments: list[str]) -> str:
+    """The study that is asked for, which a preset may have settings for."""
+    return next((word for word in arguments if word in get_args(StudyName)), "") if "study" in arguments[:1] else ""
 
 
 def call(name: str, given: Namespace) -> None:
@@ -64,7 +70,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> None:
         flags = cli.flags(Settings, *(function for function, _ in COMMANDS.values()))
-        given = build_parser(asked_preset(arguments)).parse_args(cli.spelled_out(arguments, flags))
+        given = build_parser(asked_preset(arguments), asked_study(arguments)).parse_args(
+            cli.spelled_out(arguments, flags)
+        )
         call(given.command, given[given.command])
 
     return cli.run(command, resumes="".join(arguments[:1]) in RESUMES)

@@ -7,25 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tatl.data.store import LESION, UNION
-from tatl.pretext import CONTEXT, PRETEXTS, ROTATION
+from tatl.pretext import PRETEXTS
 from tatl.run import Run, find_runs, finished
 from tatl.settings import names, numbers
-from tatl.variants import STAGE1, VARIANTS, Variant
+from tatl.variants import LESION_SHAPE, STAGE1, VARIANTS, Variant
 
 VARYING = ("task", "shape", "fold", "seed")
+STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
 STAGES = ("agnostic_", "lesion_")  # before the recipe's fields of Stage 2 and Stage 1
 
 
 def variant_of(run: Run) -> str:
     """The variant of a target segmenter, by what it starts from and sees, or of the lesion network; else empty.
 
-    Empty too for what starts from rotation or context restoration, which no variant does.  Stages 1, 2 and 3 from
-    random weights are the scratch variant, whatever was asked for when they were trained.
+    Empty too for what starts from a rival or a control, which no variant does, and for the lesion as a pretext.
+    Stages 1, 2 and 3 from random weights are the scratch variant, whatever was asked for when they were trained.
     """
-    if run.task in (UNION, *PRETEXTS) or run.start in (ROTATION, CONTEXT):
+    if run.task in (UNION, *PRETEXTS) or run.start not in STARTS:
         return ""
     if run.task == LESION:
-        return STAGE1
+        return STAGE1 if run.shape == LESION_SHAPE and run.cropper is None else ""
     crop, agnostic = run.cropper is not None, run.parent is not None and run.parent.task == UNION
     like = Variant(crop, agnostic, scratch=crop and agnostic and run.source == "random")
     return next(name for name, variant in VARIANTS.items() if variant == like)

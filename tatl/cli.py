@@ -14,11 +14,17 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+LISTS = ("--shapes", "--attributes", "--folds", "--seeds", "--variants")  # people write them with one word, too
 ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 
 
+def parser(**options: Any) -> ArgumentParser:
+    """An empty parser that takes options by their whole names: a shortened one could be another's after an update."""
+    return ArgumentParser(allow_abbrev=False, **options)
+
+
 def dashed(parser: ArgumentParser) -> ArgumentParser:
-    """Show `--like-this` for every option of the parser, and let booleans stand alone."""
+    """Show `--like-this` for every option of the parser, let booleans stand alone, and take `--shape` for `--shapes`."""
     for action in parser._actions:
         long = [name for name in action.option_strings if name.startswith("--")]
         if not long:
@@ -28,6 +34,8 @@ def dashed(parser: ArgumentParser) -> ArgumentParser:
         parser._option_string_actions[name] = action
         if getattr(action, "_typehint", None) is bool:
             action.nargs, action.const = "?", True
+    for name in [name for name in LISTS if name in parser._option_string_actions]:
+        parser._option_string_actions.setdefault(name[:-1], parser._option_string_actions[name])
     return parser
 
 

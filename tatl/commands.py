@@ -8,9 +8,9 @@ from typing import Literal
 
 from tatl.data.case import Size
 from tatl.data.readers import reader
-from tatl.data.store import Store, counts, write_csv
+from tatl.data.store import LESION, Store, counts, write_csv
 from tatl.data.store import prepare as write_store
-from tatl.settings import Settings, load_preset, names
+from tatl.settings import Settings, StudyName, load_preset
 
 # torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
 
@@ -52,7 +52,7 @@ def prepare(
     )
     print(counts(made).to_string(index=False))
     print(f"{made.path}: {len(made)} cases of {made.size}" + (f", {len(made.skipped)} skipped" if made.skipped else ""))
-    print(f"next: python -m tatl study variants --store {made.path}")
+    print(f"next: {_next_of(made)}")
 
 
 def train(
@@ -79,7 +79,8 @@ def train(
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
     from tatl.choice import variant_of
-    from tatl.study import ENSEMBLE, Machine, execute, over_folds, per_fold, scores_of
+    from tatl.schedule import Machine, execute
+    from tatl.study import ENSEMBLE, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
 
     opened = open_store(store, preset)
@@ -91,19 +92,25 @@ def train(
     for note in planner.notes() if variant != STAGE1 else ():
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
-    print(f"next: python -m tatl predict IMAGE --runs {runs} --variant {variant_of(members[0].run)} --out predictions")
+    print(
+        f"next: python -m tatl predict IMAGE --runs {runs} --store {opened.name} "
+        f"--variant {variant_of(members[0].run)} --out predictions"
+    )
 
 
 def study(
     settings: Settings,
-    name: Literal["variants"],
+    name: StudyName,
     store: Path | None = None,
     preset: str = "quick",
     runs: Path = Path("runs"),
     tables: Path | None = None,
     variants: str = "",
+    fractions: str = "",
+    plan: bool = False,
     device: str = "auto",
     devices: int = 1,
+    workers: int = 1,
     imagenet_weights: Path | None = None,
 ) -> None:
     """Train what a comparison needs and write its tables.
@@ -111,31 +118,51 @@ def study(
     Example: python -m tatl study variants --store stores/isic2018 --preset paper
 
     Args:
-        name: which study: variants (Tables 3, 4, A.10-A.13)
+        name: which study: variants (Tables 3, 4, A.10-A.13), paradigms (Table 9, with controls), data-size (Figure 4)
         store: folder written by prepare; without it the preset's phantom is made
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; finished ones are not trained again
-        tables: folder for the tables; default reports/<preset>/tables
-        variants: which variants, with commas; empty: all five
+        tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
+        variants: which rows of the comparison, with commas; empty: all that the store allows
+        fractions: of data-size: percentages of the training groups, with commas; empty: 100,80,60,40
+        plan: say what would be trained, how long it may take and its size on disk, and train nothing
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
+        workers: runs trained at once, each in a process of its own; 0: one per GPU, per core, or per four of many cores
         imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
     """
+    from tatl import schedule
     from tatl.record import provenance, write_tables
-    from tatl.study import Machine, execute
-    from tatl.variants import VARIANTS, Planner
+    from tatl.studies import Asked
+    from tatl.studies import study as study_of
+    from tatl.variants import Planner
 
     started = time.monotonic()
-    chosen = names(variants) or list(VARIANTS)
     opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
-    members = planner.members(chosen)
-    execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
-    folder = tables or Path("reports") / preset / "tables"
-    described = provenance(name, preset, settings, opened, planner, chosen, runs)
-    write_tables(members, runs, opened, folder, {**described, "seconds": round(time.monotonic() - started, 1)})
+    compared = study_of(name).rows(planner, Asked(variants, fractions))
+    needed = [member.run for member, _ in compared]
+    if plan:
+        print(f"study {name} ({study_of(name).paper}): {len(compared)} target segmenters")
+        print(schedule.plan(needed, runs, opened).words())
+        return
+    machine = schedule.Machine(device, devices, imagenet_weights, workers=workers)
+    if failures := schedule.execute(needed, runs, opened, machine, keep_going=True):
+        listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
+        raise RuntimeError(
+            f"{len(failures)} runs of study {name} failed ({listed}): mend the cause and give the same command again, "
+            "which tries them again; tables are written when all are there"
+        )
+    folder = tables or tables_of(store, preset)
+    shown = list(dict.fromkeys(member.variant for member, _ in compared))
+    described = provenance(name, preset, settings, opened, planner, shown, runs)
+    described |= {"seconds": round(time.monotonic() - started, 1)}
+    write_tables(name, compared, runs, opened, folder, described)
+    for note in planner.notes():
+        print(f"note: {note}")
     print(f"tables are in {folder}")
-    print(f"next: python -m analysis.report --study {name} --tables {folder}")
+    if name == "variants":
+        print(f"next: python -m analysis.report --study {name} --tables {folder}")
 
 
 def predict(
@@ -191,6 +218,19 @@ def score(predictions: Path, truth: Path, out: Path = Path("scores.csv"), only_p
     write_csv(per_image, images := out.with_name(out.stem + "_images.csv"))
     print(table.to_string(index=False, float_format="%.4f"))
     print(f"scores are in {out}, per image in {images}")
+
+
+def tables_of(store: Path | None, preset: str) -> Path:
+    """Where the tables of a store go, so that two stores do not overwrite each other's."""
+    return Path("reports") / (preset if store is None else f"{store.resolve().name}-{preset}") / "tables"
+
+
+def _next_of(store: Store) -> str:
+    """The command that a store is ready for: a study of the variants whose masks it has, or Stage 1 alone."""
+    if not store.attributes or not all(store.known(name).all() for name in store.attributes):
+        return f"python -m tatl train --variant stage1 --store {store.path}"
+    whole = "" if store.known(LESION).all() else " --variants stage3,stage23"
+    return f"python -m tatl study variants --store {store.path}{whole}"
 
 
 def open_store(path: Path | None, preset: str) -> Store:

@@ -39,6 +39,10 @@ INITIALISATIONS = {
     ),
     "tatl": Initialisation(EVERYTHING, False, "encoder and decoder from the agnostic network (Stage 2)"),
     "tatl-freeze": Initialisation(EVERYTHING, True, "as tatl, the encoder kept fixed"),
+    # Controls that the paper does not have: is it the union, any mask, or no learning at all that helps?
+    "lesion": Initialisation(EVERYTHING, False, "encoder and decoder from finding the lesion instead of the union"),
+    "shuffled-union": Initialisation(EVERYTHING, False, "encoder and decoder from the union masks of other images"),
+    "frozen-random": Initialisation((), True, "random weights, the encoder kept fixed"),
 }
 
 

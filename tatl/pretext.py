@@ -6,6 +6,9 @@ context   which patches were swapped with which?  (Chen et al. 2019)  Trains enc
 
 Rotation and context restoration are the paper's self-supervised rivals: they replace Stages 1 and 2, start from the
 source domain, and see the training images of the fold without their masks.
+
+Two controls are segmentations (tatl.tasks): the lesion in place of the union, and the union masks of *other* images
+("shuffled-union"), which keeps their sizes and shapes and takes away where they belong.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tatl.data.case import Size
+from tatl.data.case import CONTEXT, PRETEXTS, ROTATION, SHUFFLED, TEXTURES, Size  # noqa: F401 (their names)
 from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks, normalise
 from tatl.data.folds import split
 from tatl.data.store import UNION, Store
@@ -27,8 +30,6 @@ from tatl.inits import seeded
 from tatl.models.encoders import Classifier
 from tatl.run import Recipe, Run
 
-TEXTURES, ROTATION, CONTEXT = "textures", "rotation", "context"
-PRETEXTS = (TEXTURES, ROTATION, CONTEXT)
 TEXTURE_RECIPE = Recipe(epochs=5, patience=5, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)
 TURNS = (0, 90, 180, 270)
 

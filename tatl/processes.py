@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 Task = TypeVar("Task")
@@ -36,28 +37,38 @@ def spread(workers: Sequence[Callable[[Task], Result]], tasks: Iterable[Task]) -
     if len(workers) <= 1:
         yield from map(workers[0], tasks)
         return
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    turns = context.SimpleQueue()
-    for number in range(len(workers)):
-        turns.put(number)
-    pool = ProcessPoolExecutor(len(workers), context, _begin, (list(workers), turns))
     flying = set[Future[Result]]()
-    try:
+    with pool(workers) as processes:
         for task in tasks:
-            flying.add(pool.submit(_do, task))
+            flying.add(processes.submit(do, task))
             if len(flying) >= AHEAD * len(workers):
                 done, flying = wait(flying, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
         while flying:
             done, flying = wait(flying, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
+
+
+@contextmanager
+def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecutor]:
+    """One process per worker, which is pickled into it; `submit(do, task)` gives a task to one of them.
+
+    When it is left, what is being done is waited for and the rest is dropped.
+    """
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    turns = context.SimpleQueue()
+    for number in range(len(workers)):
+        turns.put(number)
+    processes = ProcessPoolExecutor(len(workers), context, _begin, (list(workers), turns))
+    try:
+        yield processes
     except BrokenProcessPool as error:
         raise RuntimeError(
             "a process was ended from outside, most likely because memory ran out: "
             "run the same command again, with fewer --workers; it continues"
         ) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        processes.shutdown(wait=True, cancel_futures=True)
 
 
 def _begin(workers: list[Callable[[Any], Any]], turns: Any) -> None:
@@ -74,6 +85,7 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _do(task: Any) -> Any:
+def do(task: Any) -> Any:
+    """The task, by this process's worker."""
     assert _work is not None
     return _work(task)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from tatl.data.store import Store, counts, write_csv
@@ -20,24 +21,33 @@ from tatl.gallery import gallery
 from tatl.metrics import AVERAGE
 from tatl.run import write_atomically
 from tatl.settings import Settings, names
+from tatl.studies import Rows
 from tatl.study import ENSEMBLE, lesion_scores, over_folds, per_fold, scores_of
-from tatl.variants import Member, Planner
+from tatl.variants import Planner
 
 LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
 
 
-def write_tables(members: list[Member], runs: Path, store: Store, folder: Path, described: dict[str, Any]) -> None:
-    """Write the tables of a study, its gallery and study.json, and print the averages."""
+def write_tables(name: str, rows: Rows, runs: Path, store: Store, folder: Path, described: dict[str, Any]) -> None:
+    """Write the tables of a study, its gallery and what it was made from, and print the averages.
+
+    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, and study.json for <study>.json.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    about = folder / ("study.json" if name == "variants" else f"{name}.json")
+    about.unlink(missing_ok=True)  # written last: tables without it are not whole
+    members = [member for member, _ in rows]
+    kind = pd.DataFrame([{"variant": member.variant, **columns} for member, columns in rows]).drop_duplicates()
     folds = per_fold(scores_of(members, runs, store))
     table = over_folds(folds)
     write_csv(counts(store), folder / "counts.csv")
-    write_csv(folds, folder / "variants_folds.csv")
-    write_csv(table, folder / "variants.csv")
-    write_csv(lesion_scores(members, runs), folder / "lesion.csv")
-    shown = [m for m in members if m.variant == "stage123"] or members
-    np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
-    write_atomically(folder / "study.json", json.dumps(described, indent=1) + "\n")
+    for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):
+        write_csv(frame.merge(kind, on="variant", how="left"), path)
+    if name == "variants":
+        write_csv(lesion_scores(members, runs), folder / "lesion.csv")
+        shown = [m for m in members if m.variant == "stage123"] or members
+        np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
+    write_atomically(about, json.dumps(described, indent=1) + "\n")
     best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
     print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
 

@@ -25,7 +25,10 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
-SHAPES = ("u", "link")
+SHAPES = ("u", "link", "attention-u", "attention-link", "pyramid")  # decoders, for any backbone
+# Networks of one backbone each, which is what their runs are called by: segnet-vgg16_bn-random.
+RIVALS = {"isic2017-winner": "vgg16", "segnet": "vgg16_bn", "unet": "plain", "mask-rcnn": "resnet50"}
+ISIC2018_WINNER = ("resnet152", "densenet169", "xception", "inceptionresnetv2")  # "pyramid" on each, averaged
 SOURCES = ("textures", "imagenet", "random")
 
 
@@ -40,6 +43,7 @@ class Recipe:
     calibration  training images over which BatchNorm statistics are re-estimated before every evaluation
                  (tatl.batch_norm); 0: the running averages are used
     precision "32", "bf16" (autocast), or "auto": bf16 on a GPU, 32 on a CPU
+    augment   training images are turned, flipped, shifted, zoomed and brightened at random (tatl.augment)
     """
 
     epochs: int = 40
@@ -53,6 +57,7 @@ class Recipe:
     balance: float = 0.5
     calibration: int = 128
     precision: str = "auto"
+    augment: bool = False
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.patience) < 1 or self.lr <= 0:
@@ -78,7 +83,7 @@ class Run:
 
     size     HEIGHTxWIDTH of the store's frame, which is the network's input
     task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or a pretext (tatl.pretext)
-    shape    decoder "u" or "link"; "encoder" for a pretext that has none
+    shape    one of SHAPES or of RIVALS; "encoder" for a pretext that has no decoder
     start    how the weights begin: a key of `tatl.inits.INITIALISATIONS`
     source   where the chain of starts begins: "imagenet", "textures" or "random"
     weights  which file the ImageNet weights came from (its checksum), if one was given

@@ -1,7 +1,7 @@
 """Settings of a study, and the presets that fix them.
 
-A preset is a YAML file with the phantom it prepares where no store is given (`data`) and the settings of training
-(`settings`); the command line overrides any field.
+A preset is a YAML file with the phantom it prepares where no store is given (`data`), the settings of training
+(`settings`), and what single studies change of these (`studies`); the command line overrides any field.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -17,6 +17,8 @@ from tatl.data.case import Size
 from tatl.run import SHAPES, SOURCES, Recipe
 
 STAGES = ("lesion", "agnostic", "target")
+StudyName = Literal["variants", "paradigms", "data-size"]  # tatl.studies.STUDIES, without importing torch
+OF_STUDIES = ("fractions", "variants")  # options of `study` that are no settings, and that a preset may give too
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Settings:
         balance: least share of a mini-batch drawn from images whose mask is not empty
         calibration: training images that re-estimate BatchNorm statistics before every evaluation; 0: running averages
         precision: 32, bf16, or auto (bf16 on a GPU)
+        augment: turn, flip, shift, zoom and brighten training images at random
     """
 
     shapes: str = "u,link"
@@ -74,6 +77,7 @@ class Settings:
     balance: float = 0.5
     calibration: int = 128
     precision: str = "auto"
+    augment: bool = False
 
     def __post_init__(self) -> None:
         _among("shapes", names(self.shapes), SHAPES)
@@ -143,10 +147,14 @@ def presets() -> list[str]:
     return sorted(f.name.removesuffix(".yaml") for f in files("tatl.presets").iterdir() if f.name.endswith(".yaml"))
 
 
-def load_preset(name: str) -> tuple[PhantomData, dict[str, Any]]:
-    """A preset's phantom and its settings (those it leaves out keep their defaults); ValueError if unknown."""
+def load_preset(name: str, study: str = "") -> tuple[PhantomData, dict[str, Any]]:
+    """A preset's phantom and its settings, with what it changes for one study; those left out keep their defaults.
+
+    ValueError for an unknown preset.
+    """
     if name not in presets():
         raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(presets())}")
     values = yaml.safe_load((files("tatl.presets") / f"{name}.yaml").read_text())
-    Settings(**values["settings"])  # an unknown or wrong field raises here, not in the middle of a study
-    return PhantomData(**values["data"]), values["settings"]
+    settings = {**values["settings"], **values.get("studies", {}).get(study, {})}
+    Settings(**{k: v for k, v in settings.items() if k not in OF_STUDIES})  # a wrong field raises here, not in a study
+    return PhantomData(**values["data"]), settings

@@ -13,18 +13,28 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from tatl.augment import augmented
 from tatl.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.case import Size
 from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks
-from tatl.data.folds import split
-from tatl.data.store import LESION, Store
+from tatl.data.folds import Split, split
+from tatl.data.store import LESION, UNION, Store
 from tatl.inference import infer, quantise, resize, truth
 from tatl.inits import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.metrics import confusion, score_table
 from tatl.models import build
 from tatl.models.encoders import Classifier
-from tatl.pretext import CONTEXT, ROTATION, TEXTURES, TURNS, ContextRestoration, Rotation, TextureClassification
+from tatl.pretext import (
+    CONTEXT,
+    ROTATION,
+    SHUFFLED,
+    TEXTURES,
+    TURNS,
+    ContextRestoration,
+    Rotation,
+    TextureClassification,
+)
 from tatl.run import Run
 
 
@@ -55,26 +65,30 @@ class Task(Protocol):
 
 
 class Segmentation:
-    """One mask of a store: the lesion, the union, or an attribute."""
+    """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute."""
 
     def __init__(self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None) -> None:
         self.run, self.store = run, store
+        self.mask = UNION if run.task == SHUFFLED else run.task
         self.split = split(store, run.fold, run.n_folds, run.seed, run.fraction)
         self._require_known()
         boxes = None
         if run.cropper is not None:
             boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
-        self.feed = Feed(store, run.task, boxes)
+        lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
+        self.feed = Feed(store, self.mask, boxes, lender)
         self.model = start_model(run, root, imagenet_weights)
-        self.positive = store.present(run.task)[self.split.train]
+        present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
+        self.positive = present[self.split.train]
         if not self.positive.any():
-            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {run.task}")
+            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
+        self.held = held(self.split, present)
 
     def _require_known(self) -> None:
-        unknown = self.store.cases["id"].to_numpy()[~self.store.known(self.run.task)]
+        unknown = self.store.cases["id"].to_numpy()[~self.store.known(self.mask)]
         if len(unknown):
             raise ValueError(
-                f"the {self.run.task} mask is unknown in {len(unknown)} of {len(self.store)} images of store "
+                f"the {self.mask} mask is unknown in {len(unknown)} of {len(self.store)} images of store "
                 f"{self.store.name!r} ({', '.join(map(str, unknown[:5]))}, ...): this run needs all of them"
             )
 
@@ -92,10 +106,12 @@ class Segmentation:
 
     def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
         images, masks = self.feed(indices, device)
+        if self.run.recipe.augment:
+            images, masks = augmented(images, masks)
         return segmentation_loss(self.model(images), masks, self.run.recipe.pool).mean()
 
     def validation_batches(self) -> list[np.ndarray]:
-        return chunks(self.split.validation)
+        return chunks(self.held)
 
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         images, masks = self.feed(indices, device)
@@ -113,7 +129,7 @@ class Segmentation:
         size = Size.parse(self.run.score_size) if self.run.score_size else self.store.size
         probabilities = self.probabilities(test, size, device)
         np.save(folder / "probabilities.npy", probabilities)
-        fractions = confusion(probabilities >= 128, truth(self.store, self.run.task, test, size))
+        fractions = confusion(probabilities >= 128, truth(self.store, self.mask, test, size))
         names = self.store.cases["id"].to_numpy()[test]
         score_table(names, self.run.task, fractions).to_csv(folder / "scores.csv", index=False)
         if self.run.task == LESION:
@@ -139,6 +155,32 @@ class Segmentation:
         table = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"])
         table.insert(0, "image", self.store.cases["id"].to_numpy())
         table.to_csv(folder / "boxes.csv", index=False)
+
+
+def held(parts: Split, present: np.ndarray) -> np.ndarray:
+    """The images that choose the epoch: the validation part, or where none of it has the mask, training images.
+
+    Without a positive the loss is lowest for predicting nothing, and would choose the network that does.  Training
+    images, as many and at least half of them positive where there are that many, tell at least whether it is found.
+    """
+    if present[parts.validation].any():
+        return parts.validation
+    count = max(len(parts.validation), 2)
+    rich = parts.train[present[parts.train]][: max(1, count // 2)]
+    poor = parts.train[~present[parts.train]][: count - len(rich)]
+    return np.sort(np.concatenate([rich, poor]))
+
+
+def shuffled(parts: Split, count: int, seed: int) -> np.ndarray:
+    """For every image another of its own part (training, validation, test), whose mask it gets: int [count].
+
+    No image keeps its own mask where its part has two or more.
+    """
+    lender, draw = np.arange(count), np.random.default_rng([seed, 2])
+    for part in (parts.train, parts.validation, parts.test):
+        order = draw.permutation(part)
+        lender[order] = np.roll(order, 1)
+    return lender
 
 
 def _losses_and_count(sums: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tatl.data.folds import scarce, split
 from tatl.data.store import LESION, UNION, Store
-from tatl.inits import file_digest
-from tatl.pretext import CONTEXT, ROTATION, TEXTURES, texture_run
+from tatl.inits import file_digest, initialisation
+from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES, texture_run
 from tatl.run import Run
 from tatl.settings import Settings, names
 
@@ -56,7 +56,7 @@ class Planner:
     """Settings and a store to runs; raises ValueError before any training where the store lacks something."""
 
     def __init__(self, settings: Settings, store: Store, imagenet_weights: Path | None = None) -> None:
-        self.settings, self.store = settings, store
+        self.settings, self.store, self.imagenet_weights = settings, store, imagenet_weights
         if imagenet_weights and settings.source != "imagenet":
             raise ValueError(
                 f"a file of ImageNet weights is given and the source is {settings.source}: add --source imagenet"
@@ -110,14 +110,20 @@ class Planner:
 
     def started(self, start: str, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
         """The target segmenter of one attribute from any start; `variant` says whether it sees the crop."""
-        scratch = variant.scratch or start == "random"
+        parts = initialisation(start).parts
+        scratch = variant.scratch or not parts
         run = self._cropped(self.base(attribute, "target", shape, fold, seed, scratch), variant)
         if start in ("random", "source"):
             return run
-        pretexts = {"rotation": ROTATION, "context": CONTEXT}
-        if start in pretexts:
-            return replace(run, start=start, parent=self.pretext(pretexts[start], shape, fold, seed))
-        return replace(run, start=start, parent=self.agnostic(variant, shape, fold, seed))
+        return replace(run, start=start, parent=self._parent(start, variant, shape, fold, seed) if parts else None)
+
+    def _parent(self, start: str, variant: Variant, shape: str, fold: int, seed: int) -> Run:
+        """What a start copies from: a pretext sees whole images, Stage 2 and its controls see what the targets see."""
+        if start in (ROTATION, CONTEXT):
+            return self.pretext(start, shape, fold, seed)
+        if start in (LESION, SHUFFLED):
+            return self._cropped(self.base(start, "agnostic", shape, fold, seed, variant.scratch), variant)
+        return self.agnostic(variant, shape, fold, seed)
 
     def _cropped(self, run: Run, variant: Variant) -> Run:
         if not variant.crop:
@@ -152,6 +158,17 @@ class Planner:
                 run = self.target(VARIANTS[name], attribute, shape, fold, seed)
                 yield Member(name, shape, seed, fold, attribute, run)
 
+    def each(self, row: str) -> Iterator[Member]:
+        """A member of stage3 for every seed, fold, attribute and shape, called `row`; its run is to be replaced."""
+        for seed in self.settings.seed_numbers:
+            for fold in self.settings.fold_numbers:
+                for member in self._members("stage3", fold, seed):
+                    yield replace(member, variant=row)
+
+    def at(self, fraction: float) -> Planner:
+        """The same at another share of the training groups."""
+        return Planner(replace(self.settings, fraction=fraction), self.store, self.imagenet_weights)
+
     def trainable(self, fold: int, seed: int) -> list[str]:
         """The attributes that some training image of the fold has."""
         train = split(self.store, fold, self.settings.n_folds, seed, self.settings.fraction).train
@@ -163,7 +180,7 @@ class Planner:
         targets = [name for name in variants if name != STAGE1]
         cropping = [name for name in variants if name == STAGE1 or VARIANTS[name].crop]
         if cropping:
-            self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose stage3 or stage23")
+            self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose --variants stage3,stage23")
         for name in self.attributes if targets else ():
             self.require(name, f"the target segmenter of {name}", "choose other --attributes, or train stage1 alone")
         if agnostic := [name for name in targets if VARIANTS[name].agnostic]:
@@ -191,11 +208,21 @@ class Planner:
         ]
         for seed in self.settings.seed_numbers:
             for fold in self.settings.fold_numbers:
-                left = [name for name in self.attributes if name not in self.trainable(fold, seed)]
-                said += [
-                    f"{name}: no training image of fold {fold} (seed {seed}) has it; not measured" for name in left
-                ]
+                said += self._notes(fold, seed)
         return said
+
+    def _notes(self, fold: int, seed: int) -> Iterator[str]:
+        trainable = self.trainable(fold, seed)
+        parts = split(self.store, fold, self.settings.n_folds, seed, self.settings.fraction)
+        for name in self.attributes:
+            present, where = self.store.present(name), f"of fold {fold} (seed {seed}) has it"
+            if name not in trainable:
+                yield f"{name}: no training image {where}; not measured"
+                continue
+            if not present[parts.validation].any():
+                yield f"{name}: no early-stopping image {where}; training images choose its epoch"
+            if not present[parts.test].any():
+                yield f"{name}: no test image {where}; what is predicted there is false, and 0/0 counts as 1"
 
 
 def in_order(runs: Iterable[Run]) -> Iterator[Run]:

@@ -49,6 +49,7 @@ OTHER_RECIPE: dict[str, Any] = {
     "balance": 0.25,
     "calibration": 0,
     "precision": "32",
+    "augment": True,
 }
 
 

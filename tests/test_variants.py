@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.run import Run
 from tatl.settings import Settings
@@ -117,7 +118,7 @@ def test_a_lesion_less_store_refuses_crops_before_training(tmp_path: Path) -> No
     plan = planner(store)
     for variant in ("stage13", "stage123", "stage123-scratch", "stage1"):
         with pytest.raises(ValueError, match=f"Stage 1 of {variant} needs lesion masks, unknown in 24 of 24 images of "
-                                             "store 'idrid' .*: choose stage3 or stage23"):  # fmt: skip
+                                             "store 'idrid' .*: choose --variants stage3,stage23"):  # fmt: skip
             plan.members([variant])
     assert len(plan.members(["stage3", "stage23"])) == 12
 
@@ -143,9 +144,21 @@ def test_an_attribute_without_positives_is_left_out_and_noted(tmp_path: Path) ->
 
 def test_scarce_attributes_are_noted(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", cases=30, every=(2, 3, 11))
-    (note,) = planner(store).notes()
-    assert note.startswith("dot: 2 groups have it, fewer than the 3 folds")
+    first, *others = planner(store).notes()
+    assert first.startswith("dot: 2 groups have it, fewer than the 3 folds")
+    assert all(note.startswith("dot: no ") for note in others)
     assert planner(store, attributes="disc").notes() == []
+
+
+def test_a_fold_s_own_gaps_are_noted(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "toy", cases=30, every=(2, 3, 11))
+    seen = [planner(store, attributes="dot", folds=str(fold)).notes()[1:] for fold in range(3)]
+    for fold, notes in enumerate(seen):
+        parts, present = split(store, fold, 3), store.present("dot")
+        gaps = {name: not present[getattr(parts, name)].any() for name in ("validation", "test")}
+        assert any("no early-stopping image" in note for note in notes) == gaps["validation"]
+        assert any("no test image" in note for note in notes) == gaps["test"]
+    assert any(seen)
 
 
 def test_unknown_names_are_refused(toy_store: Store) -> None:

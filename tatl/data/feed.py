@@ -65,11 +65,14 @@ class Feed:
     """Images and one mask of a store, cut to boxes: `feed(indices, device)`.
 
     Returns images float32 [B, 3, H, W], normalised, and masks float32 [B, 1, H, W] of zeros and ones, both at
-    the store's size.  `boxes` int [N, 4] (tatl.crop), or None for whole frames.
+    the store's size.  `boxes` int [N, 4] (tatl.crop), or None for whole frames.  `lender` int [N] names for every
+    image the one whose mask it gets; None: its own.
     """
 
-    def __init__(self, store: Store, mask: str, boxes: np.ndarray | None = None) -> None:
-        self.store, self.mask, self.boxes = store, mask, boxes
+    def __init__(
+        self, store: Store, mask: str, boxes: np.ndarray | None = None, lender: np.ndarray | None = None
+    ) -> None:
+        self.store, self.mask, self.boxes, self.lender = store, mask, boxes, lender
 
     def __call__(self, indices: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         images, masks = self._gather(indices, torch.device(device))
@@ -80,11 +83,12 @@ class Feed:
         return x.contiguous(memory_format=torch.channels_last), y
 
     def _gather(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        lenders = indices if self.lender is None else self.lender[indices]
         if device.type == "cuda" and (held := _resident(self.store, self.mask, device)) is not None:
-            at = torch.as_tensor(indices, device=device)
-            return held[0][at], held[1][at]
+            at, there = (torch.as_tensor(each, device=device) for each in (indices, lenders))
+            return held[0][at], held[1][there]
         images = torch.from_numpy(self.store.images[indices])
-        masks = torch.from_numpy((self.store.masks[indices] & self.store.bits(self.mask)) != 0)
+        masks = torch.from_numpy((self.store.masks[lenders] & self.store.bits(self.mask)) != 0)
         return images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
 
 

@@ -1,0 +1,186 @@
+"""Named studies as runs: what each row starts from, what is shared, and what stops before any training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tatl.__main__ import main
+from tatl.augment import augmented
+from tatl.data.feed import MEAN, STD, Feed
+from tatl.data.folds import split
+from tatl.data.store import Store
+from tatl.settings import Settings, StudyName
+from tatl.studies import PARADIGMS, STUDIES, Asked, study
+from tatl.tasks import Segmentation, held, make_task, shuffled, start_model
+from tatl.variants import Planner, in_order
+from toy import make_store, toy_run
+
+SETTINGS = {"shapes": "link", "source": "textures", "folds": "0", "n_folds": 3, "offset": 4}
+
+
+def planner(store: Store, **values: Any) -> Planner:
+    return Planner(Settings(**{**SETTINGS, **values}), store)
+
+
+def runs_of(store: Store, name: str, asked: Asked | None = None, **values: Any) -> dict[str, Any]:
+    """Per variant the run of `disc`."""
+    found = study(name).rows(planner(store, **values), asked or Asked())
+    return {member.variant: member.run for member, _ in found if member.attribute == "disc"}
+
+
+def test_paradigms_differ_in_their_start_alone(toy_store: Store) -> None:
+    found = runs_of(toy_store, "paradigms")
+    assert tuple(found) == PARADIGMS
+    for row, run in found.items():
+        assert (run.cropper is not None) == (row == "stage123")
+        assert run.recipe.augment == (row == "augmentation")
+    parents = {row: run.parent.task if run.parent else None for row, run in found.items()}
+    assert parents == {
+        "tatl": "union", "tatl-freeze": "union", "source": "textures", "rotation": "rotation", "context": "context",
+        "augmentation": "textures", "random": None, "lesion": "lesion", "shuffled-union": "shuffled-union",
+        "frozen-random": None, "stage123": "union",
+    }  # fmt: skip
+    assert found["tatl"].parent == found["tatl-freeze"].parent
+    assert found["lesion"].parent.recipe == found["tatl"].parent.recipe == found["shuffled-union"].parent.recipe
+    assert found["frozen-random"].start == "frozen-random" and found["frozen-random"].source == "random"
+
+
+def test_studies_share_their_runs(toy_store: Store) -> None:
+    variants = {m.run for m, _ in STUDIES["variants"].rows(planner(toy_store), Asked())}
+    paradigms = {m.run for m, _ in STUDIES["paradigms"].rows(planner(toy_store), Asked())}
+    assert len(variants & paradigms) == 3 * 3  # stage3, stage23 and stage123 of three attributes
+    one = list(in_order([*variants, *paradigms]))
+    assert sum(run.task == "union" for run in one) == 3  # whole, crop, and crop from random weights
+
+
+def test_data_sizes_are_nested_shares_with_their_own_agnostic_network(toy_store: Store) -> None:
+    found = study("data-size").rows(planner(toy_store), Asked(fractions="60,100"))
+    columns = {member.variant: kind for member, kind in found}
+    assert list(columns) == [f"{row} {f} %" for f in (100, 60) for row in ("tatl", "tatl-scratch", "source")]
+    assert columns["tatl-scratch 60 %"] == {"start": "tatl-scratch", "fraction": 0.6}
+    for member, kind in found:
+        assert member.run.fraction == kind["fraction"]
+        assert member.run.parent is None or member.run.parent.fraction in (kind["fraction"], 1.0)
+        if kind["start"] == "tatl-scratch":
+            assert member.run.parent.source == member.run.source == "random"  # type: ignore[union-attr]
+
+
+def test_names_on_the_command_line_are_those_of_the_studies() -> None:
+    assert get_args(StudyName) == tuple(STUDIES)
+
+
+def test_a_preset_may_change_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("tatl.__main__.call", lambda _, asked: given.append(asked))
+    assert main(["study", "data-size"]) == main(["study", "variants"]) == 0
+    assert main(["study", "--folds", "1", "data-size", "--attributes", "disc", "--fractions", "50"]) == 0
+    assert [(g.attributes, g.fractions) for g in given] == [("globules,streaks", "100,40"), ("", ""), ("disc", "50")]
+    assert main(["train", "--variant", "stage3"]) == 0 and given[-1].attributes == ""
+
+
+def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) -> None:
+    without = make_store(tmp_path / "idrid", lesions=False)
+    assert set(runs_of(without, "paradigms")) == set(PARADIGMS) - {"lesion", "stage123"}
+    with pytest.raises(ValueError, match=r"the row lesion of paradigms needs lesion masks, unknown in 24 .*--variants"):
+        runs_of(without, "paradigms", Asked("tatl,lesion"))
+    with pytest.raises(ValueError, match="variant best unknown: choose of tatl, tatl-freeze"):
+        runs_of(toy_store, "paradigms", Asked("best"))
+    with pytest.raises(ValueError, match="study 'all' is unknown: choose one of variants, paradigms, data-size"):
+        study("all")
+    for text in ("0", "101", "half"):
+        with pytest.raises(ValueError, match=f"fractions '{text}' are percentages"):
+            runs_of(toy_store, "data-size", Asked(fractions=text))
+
+
+def test_shuffled_masks_stay_in_their_part_and_belong_to_another_image(toy_store: Store) -> None:
+    parts = split(toy_store, 0, 3)
+    lender = shuffled(parts, len(toy_store), seed=0)
+    for part in (parts.train, parts.validation, parts.test):
+        assert sorted(lender[part]) == sorted(part) and (len(part) == 1 or (lender[part] != part).all())
+    assert not np.array_equal(lender, shuffled(parts, len(toy_store), seed=1))
+    indices = parts.train[:4]
+    images, masks = Feed(toy_store, "union", lender=lender)(indices)
+    own, others = Feed(toy_store, "union")(indices), Feed(toy_store, "union")(lender[indices])
+    assert torch.equal(images, own[0]) and torch.equal(masks, others[1])
+
+
+def test_the_control_starts_are_what_they_say(toy_store: Store, tmp_path: Path) -> None:
+    task = make_task(toy_run(toy_store, "shuffled-union"), toy_store, tmp_path)
+    assert isinstance(task, Segmentation) and task.mask == "union" and task.feed.lender is not None
+    assert (task.positive == toy_store.present("union")[task.feed.lender[task.split.train]]).all()
+    frozen = start_model(toy_run(toy_store, "disc", start="frozen-random"), tmp_path)
+    assert not any(p.requires_grad for p in frozen.encoder.parameters())  # type: ignore[union-attr]
+    assert all(p.requires_grad for p in frozen.decoder.parameters())  # type: ignore[union-attr]
+
+
+def test_without_a_validation_positive_training_images_choose_the_epoch(toy_store: Store) -> None:
+    parts, present = split(toy_store, 0, 3), toy_store.present("dot")
+    assert np.array_equal(held(parts, np.ones(len(toy_store), bool)), parts.validation)
+    rare = present & ~np.isin(np.arange(len(present)), parts.validation)
+    chosen = held(parts, rare)
+    assert set(chosen) <= set(parts.train) and len(chosen) == max(len(parts.validation), 2) and rare[chosen].any()
+    notes = planner(toy_store).notes()
+    if not present[parts.validation].any():
+        assert any(note.startswith("dot: no early-stopping image of fold 0") for note in notes)
+
+
+def test_augmented_images_and_masks_move_together() -> None:
+    """A white disc on black: wherever the mask went, the image is white; each pair by its own draw, repeatably."""
+    y, x = torch.meshgrid(torch.arange(64), torch.arange(96), indexing="ij")
+    disc = (((y - 20) ** 2 + (x - 30) ** 2) < 100).float()
+    mean, std = (torch.tensor(v).view(3, 1, 1) / 255 for v in (MEAN, STD))
+    images = ((disc.expand(3, -1, -1) - mean) / std).expand(6, -1, -1, -1)
+    masks = disc.expand(6, 1, -1, -1)
+    torch.manual_seed(3)
+    seen, moved = augmented(images, masks)
+    assert seen.shape == images.shape and moved.shape == masks.shape and set(moved.unique().tolist()) == {0.0, 1.0}
+    grey = (seen * std + mean).mean(1, keepdim=True)
+    for pair in range(6):
+        inside, outside = grey[pair][moved[pair] == 1], grey[pair][moved[pair] == 0]
+        assert inside.median() > 0.75 and outside.median() < 0.25
+    assert len({moved[pair].numpy().tobytes() for pair in range(6)}) == 6
+    torch.manual_seed(3)
+    assert torch.equal(augmented(images, masks)[0], seen)
+
+
+def test_a_study_from_plan_to_tables(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--store", str(toy_store.path), "--preset", "smoke", "--shape", "link", "--attribute", "disc"]
+    words += ["--device", "cpu", "--batch", "4"]
+    some = ["study", "paradigms", "--variants", "tatl,shuffled-union,augmentation,frozen-random", *words]
+    assert main([*some, "--plan"]) == 0
+    assert "6 runs: 0 are there, 6 to do" in capsys.readouterr().out and not Path("runs").exists()
+    assert main(some) == 0
+    made = Path("reports/toy-smoke/tables")
+    table = pd.read_csv(made / "paradigms.csv")
+    assert set(table["variant"]) == {"tatl", "shuffled-union", "augmentation", "frozen-random"}
+    assert table.query("variant == 'augmentation'")["augment"].all() and "start" in table.columns
+    assert json.loads((made / "paradigms.json").read_text())["study"] == "paradigms"
+    capsys.readouterr()
+    assert main(["study", "data-size", "--variants", "tatl", "--fractions", "100,50", *words, "--tables", "t"]) == 0
+    assert "2 are there" in capsys.readouterr().out  # the agnostic network and the target of 100 %
+    sizes = pd.read_csv("t/data-size_folds.csv")
+    assert sorted(sizes["fraction"].unique()) == [0.5, 1.0] and set(sizes["start"]) == {"tatl"}
+
+
+def test_a_failed_run_ends_the_study_with_its_name(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(run: Any, *given: Any, **options: Any) -> None:
+        raise FloatingPointError("the loss is nan")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tatl.schedule.fit", failing)
+    words = ["study", "variants", "--variants", "stage23", "--store", str(toy_store.path), "--preset", "smoke"]
+    assert main([*words, "--attribute", "disc", "--shapes", "link"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: 2 runs of study variants failed (union link random") and "the loss is nan" in said
