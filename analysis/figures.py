@@ -198,7 +198,7 @@ def _counts_legend(figure: Figure, datasets: Sequence[str]) -> None:
 
 
 def gallery(study: Study, cases: int = 6, widest: int = 8) -> Figure:
-    """Figures 8 and 9: a row per case: image with the Stage-1 box, true and predicted union, every attribute.
+    """Figures 8 and 9: a row per case: image with its Stage-1 box if any, true and predicted union, every attribute.
 
     Truth is solid green, prediction dashed red; more than `widest` panels take several lines per case.
     """
@@ -222,7 +222,7 @@ def gallery(study: Study, cases: int = 6, widest: int = 8) -> Figure:
             _case(panels, arrays, case, [study.bit(name) for name in names])
             if case == 0 or lines > 1:
                 _titles(panels, names)
-        _gallery_legend(figure)
+        _gallery_legend(figure, boxed=len(arrays["boxes"]) > 0)
     return figure
 
 
@@ -235,10 +235,9 @@ def _case(panels: np.ndarray, arrays: dict[str, np.ndarray], case: int, bits: Se
     image, truth = arrays["image"][case], arrays["truth"][case]
     for axes in panels:
         axes.set_axis_off()
-    top, left, bottom, right = (int(edge) for edge in arrays["boxes"][case])
     panels[0].imshow(image)
-    corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
-    panels[0].add_patch(Rectangle(corner, *size, fill=False, edgecolor=BOX, linewidth=1.6))
+    if len(arrays["boxes"]):
+        _box(panels[0], arrays["boxes"][case])
     _note(panels[0], str(arrays["ids"][case]))
     panels[1].imshow(truth >> 1 != 0, cmap="gray", vmin=0, vmax=1)
     if len(arrays["union"]):
@@ -247,6 +246,12 @@ def _case(panels: np.ndarray, arrays: dict[str, np.ndarray], case: int, bits: Se
         panels[2].text(0.5, 0.5, "no Stage 2", ha="center", va="center", transform=panels[2].transAxes)
     for axes, bit, probability in zip(panels[3:], bits, arrays["probability"][case], strict=False):
         _overlay(axes, image, truth & bit != 0, probability >= 128)
+
+
+def _box(axes: Axes, box: np.ndarray) -> None:
+    top, left, bottom, right = (int(edge) for edge in box)
+    corner, size = (left - 0.5, top - 0.5), (right - left, bottom - top)
+    axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=BOX, linewidth=1.6))
 
 
 def _overlay(axes: Axes, image: np.ndarray, truth: np.ndarray, found: np.ndarray) -> None:
@@ -263,9 +268,9 @@ def _note(axes: Axes, text: str) -> None:
     axes.text(0.02, 0.03, text, transform=axes.transAxes, color="white", fontsize=6.5, va="bottom", bbox=box)
 
 
-def _gallery_legend(figure: Figure) -> None:
-    handles = [
-        Line2D([], [], color=BOX, label="box of Stage 1, grown by the offset"),
+def _gallery_legend(figure: Figure, boxed: bool) -> None:
+    handles = [Line2D([], [], color=BOX, label="box of Stage 1, grown by the offset")] if boxed else []
+    handles += [
         Line2D([], [], color=TRUTH, label="truth"),
         Line2D([], [], color=PREDICTION, linestyle=(0, (3, 1.2)), label="prediction"),
     ]

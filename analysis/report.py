@@ -22,7 +22,6 @@ from typing import Any
 
 import nbformat
 from jinja2 import Environment, FileSystemLoader
-from jsonargparse import ArgumentParser
 from nbconvert import HTMLExporter
 
 from analysis import show

@@ -50,7 +50,9 @@ def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
     arrays = study.gallery()
     if arrays is None or not len(arrays["image"]) or cases < 1:
         return sentence(reading)
-    alt = "Test images with the Stage-1 box, true and predicted union, and each attribute: truth green, prediction red."
+    box = " with the Stage-1 box" if len(arrays["boxes"]) else ""
+    union = "true and predicted union" if len(arrays["union"]) else "true union"
+    alt = f"Test images{box}, {union}, and each attribute: truth green, prediction red."
     return figure(figures.gallery(study, cases), alt, reading, caption)
 
 
@@ -125,17 +127,28 @@ def averages(study: Study, caption: str) -> Html:
 def attributes(study: Study, caption: str) -> Html:
     """Tables A.10-A.13, with per-image means and the number of images that show the attribute.
 
-    Attributes that the study has a note on (too few positive groups, say) carry a star, the note stands below.
+    Attributes that the study has notes on (too few positive groups, say) carry a star, the notes stand below; those of
+    them that no fold measured have a row that says so.
     """
-    frame = tables.beside(study)
+    notes = words.attribute_notes(study)
+    frame = _with_unmeasured(tables.beside(study), list(notes))
     cells = _scores(study, frame)
     for column in ("jaccard", "dice"):
         cells["per-image mean", column.capitalize()] = _cells(frame, f"image_{column}")
     cells["test images", "with it"] = _whole(frame["positives"].where(frame["attribute"] != tables.AVERAGE))
-    notes = {name: note for note in words.notes(study) if (name := note.partition(":")[0]) in study.attributes}
     names = [name.replace("_", " ") + " *" * (name in notes) for name in frame["attribute"]]
     rows = pd.MultiIndex.from_arrays([names, frame["variant"].replace(WINNERS)], names=[None, None])
-    return table(pd.DataFrame(cells, index=rows), " ".join([caption, *(f"* {note}." for note in notes.values())]))
+    said = [f"* {note}." for each in notes.values() for note in each]
+    return table(pd.DataFrame(cells, index=rows), " ".join([caption, *said]))
+
+
+def _with_unmeasured(frame: pd.DataFrame, attributes: list[str]) -> pd.DataFrame:
+    """One more row for each of the attributes that the frame lacks; a frame without rows stays without."""
+    lacking = [name for name in attributes if name not in set(frame["attribute"])]
+    if frame.empty or not lacking:
+        return frame
+    more = pd.DataFrame({"attribute": lacking, "variant": "not measured"})
+    return pd.concat([frame, more], ignore_index=True)
 
 
 def shapes(study: Study, reading: str, caption: str) -> Html:

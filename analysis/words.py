@@ -93,6 +93,13 @@ def notes(study: Study) -> list[str]:
     return [str(note) for note in study.about.get("notes", [])]
 
 
+def attribute_notes(study: Study) -> dict[str, list[str]]:
+    """The notes on each attribute of the store, measured or not; attributes without any are left out."""
+    names = [name for name in study.counts["mask"] if name not in (LESION, UNION)]
+    found = {name: [note for note in notes(study) if note.startswith(f"{name}: ")] for name in names}
+    return {name: said for name, said in found.items() if said}
+
+
 def _averages(study: Study) -> pd.DataFrame:
     """Average Dice and its standard deviation by variant, unmeasured ones left out."""
     table = tables.averages(study).set_index("variant")[["dice", "dice_std"]]

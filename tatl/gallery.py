@@ -34,7 +34,8 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
     """Arrays in the store's frame for `count` test images of the first member's variant and fold.
 
     image uint8 [n, H, W, 3]; truth uint16 [n, H, W] (the store's bits); union uint8 [n, H, W] (empty without
-    Stage 2) and probability uint8 [n, A, H, W], floor(256 p); boxes int [n, 4]; ids [n]; attributes [A]; variant.
+    Stage 2) and probability uint8 [n, A, H, W], floor(256 p); boxes int [n, 4] (empty without Stage 1); ids [n];
+    attributes [A]; variant.
     """
     first = members[0]
     same = [m for m in members if (m.variant, m.fold, m.seed) == (first.variant, first.fold, first.seed)]
@@ -45,8 +46,9 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
     maps = [_framed([m.run for m in same if m.attribute == name], root, at, store) for name in attributes]
     agnostic = [m.run.parent for m in same if m.run.parent is not None and m.run.parent.task == "union"]
     unions = list(dict.fromkeys(agnostic))
-    frame = np.tile([0, 0, *store.size], (len(at), 1))
-    boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)[test[at]] if run.cropper else frame
+    boxes = np.zeros((0, 4), int)
+    if run.cropper is not None:
+        boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)[test[at]]
     return {
         "image": store.images[test[at]],
         "truth": store.masks[test[at]],

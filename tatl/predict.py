@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tatl.overlay import draw_overlay
 
 TABLE = "boxes.csv"
 COLUMNS = ["image", "top", "left", "bottom", "right", "lesion"]
+TRUE = re.compile(r"[^.].*_(segmentation|attribute_.+)\.png", re.IGNORECASE)
 
 
 def predict_images(
@@ -35,13 +37,12 @@ def predict_images(
     """Write masks, probability maps, overlays and boxes.csv; a bad image does not stop the others.
 
     Images of earlier predictions keep their rows of boxes.csv, which is written also where this is stopped.
-    True masks are drawn where they are there.  Raises ValueError for bad images once the others are written; before
-    anything is computed for images, folders or runs that do not fit.
+    True masks of what is found are drawn where they are there.  Raises ValueError for bad images once the others are
+    written; before anything is computed for images, folders or runs that do not fit.
     """
     _check(images, out, truth)
     chosen = choose(runs, variant, store, folds, where)
-    if truth is not None:
-        _check_truth(truth, images, parts(chosen))
+    true = {} if truth is None else true_files(truth, images, parts(chosen))
     for line in report(chosen):
         print(line)
     boxes, problems = read_table(out / TABLE), []
@@ -52,7 +53,7 @@ def predict_images(
             try:
                 found = segment(image, out, ensemble)
                 boxes[image.stem] = (image.stem, *found.box, found.lesion)
-                overlay(image, out, found, truth)
+                overlay(image, out, found, true)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
     finally:
@@ -73,13 +74,22 @@ def _check(images: Sequence[Path], out: Path, truth: Path | None) -> None:
         raise ValueError(f"{out} holds the true masks, which predictions would overwrite: choose another --out")
 
 
-def _check_truth(folder: Path, images: Sequence[Path], names: Iterable[str]) -> None:
+def true_files(folder: Path, images: Sequence[Path], names: Iterable[str]) -> dict[str, Path]:
+    """Lower-case name -> file of the true masks in a folder; as for `prepare` and `score` case does not matter.
+
+    ValueError where none is of these images and the masks called `names`, or where names differ in case alone.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder of true masks: give another --truth")
-    attributes = [name for name in names if name not in (LESION, UNION)]
-    wanted = [f"{image.stem}{file_label(name)}.png" for image in images for name in attributes]
-    if wanted and not any((folder / name).is_file() for name in wanted):
-        raise ValueError(f"{folder} has no true mask of these images, such as {wanted[0]}: give another --truth")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if TRUE.fullmatch(path.name) and (twin := files.setdefault(path.name.lower(), path)) != path:
+            raise ValueError(f"{folder} holds {twin.name} and {path.name}: names must not differ in case alone")
+    wanted = [mask_file(image.stem, name) for image in images for name in names if name != UNION]
+    if wanted and not any(name.lower() in files for name in wanted):
+        such = " or ".join(wanted[:2])
+        raise ValueError(f"{folder} has no true mask of these images, such as {such}: give another --truth")
+    return files
 
 
 def read_table(path: Path) -> dict[str, tuple]:
@@ -96,31 +106,37 @@ def segment(path: Path, out: Path, ensemble: Ensemble) -> Found:
     """Write the masks and the probability maps of one image."""
     found = ensemble(*read_image(path, ensemble.size))
     for name, mask in found.masks.items():
-        _save(mask * 255.0, out / f"{path.stem}{file_label(name)}.png")
+        _save(mask * 255.0, out / mask_file(path.stem, name))
     for name, p in found.probabilities.items():
         _save(255 * p, out / f"{path.stem}_probability_{name}.png")
     return found
 
 
-def overlay(path: Path, out: Path, found: Found, truth: Path | None) -> None:
+def overlay(path: Path, out: Path, found: Found, true: Mapping[str, Path]) -> None:
     """Draw what was found in an image; ValueError whatever goes wrong, so that no picture costs masks or boxes."""
     try:
         image, original = read_image(path)
-        true = {} if truth is None else _truth(truth, path.stem, found.attributes, original)
-        draw_overlay(image, found, true, out / f"{path.stem}_overlay.png")
+        draw_overlay(image, found, read_truth(true, path.stem, found, original), out / f"{path.stem}_overlay.png")
     except Exception as error:
         raise ValueError(f"{path.name} has masks but no overlay ({error})") from error
 
 
-def file_label(name: str) -> str:
-    """ISIC's ending of a mask file: `_segmentation` (the lesion), `_union`, or `_attribute_<name>`."""
-    return {LESION: "_segmentation", UNION: "_union"}.get(name, f"_attribute_{name}")
+def mask_file(stem: str, name: str) -> str:
+    """ISIC's name of a mask file: `<id>_segmentation.png` (the lesion), `_union`, or `_attribute_<name>`."""
+    return stem + {LESION: "_segmentation", UNION: "_union"}.get(name, f"_attribute_{name}") + ".png"
 
 
-def _truth(folder: Path, stem: str, attributes: Sequence[str], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The true masks bool [H, W] that are there; BadCase for one of another size than the image's."""
-    paths = {name: folder / f"{stem}{file_label(name)}.png" for name in attributes}
-    true = {name: read_mask(path) for name, path in paths.items() if path.is_file()}
+def read_truth(files: Mapping[str, Path], stem: str, found: Found, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The true masks bool [H, W] of one image, by lower-case file name in `files`: the lesion's and every attribute's.
+
+    Attributes that were not looked for are part of the true union; the lesion is left out where it was not.
+    Raises BadCase for a mask of another size than the image's.
+    """
+    start = f"{stem}_attribute_".lower()
+    named = {key: key.removeprefix(start).removesuffix(".png") for key in files if key.startswith(start)}
+    named |= {mask_file(stem, name).lower(): name for name in found.probabilities}
+    paths = {name: files[key] for key, name in named.items() if key in files}
+    true = {name: read_mask(path) for name, path in paths.items()}
     for name, mask in true.items():
         check_size(paths[name], mask.shape, size)
     return true

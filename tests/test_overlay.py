@@ -1,4 +1,4 @@
-"""Outlines are closed and complete, and the overlay is a picture of reasonable size whatever the image's shape."""
+"""Outlines are closed, complete and where the masks are, and the overlay has a reasonable size whatever the image's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from PIL import Image
+from scipy import ndimage
 
 from tatl.contour import DETAIL, contour
 from tatl.data.store import LESION, UNION
-from tatl.ensemble import Found
-from tatl.overlay import draw_overlay
+from tatl.ensemble import Found, Lesion
+from tatl.overlay import draw, draw_overlay
+
+COLOURS = {  # of three channels, told from grey by their distance to it
+    "red": lambda r, g, b: np.minimum(r - g, r - b) > 80,
+    "green": lambda r, g, b: np.minimum(g - r, g - b) > 80,
+    "yellow": lambda r, g, b: np.minimum(r, g) - b > 80,
+}
 
 
 def lines(mask: np.ndarray) -> list[np.ndarray]:
@@ -58,3 +65,102 @@ def test_an_image_of_any_shape_is_drawn(shape: tuple[int, int], tmp_path: Path) 
     draw_overlay(image, Found(probabilities, (0, 0, *shape), "found"), {"disc": half}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawn:
         assert min(drawn.size) > 200 and max(drawn.size) <= 2600
+
+
+def mask(top: int, left: int, bottom: int, right: int) -> np.ndarray:
+    """A block in a frame of 60 x 80."""
+    made = np.zeros((60, 80), bool)
+    made[top:bottom, left:right] = True
+    return made
+
+
+def pictured(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> tuple[Figure, np.ndarray]:
+    """The figure on flat grey, and its pixels [H, W, 3]."""
+    probabilities = {name: each.astype(np.float32) for name, each in found.items()}
+    lesion: Lesion = "found" if LESION in found else "not looked for"
+    figure = draw(np.full((60, 80, 3), 120, np.uint8), Found(probabilities, (3, 5, 55, 75), lesion), truth)
+    figure.canvas.draw()
+    return figure, np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
+
+
+def panel(figure: Figure, title: str) -> Axes:
+    (found,) = (axes for axes in figure.axes if axes.get_title().startswith(title))
+    return found
+
+
+def within(axes: Axes, height: int) -> tuple[slice, slice]:
+    """The rows and columns of the picture in which a panel lies."""
+    left, bottom, right, top = (round(edge) for edge in axes.get_window_extent().extents)
+    return slice(height - top, height - bottom), slice(left, right)
+
+
+def border(axes: Axes, mask: np.ndarray, place: tuple[slice, slice], height: int) -> np.ndarray:
+    """Bool: where in its place in the picture a panel should show the edge of a mask."""
+    rows, columns = np.mgrid[place]
+    points = np.stack([columns + 0.5, height - rows - 0.5], -1)
+    x, y = np.round(axes.transData.inverted().transform(points.reshape(-1, 2))).astype(int).T
+    inside = np.pad(mask, 1)[np.clip(y + 1, 0, 61), np.clip(x + 1, 0, 81)].reshape(rows.shape)
+    return inside & ~ndimage.binary_erosion(inside)
+
+
+def shows(axes: Axes, pixels: np.ndarray, colour: str, mask: np.ndarray, reach: int = 3) -> bool:
+    """Does the colour lie in a panel along the edge of the mask, all of it and nowhere else, but for some pixels?"""
+    place = within(axes, len(pixels))
+    drawn, wanted = COLOURS[colour](*np.moveaxis(pixels[place], -1, 0)), border(axes, mask, place, len(pixels))
+    near = (ndimage.binary_dilation(each, np.ones((2 * reach + 1, 2 * reach + 1))) for each in (drawn, wanted))
+    return all((some <= there).all() for some, there in zip((wanted, drawn), near, strict=True))
+
+
+def labels(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_prediction_is_red_and_truth_green_along_the_masks_edges() -> None:
+    found = {LESION: mask(5, 10, 50, 70), UNION: mask(12, 18, 45, 60), "disc": mask(14, 20, 40, 44)}
+    found |= {"dot": mask(20, 50, 30, 58)}
+    truth = {LESION: mask(8, 14, 47, 64), "disc": mask(20, 26, 34, 38), "bar": mask(16, 46, 42, 56)}
+    figure, pixels = pictured(found, truth)
+    for title, name in (("lesion", LESION), ("union by Stage 2", UNION), ("disc", "disc"), ("dot", "dot")):
+        assert shows(panel(figure, title), pixels, "red", found[name])
+        true = truth["disc"] | truth["bar"] if name == UNION else truth.get(name, mask(0, 0, 0, 0))
+        assert shows(panel(figure, title), pixels, "green", true)
+        assert not shows(panel(figure, title), pixels, "green", found[name])
+    assert shows(panel(figure, "lesion"), pixels, "yellow", mask(3, 5, 55, 75))
+    assert not shows(panel(figure, "disc"), pixels, "yellow", mask(3, 5, 55, 75))
+    assert panel(figure, "dot").get_title() == "dot, no truth given"
+    assert labels(figure) == ["prediction", "truth", "lesion box"]
+
+
+def test_the_true_union_is_of_what_the_union_is_of() -> None:
+    truth = {"disc": mask(20, 26, 34, 38), "bar": mask(16, 46, 42, 56)}
+    for union, true, title in (
+        ({UNION: mask(12, 18, 45, 60)}, truth["disc"] | truth["bar"], "union by Stage 2, truth of 2 attributes"),
+        ({}, truth["disc"], "union of the attributes"),
+    ):
+        figure, pixels = pictured({**union, "disc": mask(14, 20, 40, 60)}, truth)
+        assert panel(figure, "union").get_title() == title
+        assert shows(panel(figure, "union"), pixels, "green", true)
+
+
+def test_the_lesion_alone_has_its_outline_and_its_truth() -> None:
+    figure, pixels = pictured({LESION: mask(5, 10, 50, 70)}, {LESION: mask(15, 20, 40, 60)})
+    (axes,) = figure.axes
+    assert shows(axes, pixels, "red", mask(5, 10, 50, 70)) and shows(axes, pixels, "green", mask(15, 20, 40, 60))
+
+
+def test_the_legend_names_what_is_drawn_alone() -> None:
+    full, empty = mask(5, 10, 50, 70), mask(0, 0, 0, 0)
+    figure, pixels = pictured({"disc": full}, {})
+    assert labels(figure) == ["prediction"] and not COLOURS["green"](*np.moveaxis(pixels, -1, 0)).any()
+    figure, pixels = pictured({"disc": full}, {"disc": empty})
+    assert labels(figure) == ["prediction"] and not COLOURS["green"](*np.moveaxis(pixels, -1, 0)).any()
+    assert panel(figure, "disc").get_title() == "disc, none in truth"
+    figure, pixels = pictured({"disc": empty}, {"disc": full})
+    assert labels(figure) == ["truth"] and not COLOURS["red"](*np.moveaxis(pixels, -1, 0)).any()
+    assert panel(figure, "disc").get_title() == "disc: none found"
+
+
+def test_truth_shows_where_prediction_is_the_same() -> None:
+    same = mask(14, 20, 40, 60)
+    figure, pixels = pictured({"disc": same}, {"disc": same})
+    assert all(shows(panel(figure, "disc"), pixels, colour, same, reach=6) for colour in ("red", "green"))

@@ -21,7 +21,7 @@ from tatl.ensemble import Ensemble, Found
 from tatl.fit import save_weights
 from tatl.inits import seeded
 from tatl.models import build
-from tatl.predict import predict_images
+from tatl.predict import predict_images, read_truth, true_files
 from tatl.run import Run
 from tatl.settings import Settings
 from tatl.variants import VARIANTS, Planner, in_order
@@ -230,18 +230,82 @@ def test_a_very_long_image_is_segmented_and_drawn(shape: tuple[int, int], runs: 
     assert max(pixels(tmp_path / "out" / "a_overlay.png").shape) < 3000
 
 
+def flat(path: Path, height: int, width: int) -> Path:
+    """A grey picture, on which outlines are told by their colour."""
+    Image.fromarray(np.full((height, width, 3), 120, np.uint8)).save(path)
+    return path
+
+
+def block(path: Path, box: tuple[int, int, int, int], height: int, width: int) -> np.ndarray:
+    """A mask that is set inside a box alone, and its file."""
+    mask = np.zeros((height, width), bool)
+    mask[box[0] : box[2], box[1] : box[3]] = True
+    Image.fromarray(mask).save(path)
+    return mask
+
+
+def coloured(path: Path, channel: int) -> np.ndarray:
+    """Bool [H, W] of a picture without its lowest 40 rows, the legend's: where red (0) or green (1) stands out."""
+    rgb = np.moveaxis(pixels(path)[:-40, :, :3].astype(int), -1, 0)
+    return rgb[channel] - np.delete(rgb, channel, axis=0).max(0) > 80
+
+
+def extent(mask: np.ndarray) -> np.ndarray:
+    rows, columns = np.nonzero(mask)
+    return np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])
+
+
 def test_truth_is_looked_for_first_and_may_be_incomplete(runs: Path, tmp_path: Path) -> None:
-    image, out, truth = picture(tmp_path / "a.png", 40, 50), tmp_path / "out", tmp_path / "truth"
+    image, out, truth = flat(tmp_path / "a.png", 40, 50), tmp_path / "out", tmp_path / "truth"
     with pytest.raises(ValueError, match="truth is not a folder of true masks: give another --truth"):
         predict_images([image], out, "stage123-scratch", runs, truth=truth)
     truth.mkdir()
-    with pytest.raises(ValueError, match=r"no true mask of these images, such as a_attribute_disc\.png"):
+    block(truth / "a_union.png", (5, 5, 30, 40), 40, 50)
+    such = r"no true mask of these images, such as a_segmentation\.png or a_attribute_disc\.png"
+    with pytest.raises(ValueError, match=such):
         predict_images([image], out, "stage123-scratch", runs, truth=truth)
     assert not out.exists()
-    Image.fromarray(np.zeros((40, 50), np.uint8)).save(truth / "a_attribute_dot.png")
-    other = picture(tmp_path / "b.png", 40, 50)
+    block(truth / "a_attribute_dot.png", (5, 5, 30, 40), 40, 50)
+    other = flat(tmp_path / "b.png", 40, 50)
     predict_images([image, other], out, "stage123-scratch", runs, truth=truth)
-    assert (out / "a_overlay.png").is_file() and (out / "b_overlay.png").is_file()
+    assert coloured(out / "a_overlay.png", 1).any() and not coloured(out / "b_overlay.png", 1).any()
+
+
+def test_the_truth_of_stage_1_is_the_lesions_alone(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(Planner(SETTINGS, toy_store).lesion(0, 0), tmp_path / "runs")
+    monkeypatch.setattr("tatl.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
+    image, out = flat(tmp_path / "a.png", 64, 128), tmp_path / "out"
+    block(tmp_path / "a_attribute_disc.png", (20, 50, 40, 60), 64, 128)
+    with pytest.raises(ValueError, match=r"no true mask of these images, such as a_segmentation\.png: give another"):
+        predict_images([image], out, "stage1", tmp_path / "runs", truth=tmp_path)
+    block(tmp_path / "a_segmentation.png", (24, 50, 34, 70), 64, 128)
+    predict_images([image], out, "stage1", tmp_path / "runs", truth=tmp_path)
+    red, green = (extent(coloured(out / "a_overlay.png", channel)) for channel in (0, 1))
+    predicted = extent(pixels(out / "a_segmentation.png"))
+    scale = (red[2:] - red[:2]) / (predicted[2:] - predicted[:2])
+    corners = (np.array([24, 50, 34, 70]) - np.tile(predicted[:2], 2)) * np.tile(scale, 2)
+    assert np.abs(corners + np.tile(red[:2], 2) - green).max() <= 4
+
+
+def test_case_does_not_matter_in_the_names_of_true_masks(runs: Path, tmp_path: Path) -> None:
+    image, truth = flat(tmp_path / "Isic_1.png", 40, 50), tmp_path / "truth"
+    truth.mkdir()
+    lesion = block(truth / "ISIC_1_Segmentation.PNG", (5, 5, 30, 40), 40, 50)
+    dot = block(truth / "isic_1_ATTRIBUTE_Dot.png", (6, 6, 10, 20), 40, 50)
+    block(truth / "._isic_1_attribute_disc.png", (0, 0, 1, 1), 40, 50)
+    bar = block(truth / "ISIC_1_attribute_bar.png", (16, 6, 20, 20), 40, 50)
+    files = true_files(truth, [image], [LESION, "disc", "dot"])
+    found = Found({name: np.zeros((40, 50), np.float32) for name in (LESION, "disc", "dot")}, (0, 0, 40, 50), "found")
+    true = read_truth(files, "Isic_1", found, (40, 50))
+    assert true.keys() == {LESION, "dot", "bar"}
+    assert all(np.array_equal(true[name], mask) for name, mask in ((LESION, lesion), ("dot", dot), ("bar", bar)))
+    predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=truth)
+    assert coloured(tmp_path / "out" / "Isic_1_overlay.png", 1).any()
+    block(truth / "isic_1_segmentation.png", (5, 5, 30, 40), 40, 50)
+    with pytest.raises(ValueError, match=r"holds ISIC_1_Seg.* and isic_1_seg.*: names must not differ in case alone"):
+        predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=truth)
 
 
 def test_truth_of_another_size_costs_the_overlay_alone(runs: Path, tmp_path: Path) -> None:
@@ -317,7 +381,7 @@ def test_of_several_settings_one_is_chosen_by_its_fields(toy_store: Store, tmp_p
     with pytest.raises(ValueError, match=r"no runs are there where epochs=4: choose epochs of 3, 5"):
         choose(tmp_path, "stage123", where="epochs=4")
     for wrong in ("epoch=3", "epochs"):
-        with pytest.raises(ValueError, match=rf"where '{wrong}' is not FIELD=VALUE with a field of store, .*epochs"):
+        with pytest.raises(ValueError, match=rf"where '{wrong}' is not FIELD=VALUE with a field of .*store, .*epochs"):
             choose(tmp_path, "stage123", where=wrong)
 
 

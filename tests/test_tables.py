@@ -14,6 +14,10 @@ from matplotlib.figure import Figure
 from analysis import figures, show, tables, words
 from analysis.tables import AVERAGE, Study
 from fake_study import ISIC, VARIANTS, write
+from tatl.data.store import Store
+from tatl.gallery import gallery
+from tatl.settings import Settings
+from tatl.variants import Planner, in_order
 
 
 def study(folder: Path, **about: Any) -> Study:
@@ -268,3 +272,48 @@ def test_gallery_without_stage_2_or_with_a_mask_at_the_edge(tmp_path: Path) -> N
     np.savez(tmp_path / "gallery.npz", **arrays)  # type: ignore[arg-type]
     assert "no Stage 2" in words.gallery(made)
     figures.gallery(made, cases=1).canvas.draw()
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for each in figure.legends for text in each.get_texts()]
+
+
+def test_a_gallery_without_stage_1_has_no_box(tmp_path: Path) -> None:
+    made = study(tmp_path)
+    boxed = figures.gallery(made, cases=1)
+    assert len(boxed.axes[0].patches) == 1 and legend(boxed)[0] == "box of Stage 1, grown by the offset"
+    assert "with the Stage-1 box" in show.gallery(made, 1, "", "").text
+    arrays = made.gallery()
+    assert arrays is not None
+    arrays["boxes"] = arrays["boxes"][:0]
+    np.savez(tmp_path / "gallery.npz", **arrays)  # type: ignore[arg-type]
+    bare = figures.gallery(made, cases=1)
+    assert not bare.axes[0].patches and legend(bare) == ["truth", "prediction"]
+    assert "Stage-1 box" not in show.gallery(made, 1, "", "").text
+
+
+def test_a_gallery_takes_its_boxes_from_stage_1_grown_by_the_offset(toy_store: Store, tmp_path: Path) -> None:
+    settings = Settings(shapes="u", source="random", attributes="disc", folds="0", n_folds=3, offset=2)
+    found = pd.DataFrame([[8, 1, 20, 40]] * len(toy_store), columns=["top", "left", "bottom", "right"])
+    for variant, boxes in (("stage3", []), ("stage13", [[6, 0, 22, 42]] * 2)):
+        members = Planner(settings, toy_store).members([variant])
+        for run in in_order(member.run for member in members):
+            folder = run.folder(tmp_path)
+            folder.mkdir(parents=True, exist_ok=True)
+            np.save(folder / "probabilities.npy", np.zeros((len(toy_store), 32, 64), np.uint8))
+            found.to_csv(folder / "boxes.csv", index=False)
+        assert gallery(members, tmp_path, toy_store, count=2)["boxes"].tolist() == boxes
+
+
+def test_every_note_on_an_attribute_stands_below_the_table_measured_or_not(tmp_path: Path) -> None:
+    left = "no training image of fold 0 (seed 0) has it; not measured"
+    few = "3 groups have it, fewer than the 5 folds"
+    write(tmp_path, notes=[f"streaks: {few}", f"globules: {few}", f"streaks: {left}", f"globules: {left}"])
+    for name in ("variants.csv", "variants_folds.csv"):
+        frame = pd.read_csv(tmp_path / name)
+        frame[frame["attribute"] != "globules"].to_csv(tmp_path / name, index=False)
+    html = show.attributes(Study.read(tmp_path), "")._repr_html_()
+    rows, _, below = html.partition("</table>")
+    assert [below.count(f"* {name}: {note}.") for name in ("streaks", "globules") for note in (few, left)] == [1] * 4
+    assert "streaks *" in rows and "pigment network *" not in rows
+    assert rows.count("globules *") == rows.count("not measured") == 1
