@@ -17,6 +17,7 @@ from torch import Tensor
 ALPHA = 1.0
 BETA = 0.6
 POOLS = ("batch", "image")
+TINY = 1e-6  # keeps 0/0 out where nothing is predicted and nothing is there
 
 
 def overlaps(logits: Tensor, masks: Tensor) -> Tensor:
@@ -44,9 +45,25 @@ def segmentation_loss(
     Finite with finite gradients for empty and full masks, in float32 and bf16.  Raises ValueError where the
     shapes differ or `pool` is unknown.
     """
-    if logits.shape != masks.shape:
-        raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} differ in shape")
+    _check_shapes(logits, masks)
     if pool not in POOLS:
         raise ValueError(f"pool {pool!r} is unknown: choose one of {', '.join(POOLS)}")
     sums = overlaps(logits, masks)
     return loss_from_overlaps(sums.sum(0) if pool == "batch" else sums, alpha, beta)
+
+
+def negative_dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """-2 <y,p> / (|y| + |p|) for logits and masks [B, labels, H, W]: a scalar in [-1, 0].
+
+    Sums run over all pixels of the mini-batch, one Dice per label, then the mean over labels (Kawahara & Hamarneh
+    2019).  A label that no image of the batch has gives 0 and no gradient.  Raises ValueError where the shapes differ.
+    """
+    _check_shapes(logits, masks)
+    per_label = overlaps(logits.transpose(0, 1), masks.transpose(0, 1))
+    both, predicted, true = per_label.unbind(1)
+    return -(2 * both / (predicted + true).clamp_min(TINY)).mean()
+
+
+def _check_shapes(logits: Tensor, masks: Tensor) -> None:
+    if logits.shape != masks.shape:
+        raise ValueError(f"logits {tuple(logits.shape)} and masks {tuple(masks.shape)} differ in shape")

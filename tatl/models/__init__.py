@@ -1,5 +1,7 @@
 """Networks: `build` makes one, `count_parameters` counts it as the paper does."""
 
-from tatl.models.networks import SHAPES, Segmenter, build, count_parameters
+from tatl.models.networks import build, count_parameters
+from tatl.models.segmenter import OwnLoss, Segmenter
+from tatl.run import RIVALS, SHAPES
 
-__all__ = ["SHAPES", "Segmenter", "build", "count_parameters"]
+__all__ = ["RIVALS", "SHAPES", "OwnLoss", "Segmenter", "build", "count_parameters"]

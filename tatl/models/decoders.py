@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
+import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
+from tatl.models.attention import gates, up
 from tatl.run import SHAPES
 
 OUT_CHANNELS = 16
+U_CHANNELS = (256, 128, 64, 32, OUT_CHANNELS)
 
 
 class UDecoder(nn.Module):
     """The U shape: up-sample (nearest), concatenate the skip, two 3x3 convolutions; five times.
 
-    segmentation-models-pytorch's decoder at 256, 128, 64, 32, 16 channels; the last block has no skip.
+    segmentation-models-pytorch's decoder at 256, 128, 64, 32, 16 channels; the last block has no skip.  Where it is
+    `gated`, skips pass attention gates first.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], gated: bool = False) -> None:
         super().__init__()
-        self.decoder = UnetDecoder(encoder_channels=(3, *channels), decoder_channels=(256, 128, 64, 32, OUT_CHANNELS))
+        *skips, top = channels
+        self.decoder = UnetDecoder(encoder_channels=(3, *channels), decoder_channels=U_CHANNELS)
+        self.gates = gates(skips[::-1], (top, *U_CHANNELS[:3]), gated)
 
     def forward(self, image: Tensor, features: list[Tensor]) -> Tensor:
-        return cast(Tensor, self.decoder([image, *features]))
+        return self.levels(image, features)[-1]
+
+    def levels(self, image: Tensor, features: list[Tensor]) -> list[Tensor]:
+        """What each of the five blocks makes, at 1/16 to 1 of the image."""
+        *skips, x = features
+        outputs = []
+        for block, gate, skip in zip(self.decoder.blocks, self.gates, reversed(skips), strict=False):
+            x = block(x, *skip.shape[-2:], skip_connection=gate(skip, x))
+            outputs.append(x)
+        return [*outputs, self.decoder.blocks[-1](x, *image.shape[-2:])]
 
 
-def conv_bn_relu(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+def conv_bn_relu(inputs: int, outputs: int, kernel: int, bias: bool = False) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
@@ -47,21 +63,46 @@ class LinkDecoder(nn.Module):
     """The Link shape (Chaurasia & Culurciello 2017): skips are added, not concatenated.
 
     Up-sampling by nearest neighbour where smp's `Linknet` has transposed convolutions: the parameter count of
-    Table 7 is met this way only.
+    Table 7 is met this way only.  Where it is `gated`, skips pass attention gates first.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], gated: bool = False) -> None:
         super().__init__()
         *skips, top = channels
         inputs = [top, *reversed(skips)]
         outputs = [*reversed(skips), OUT_CHANNELS]
         self.blocks = nn.ModuleList(link_block(a, b) for a, b in zip(inputs, outputs, strict=True))
+        self.gates = gates(outputs[:-1], inputs[:-1], gated)
 
     def forward(self, image: Tensor, features: list[Tensor]) -> Tensor:
         *skips, x = features
-        for block, skip in zip(self.blocks, reversed(skips), strict=False):
-            x = block(x) + skip
+        for block, gate, skip in zip(self.blocks, self.gates, reversed(skips), strict=False):
+            x = block(x) + gate(skip, x)
         return cast(Tensor, self.blocks[-1](x))
 
 
-DECODERS = dict(zip(SHAPES, (UDecoder, LinkDecoder), strict=True))
+class PyramidDecoder(nn.Module):
+    """The U shape with pyramid pooling: all of its five levels, not the last alone, make the output.
+
+    Each is narrowed to 16 channels (1x1) and up-sampled to the image (bilinear); together they pass a 3x3
+    convolution.  So the ISIC 2018 winner combines scales (Koohbanani et al., arXiv 1809.10243); the widths are ours.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.u = UDecoder(channels)
+        self.narrow = nn.ModuleList(conv_bn_relu(width, OUT_CHANNELS, 1) for width in U_CHANNELS)
+        self.fuse = conv_bn_relu(len(U_CHANNELS) * OUT_CHANNELS, OUT_CHANNELS, 3)
+
+    def forward(self, image: Tensor, features: list[Tensor]) -> Tensor:
+        levels = zip(self.narrow, self.u.levels(image, features), strict=True)
+        return cast(Tensor, self.fuse(torch.cat([up(narrow(x), image) for narrow, x in levels], dim=1)))
+
+
+DECODERS: dict[str, Callable[[Sequence[int]], nn.Module]] = dict(
+    zip(
+        SHAPES,
+        (UDecoder, LinkDecoder, partial(UDecoder, gated=True), partial(LinkDecoder, gated=True), PyramidDecoder),
+        strict=True,
+    )
+)

@@ -52,7 +52,11 @@ class EfficientNetB0(nn.Module):
 
 
 class SmpEncoder(nn.Module):
-    """Any encoder of segmentation-models-pytorch, at random weights."""
+    """Any encoder of segmentation-models-pytorch, at random weights.
+
+    Those of Table 8 use all they hold; smp's efficientnet-b1 to b7 also carry `_conv_head` and `_bn1`, which no
+    feature passes, so that smp's own weight files fit.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()

@@ -1,48 +1,36 @@
-"""Segmenters: encoder, decoder and a 3x3 head; logits at the size of the image, whatever that is."""
+"""`build`: every network by its shape and backbone, at random weights."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import cast
 
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from tatl.models.decoders import DECODERS, OUT_CHANNELS
-from tatl.models.encoders import STRIDE, encoder
-from tatl.run import SHAPES
+from tatl.models.encoders import encoder
+from tatl.models.rivals import rival
+from tatl.models.segmenter import Segmenter
+from tatl.run import RIVALS
+
+BACKBONE = "efficientnet-b0"
 
 
-class Segmenter(nn.Module):
-    """Image [B, 3, H, W], normalised, to logits [B, classes, H, W].
-
-    Pads the right and bottom edges to a multiple of 32 (by replication) and crops the logits back.
-    """
-
-    def __init__(self, shape: str, backbone: str, classes: int = 1) -> None:
-        super().__init__()
-        self.encoder = encoder(backbone)
-        self.decoder = DECODERS[shape](cast(Sequence[int], self.encoder.channels))
-        self.head = nn.Conv2d(OUT_CHANNELS, classes, 3, padding=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        bottom, right = -height % STRIDE, -width % STRIDE
-        if bottom or right:
-            image = F.pad(image, (0, right, 0, bottom), mode="replicate")
-        logits = self.head(self.decoder(image, self.encoder(image)))
-        return cast(Tensor, logits[..., :height, :width])
-
-
-def build(shape: str, backbone: str = "efficientnet-b0", classes: int = 1) -> Segmenter:
+def build(shape: str, backbone: str | None = None, classes: int = 1) -> Segmenter:
     """A segmenter at random weights, built without network access.
 
-    `shape` is "u" or "link"; with "efficientnet-b0" these are the paper's networks (Table 7: 10,115,501 and
-    6,096,333).  Raises ValueError for an unknown shape or backbone.
+    `shape` is a decoder of `tatl.run.SHAPES`, for any backbone (EfficientNet-b0 where none is given), with a 3x3 head;
+    "u" and "link" on "efficientnet-b0" are the paper's networks (Table 7: 10,115,501 and 6,096,333).  Or it is one of
+    `tatl.run.RIVALS`, which have one backbone each.  Raises ValueError for an unknown shape or backbone, and for
+    another backbone than a rival's own.
     """
+    if shape in RIVALS:
+        return rival(shape, backbone, classes)
     if shape not in DECODERS:
-        raise ValueError(f"shape {shape!r} is unknown: choose one of {', '.join(SHAPES)}")
-    return Segmenter(shape, backbone, classes)
+        raise ValueError(f"shape {shape!r} is unknown: choose one of {', '.join([*DECODERS, *RIVALS])}")
+    features = encoder(BACKBONE if backbone is None else backbone)
+    decoder = DECODERS[shape](cast(Sequence[int], features.channels))
+    return Segmenter(features, decoder, nn.Conv2d(OUT_CHANNELS, classes, 3, padding=1))
 
 
 def count_parameters(model: nn.Module) -> int:
