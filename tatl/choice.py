@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tatl.data.store import LESION, UNION
 from tatl.pretext import PRETEXTS
-from tatl.run import Run, find_runs, finished
+from tatl.run import LESION_NETWORKS, RIVALS, Run, find_runs, finished
 from tatl.settings import names, numbers
-from tatl.variants import LESION_SHAPE, STAGE1, VARIANTS, Variant
+from tatl.variants import STAGE1, VARIANTS, Variant
 
 VARYING = ("task", "shape", "fold", "seed")
 STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
+USUAL: tuple[Callable[[Run], bool], ...] = (
+    lambda run: run.source != "random",
+    lambda run: run.shape in ("u", "link"),
+    lambda run: not run.recipe.augment,
+)
 STAGES = ("agnostic_", "lesion_")  # before the recipe's fields of Stage 2 and Stage 1
 
 
@@ -26,7 +31,9 @@ def variant_of(run: Run) -> str:
     if run.task in (UNION, *PRETEXTS) or run.start not in STARTS:
         return ""
     if run.task == LESION:
-        return STAGE1 if run.shape == LESION_SHAPE and run.cropper is None else ""
+        return STAGE1 if run.shape in LESION_NETWORKS and run.cropper is None else ""
+    if run.shape in RIVALS:
+        return ""
     crop, agnostic = run.cropper is not None, run.parent is not None and run.parent.task == UNION
     like = Variant(crop, agnostic, scratch=crop and agnostic and run.source == "random")
     return next(name for name, variant in VARIANTS.items() if variant == like)
@@ -35,7 +42,8 @@ def variant_of(run: Run) -> str:
 def choose(root: Path, variant: str, store: str = "", folds: str = "", where: str = "") -> list[Run]:
     """The finished runs of a variant; `store` is a name or a path, `where` is FIELD=VALUE,... (`settings_of`).
 
-    Where networks from random weights and others are left, as Stage 1's of a whole study, the others are taken.
+    Where usual networks and others are left, as after studies that compare them, the usual ones are taken: not from
+    random weights, not of a rival's shape, not augmented.
     FileNotFoundError where there are no runs, ValueError where a fold is not there, or several stores or settings are.
     """
     if variant not in (*VARIANTS, STAGE1):
@@ -45,8 +53,9 @@ def choose(root: Path, variant: str, store: str = "", folds: str = "", where: st
     if len(stores := sorted({run.store for run in runs})) > 1:
         raise ValueError(f"runs of several stores are there ({', '.join(stores)}): choose with --store {stores[0]}")
     runs = _matching(runs, where)
-    runs = [run for run in runs if run.source != "random"] or runs
-    _require_one_setting(runs)
+    for usual in USUAL:
+        runs = [run for run in runs if usual(run)] or runs
+    _require_one_setting(runs, [name for name in VARYING if (variant, name) != (STAGE1, "shape")])
     wanted = numbers("folds", folds)
     if missing := sorted(set(wanted) - {run.fold for run in runs}):
         raise ValueError(f"no finished runs of {variant} for folds {missing}: leave --folds out to use all there are")
@@ -75,12 +84,17 @@ def settings_of(run: Run) -> dict[str, str]:
         recipes["agnostic_"] = run.parent.recipe
     if run.cropper is not None:
         recipes["lesion_"] = run.cropper.recipe
+    network = {} if run.cropper is None else {"lesion_network": run.cropper.shape}
     plain = [f.name for f in dataclasses.fields(run) if f.name not in ("parent", "cropper", "recipe")]
-    return {name: str(getattr(run, name)) for name in plain} | {
-        stage + name: str(value)
-        for stage, recipe in recipes.items()
-        for name, value in dataclasses.asdict(recipe).items()
-    }
+    return (
+        {name: str(getattr(run, name)) for name in plain}
+        | network
+        | {
+            stage + name: str(value)
+            for stage, recipe in recipes.items()
+            for name, value in dataclasses.asdict(recipe).items()
+        }
+    )
 
 
 def _matching(runs: Sequence[Run], where: str) -> list[Run]:
@@ -98,9 +112,9 @@ def _matching(runs: Sequence[Run], where: str) -> list[Run]:
     return left
 
 
-def _require_one_setting(runs: Sequence[Run]) -> None:
+def _require_one_setting(runs: Sequence[Run], varying: Sequence[str]) -> None:
     settings = [settings_of(run) for run in runs]
-    values = {name: sorted({each[name] for each in settings}) for name in settings[0] if name not in VARYING}
+    values = {name: sorted({each[name] for each in settings}) for name in settings[0] if name not in varying}
     differing = {name: found for name, found in values.items() if len(found) > 1}
     for name in list(differing):  # a stage's field that follows the target's says nothing new
         if any(name.removeprefix(stage) in differing for stage in STAGES if name.startswith(stage)):

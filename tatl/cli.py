@@ -24,7 +24,7 @@ def parser(**options: Any) -> ArgumentParser:
 
 
 def dashed(parser: ArgumentParser) -> ArgumentParser:
-    """Show `--like-this` for every option of the parser, let booleans stand alone, and take `--shape` for `--shapes`."""
+    """Show `--like-this` for every option of the parser, let booleans stand alone, take `--shape` for `--shapes`."""
     for action in parser._actions:
         long = [name for name in action.option_strings if name.startswith("--")]
         if not long:

@@ -107,6 +107,9 @@ def study(
     tables: Path | None = None,
     variants: str = "",
     fractions: str = "",
+    offsets: str = "",
+    networks: str = "",
+    backbones: str = "",
     plan: bool = False,
     device: str = "auto",
     devices: int = 1,
@@ -118,13 +121,17 @@ def study(
     Example: python -m tatl study variants --store stores/isic2018 --preset paper
 
     Args:
-        name: which study: variants (Tables 3, 4, A.10-A.13), paradigms (Table 9, with controls), data-size (Figure 4)
+        name: which study: variants (Tables 3, 4, A.10-A.13), paradigms (Table 9, with controls), crop (Table 5),
+            backbones (Tables 6-8), data-size (Figure 4) or convergence (Figures 5, 6)
         store: folder written by prepare; without it the preset's phantom is made
         preset: quick, paper or smoke: the defaults of all that follows
         runs: folder of trained networks; finished ones are not trained again
         tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
         variants: which rows of the comparison, with commas; empty: all that the store allows
         fractions: of data-size: percentages of the training groups, with commas; empty: 100,80,60,40
+        offsets: of crop: pixels of the store's frame round the lesion's box, with commas; empty: 0,20,40,60
+        networks: of crop: lesion networks, with commas; empty: u,unet,segnet,mask-rcnn
+        backbones: of backbones: with commas; empty: vgg16,resnet152,inceptionresnetv2,densenet169,efficientnet-b0
         plan: say what would be trained, how long it may take and its size on disk, and train nothing
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
@@ -140,7 +147,7 @@ def study(
     started = time.monotonic()
     opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
-    compared = study_of(name).rows(planner, Asked(variants, fractions))
+    compared = study_of(name).rows(planner, Asked(variants, fractions, offsets, networks, backbones))
     needed = [member.run for member, _ in compared]
     if plan:
         print(f"study {name} ({study_of(name).paper}): {len(compared)} target segmenters")

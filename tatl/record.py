@@ -22,7 +22,7 @@ from tatl.metrics import AVERAGE
 from tatl.run import write_atomically
 from tatl.settings import Settings, names
 from tatl.studies import Rows
-from tatl.study import ENSEMBLE, lesion_scores, over_folds, per_fold, scores_of
+from tatl.study import ENSEMBLE, histories, lesion_scores, over_folds, pace, per_fold, scores_of
 from tatl.variants import Planner
 
 LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
@@ -43,8 +43,13 @@ def write_tables(name: str, rows: Rows, runs: Path, store: Store, folder: Path, 
     write_csv(counts(store), folder / "counts.csv")
     for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):
         write_csv(frame.merge(kind, on="variant", how="left"), path)
+    if name == "crop":
+        write_csv(lesion_scores(members, runs), folder / "crop_lesion.csv")
+    if name == "convergence":
+        write_csv(histories(members, runs), folder / "convergence_curves.csv")
+        write_csv(pace(histories(members, runs)), folder / "convergence_pace.csv")
     if name == "variants":
-        write_csv(lesion_scores(members, runs), folder / "lesion.csv")
+        write_csv(lesion_scores(members, runs).drop(columns="network"), folder / "lesion.csv")
         shown = [m for m in members if m.variant == "stage123"] or members
         np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
     write_atomically(about, json.dumps(described, indent=1) + "\n")

@@ -27,7 +27,9 @@ from typing import Any
 FORMAT = 1
 SHAPES = ("u", "link", "attention-u", "attention-link", "pyramid")  # decoders, for any backbone
 # Networks of one backbone each, which is what their runs are called by: segnet-vgg16_bn-random.
-RIVALS = {"isic2017-winner": "vgg16", "segnet": "vgg16_bn", "unet": "plain", "mask-rcnn": "resnet50"}
+PLAIN = "plain"  # a backbone of no source domain
+RIVALS = {"isic2017-winner": "vgg16", "segnet": "vgg16_bn", "unet": PLAIN, "mask-rcnn": "resnet50"}
+LESION_NETWORKS = ("u", "unet", "segnet", "mask-rcnn")  # Table 5
 ISIC2018_WINNER = ("resnet152", "densenet169", "xception", "inceptionresnetv2")  # "pyramid" on each, averaged
 SOURCES = ("textures", "imagenet", "random")
 

@@ -14,11 +14,19 @@ from typing import Any, Literal
 import yaml
 
 from tatl.data.case import Size
-from tatl.run import SHAPES, SOURCES, Recipe
+from tatl.run import LESION_NETWORKS, SHAPES, SOURCES, Recipe
 
 STAGES = ("lesion", "agnostic", "target")
-StudyName = Literal["variants", "paradigms", "data-size"]  # tatl.studies.STUDIES, without importing torch
-OF_STUDIES = ("fractions", "variants")  # options of `study` that are no settings, and that a preset may give too
+StudyName = Literal[
+    "variants", "paradigms", "crop", "backbones", "data-size", "convergence"
+]  # tatl.studies.STUDIES, without importing torch
+OF_STUDIES = (
+    "variants",
+    "fractions",
+    "offsets",
+    "networks",
+    "backbones",
+)  # options of `study` that are no settings, and that a preset may give too
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class Settings:
         n_folds: number of folds
         seeds: one repetition per seed
         fraction: share of the training groups that is used, 0 to 1
+        lesion_network: the network of Stage 1: u, unet (plain, from random weights), segnet or mask-rcnn
         offset: pixels of the store's frame added round the lesion box on every side
         freeze_encoder: TATL-Freeze: the target's encoder stays at the agnostic network's weights
         score_size: HEIGHTxWIDTH at which scores are taken; empty: the store's size
@@ -61,6 +70,7 @@ class Settings:
     n_folds: int = 5
     seeds: str = "0"
     fraction: float = 1.0
+    lesion_network: str = "u"
     offset: int = 40
     freeze_encoder: bool = False
     score_size: str = "256x256"
@@ -82,6 +92,7 @@ class Settings:
     def __post_init__(self) -> None:
         _among("shapes", names(self.shapes), SHAPES)
         _among("source", [self.source], SOURCES)
+        _among("lesion_network", [self.lesion_network], LESION_NETWORKS)
         if self.score_size:
             Size.parse(self.score_size)
         if self.offset < 0:

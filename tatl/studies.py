@@ -3,6 +3,9 @@
 variants   Tables 3, 4, A.10-A.13   the five variants
 paradigms  Table 9                  starts on whole images, alike in all else; beside them, where lesions are known,
                                     TATL with its crop (stage123); controls: lesion, shuffled-union, frozen-random
+crop       Table 5                  lesion networks and offsets: the lesion's Dice, and the attributes' on each crop
+backbones  Tables 6, 7, 8           backbones from the source domain, from the agnostic network, and with it kept fixed
+convergence  Figures 5, 6           the pretext scored as it is beside what starts from it, and loss curves
 data-size  Figure 4                 the agnostic start, the same from random weights, and the source domain alone, on
                                     nested shares of the training groups
 
@@ -17,33 +20,62 @@ from dataclasses import dataclass
 from typing import Any
 
 from tatl.data.store import LESION, UNION
-from tatl.settings import names
-from tatl.variants import VARIANTS, Member, Planner
+from tatl.run import ISIC2018_WINNER, LESION_NETWORKS, RIVALS
+from tatl.settings import names, numbers
+from tatl.variants import STAGE1, VARIANTS, Member, Planner
 
 WHOLE = VARIANTS["stage23"]
 SCRATCH = dataclasses.replace(WHOLE, scratch=True)
 PARADIGMS = (
     "tatl", "tatl-freeze", "source", "rotation", "context", "augmentation", "random",
-    "lesion", "shuffled-union", "frozen-random", "stage123",
+    "attention", "lesion", "shuffled-union", "frozen-random", "stage123",
 )  # fmt: skip
+WINNERS = {"isic2017-winner": (RIVALS["isic2017-winner"],), "isic2018-winner": ISIC2018_WINNER}
 SIZES = {"tatl": ("tatl", WHOLE), "tatl-scratch": ("tatl", SCRATCH), "source": ("source", WHOLE)}
-FRACTIONS = "100,80,60,40"
+FRACTIONS, OFFSETS = "100,80,60,40", "0,20,40,60"
+BACKBONES = ["vgg16", "resnet152", "inceptionresnetv2", "densenet169", "efficientnet-b0"]
+BACKBONE_STARTS = ("source", "tatl-freeze", "tatl")
+PRETEXT = "pretext"
+CONVERGENCE = (PRETEXT, "tatl", "source", "random")
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What narrows a study: its variants, and for data-size the percentages of the training groups; empty: all."""
+    """What narrows a study; empty: all.
+
+    variants   its rows
+    fractions  of data-size: percentages of the training groups
+    offsets    of crop: pixels of the store's frame
+    networks   of crop: lesion networks
+    backbones  of backbones
+    """
 
     variants: str = ""
     fractions: str = ""
+    offsets: str = ""
+    networks: str = ""
+    backbones: str = ""
 
 
 Rows = list[tuple[Member, dict[str, Any]]]  # a member, and what its row is, as columns of the tables
 
 
 def variants(planner: Planner, asked: Asked) -> Rows:
-    """The five variants."""
-    return [(member, {}) for member in planner.members(chosen(asked.variants, VARIANTS, "variant"))]
+    """The five variants, and where they are asked for the winners of the ISIC challenges of 2017 and 2018."""
+    rows = chosen(asked.variants, (*VARIANTS, *WINNERS), "variant") if asked.variants else list(VARIANTS)
+    five = planner.members([row for row in rows if row in VARIANTS]) if set(rows) & set(VARIANTS) else []
+    others = [member for row in rows if row in WINNERS for member in _winner(planner, row)]
+    return [(member, {}) for member in (*five, *others)]
+
+
+def _winner(planner: Planner, row: str) -> Iterator[Member]:
+    """A challenge's winner on whole images: one network, or four that are averaged."""
+    for backbone in WINNERS[row]:
+        other = planner.but(backbone=backbone, shapes="u")
+        shape = "pyramid" if row == "isic2018-winner" else row
+        for member in other.each(row):
+            run = other.started("source", WHOLE, member.attribute, shape, member.fold, member.seed)
+            yield dataclasses.replace(member, run=run, shape=f"{shape}-{backbone}")
 
 
 def paradigms(planner: Planner, asked: Asked) -> Rows:
@@ -70,9 +102,64 @@ def _row(planner: Planner, row: str) -> Iterator[Member]:
         elif row == "augmentation":
             run = planner.started("source", WHOLE, *place)
             run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, augment=True))
+        elif row == "attention":
+            gated = f"attention-{member.shape}"
+            run = planner.started("source", WHOLE, member.attribute, gated, member.fold, member.seed)
         else:
             run = planner.started(row, WHOLE, *place)
         yield dataclasses.replace(member, run=run)
+
+
+def crop(planner: Planner, asked: Asked) -> Rows:
+    """Every lesion network with every offset; where no attribute is known the lesion networks alone."""
+    planner.require(LESION, "the study crop", "choose a store with lesion masks")
+    offsets = numbers("offsets", asked.offsets or OFFSETS)
+    height, width = planner.store.size
+    if largest := [offset for offset in offsets if offset >= min(height, width)]:
+        raise ValueError(f"offset {largest[0]} is larger than the images of {height}x{width}: give smaller --offsets")
+    known = bool(planner.attributes) and all(planner.store.known(name).all() for name in planner.attributes)
+    found: Rows = []
+    for network in chosen(asked.networks, LESION_NETWORKS, "lesion network"):
+        if not known:
+            stage1 = planner.but(lesion_network=network).members([STAGE1])
+            found += [(dataclasses.replace(m, variant=network), {"lesion_network": network}) for m in stage1]
+            continue
+        for offset in offsets:
+            other = planner.but(lesion_network=network, offset=offset)
+            for member in other.each(f"{network} {offset} px"):
+                place = (member.attribute, member.shape, member.fold, member.seed)
+                run = other.target(VARIANTS["stage13"], *place)
+                kind = {"lesion_network": network, "offset": offset}
+                found.append((dataclasses.replace(member, run=run), kind))
+    return found
+
+
+def backbones(planner: Planner, asked: Asked) -> Rows:
+    """Every backbone from the source domain, from its agnostic network, and with that encoder kept fixed."""
+    planner.require(UNION, "the study backbones", "choose a store whose attributes are all known")
+    found: Rows = []
+    for backbone in names(asked.backbones) or BACKBONES:
+        other = planner.but(backbone=backbone)
+        for start in chosen(asked.variants, BACKBONE_STARTS, "variant"):
+            for member in other.each(f"{backbone} {start}"):
+                run = other.started(start, WHOLE, member.attribute, member.shape, member.fold, member.seed)
+                found.append((dataclasses.replace(member, run=run), {"backbone": backbone, "start": start}))
+    return found
+
+
+def convergence(planner: Planner, asked: Asked) -> Rows:
+    """The agnostic network scored on every attribute as it is, and targets from it and from the source domain."""
+    planner.require(UNION, "the study convergence", "choose a store whose attributes are all known")
+    found: Rows = []
+    for row in chosen(asked.variants, CONVERGENCE, "variant"):
+        for member in planner.each(row):
+            place = (member.attribute, member.shape, member.fold, member.seed)
+            run = planner.started("tatl" if row == PRETEXT else row, WHOLE, *place)
+            if row == PRETEXT:
+                assert run.parent is not None
+                run = run.parent
+            found.append((dataclasses.replace(member, run=run), {}))
+    return found
 
 
 def data_size(planner: Planner, asked: Asked) -> Rows:
@@ -80,7 +167,7 @@ def data_size(planner: Planner, asked: Asked) -> Rows:
     planner.require(UNION, "the study data-size", "choose a store whose attributes are all known")
     found: Rows = []
     for fraction in percentages(asked.fractions or FRACTIONS):
-        smaller = planner.at(fraction / 100)
+        smaller = planner.but(fraction=fraction / 100)
         for row in chosen(asked.variants, SIZES, "variant"):
             start, variant = SIZES[row]
             for member in smaller.each(f"{row} {fraction:g} %"):
@@ -103,7 +190,10 @@ STUDIES = {
     for study in (
         Study("variants", "Tables 3, 4, A.10-A.13", variants),
         Study("paradigms", "Table 9", paradigms),
+        Study("crop", "Table 5", crop),
+        Study("backbones", "Tables 6, 7, 8", backbones),
         Study("data-size", "Figure 4", data_size),
+        Study("convergence", "Figures 5, 6", convergence),
     )
 }
 

@@ -32,11 +32,15 @@ def scores_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFra
     parts = []
     ensembles: dict[tuple[str, int, int, str], list[Member]] = {}
     for member in members:
-        scores = _scores(member.run, root)
-        parts.append(_labelled(scores, member, member.shape))
+        parts.append(_labelled(_member_scores(member, root, store), member, member.shape))
         ensembles.setdefault((member.variant, member.seed, member.fold, member.attribute), []).append(member)
     parts += [_labelled(_ensemble(group, root, store), group[0], ENSEMBLE) for group in ensembles.values()]
     return pd.concat(parts, ignore_index=True)
+
+
+def _member_scores(member: Member, root: Path, store: Store) -> pd.DataFrame:
+    """Of the run's own mask; or where it is asked for another (the agnostic network on an attribute), of that."""
+    return _scores(member.run, root) if member.run.task == member.attribute else _ensemble([member], root, store)
 
 
 def _scores(run: Run, root: Path) -> pd.DataFrame:
@@ -59,8 +63,9 @@ def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFra
     test = split(store, run.fold, run.n_folds, run.seed, run.fraction).test
     size = Size.parse(run.score_size) if run.score_size else store.size
     # Values are floor(256 p), on average half a step below 256 p.
-    fractions = confusion(mean + 0.5 >= 128, truth(store, run.task, test, size))
-    return score_table(store.cases["id"].to_numpy()[test], run.task, fractions)
+    attribute = members[0].attribute
+    fractions = confusion(mean + 0.5 >= 128, truth(store, attribute, test, size))
+    return score_table(store.cases["id"].to_numpy()[test], attribute, fractions)
 
 
 def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
@@ -82,13 +87,42 @@ def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
 
 
 def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
-    """Stage 1 on its test folds, whole images: start, fold, seed and the scores."""
+    """Stage 1 on its test folds, whole images: network, start, fold, seed and the scores."""
     stage1 = (m.run if m.run.task == LESION else m.run.cropper for m in members)
     croppers = dict.fromkeys(run for run in stage1 if run is not None)
     rows = []
     for run in croppers:
         table = summary(_scores(run, root))
         row = table[table["attribute"] == LESION].iloc[0]
-        rows.append({"start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row})
-    columns = ["start", "fold", "seed", *SCORES, "images"]
+        rows.append(
+            {"network": run.shape, "start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row}
+        )
+    columns = ["network", "start", "fold", "seed", *SCORES, "images"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def histories(members: Sequence[Member], root: Path) -> pd.DataFrame:
+    """Loss curves of every run: variant, shape, seed, fold, attribute, epoch, step, split, loss (a run once)."""
+    parts = []
+    for (variant, run), member in {(m.variant, m.run): m for m in members}.items():
+        history = pd.read_csv(run.folder(root) / "history.csv")[["epoch", "step", "split", "loss"]]
+        parts.append(_labelled(history, member, member.shape).assign(attribute=run.task, variant=variant))
+    return pd.concat(parts, ignore_index=True)[[*KEYS, "attribute", "epoch", "step", "split", "loss"]]
+
+
+def pace(curves: pd.DataFrame, share: float = 0.9) -> pd.DataFrame:
+    """How fast each run learnt, by its validation loss: score = 1 - loss, at the start of training taken as 0.
+
+    steps (of the whole training), best (the highest score), steps_to_90 (the first validated step whose score is 90 %
+    of it) and area (the mean score over the steps, by the trapezium rule from the first validation on).
+    """
+    rows = []
+    validated = curves[curves["split"] == "validation"]
+    for key, part in validated.groupby([*KEYS, "attribute"], sort=False):
+        steps, score = part["step"].to_numpy(float), 1 - part["loss"].to_numpy(float)
+        reached = steps[score >= share * score.max()]
+        span = steps[-1] - steps[0]
+        area = float(np.trapezoid(score, steps) / span) if span > 0 else float(score[-1])
+        found = {"steps": steps[-1], "best": score.max(), "steps_to_90": reached[0], "area": area}
+        rows.append({**dict(zip([*KEYS, "attribute"], cast(tuple, key), strict=True)), **found})
+    return pd.DataFrame(rows)

@@ -23,7 +23,7 @@ from tatl.inference import infer, quantise, resize, truth
 from tatl.inits import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.metrics import confusion, score_table
-from tatl.models import build
+from tatl.models import OwnLoss, build
 from tatl.models.encoders import Classifier
 from tatl.pretext import (
     CONTEXT,
@@ -108,6 +108,8 @@ class Segmentation:
         images, masks = self.feed(indices, device)
         if self.run.recipe.augment:
             images, masks = augmented(images, masks)
+        if isinstance(self.model, OwnLoss):
+            return self.model.training_loss(images, masks)
         return segmentation_loss(self.model(images), masks, self.run.recipe.pool).mean()
 
     def validation_batches(self) -> list[np.ndarray]:

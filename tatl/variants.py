@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tatl.data.folds import scarce, split
 from tatl.data.store import LESION, UNION, Store
 from tatl.inits import file_digest, initialisation
 from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES, texture_run
-from tatl.run import Run
+from tatl.run import PLAIN, RIVALS, Run
 from tatl.settings import Settings, names
 
-LESION_SHAPE = "u"
 STAGE1 = "stage1"
 
 
@@ -69,20 +69,21 @@ class Planner:
             )
 
     def base(self, task: str, stage: str, shape: str, fold: int, seed: int, scratch: bool) -> Run:
-        """A run at its first weights: from the source domain, or random."""
+        """A run at its first weights: from the source domain, or random (as what has no known encoder always is)."""
         s = self.settings
-        source = "random" if scratch else s.source
+        backbone = RIVALS.get(shape, s.backbone)
+        source = "random" if scratch or backbone == PLAIN else s.source
         return Run(
             store=self.store.name,
             digest=self.store.digest,
             size=str(self.store.size),
             task=task,
             shape=shape,
-            backbone=s.backbone,
+            backbone=backbone,
             start="random" if source == "random" else "source",
             source=source,
             weights=self.weights if source == "imagenet" else "",
-            parent=texture_run(s.backbone) if source == TEXTURES else None,
+            parent=texture_run(backbone) if source == TEXTURES else None,
             fold=fold,
             n_folds=s.n_folds,
             fraction=s.fraction,
@@ -93,7 +94,7 @@ class Planner:
 
     def lesion(self, fold: int, seed: int, scratch: bool = False) -> Run:
         """Stage 1: the lesion in the whole image."""
-        return self.base(LESION, "lesion", LESION_SHAPE, fold, seed, scratch)
+        return self.base(LESION, "lesion", self.settings.lesion_network, fold, seed, scratch)
 
     def agnostic(self, variant: Variant, shape: str, fold: int, seed: int) -> Run:
         """Stage 2: the union of all attributes, on the crop if the variant has one."""
@@ -151,7 +152,7 @@ class Planner:
 
     def _members(self, name: str, fold: int, seed: int) -> Iterator[Member]:
         if name == STAGE1:
-            yield Member(name, LESION_SHAPE, seed, fold, LESION, self.lesion(fold, seed))
+            yield Member(name, self.settings.lesion_network, seed, fold, LESION, self.lesion(fold, seed))
             return
         for attribute in self.trainable(fold, seed):
             for shape in names(self.settings.shapes):
@@ -165,9 +166,9 @@ class Planner:
                 for member in self._members("stage3", fold, seed):
                     yield replace(member, variant=row)
 
-    def at(self, fraction: float) -> Planner:
-        """The same at another share of the training groups."""
-        return Planner(replace(self.settings, fraction=fraction), self.store, self.imagenet_weights)
+    def but(self, **changed: Any) -> Planner:
+        """The same with other settings, such as `fraction=0.4`."""
+        return Planner(replace(self.settings, **changed), self.store, self.imagenet_weights)
 
     def trainable(self, fold: int, seed: int) -> list[str]:
         """The attributes that some training image of the fold has."""

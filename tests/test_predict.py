@@ -66,6 +66,10 @@ def test_variant_of_undoes_the_planner(toy_store: Store) -> None:
     for start in ("rotation", "context"):
         run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
         assert run.parent is not None and [variant_of(run), variant_of(run.parent)] == ["", ""]
+    for start in ("lesion", "shuffled-union", "frozen-random"):
+        run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
+        assert variant_of(run) == ""
+    assert variant_of(planner.started("source", VARIANTS["stage3"], "disc", "isic2017-winner", 0, 0)) == ""
     random = Planner(SETTINGS, toy_store)
     assert variant_of(random.target(VARIANTS["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
     assert variant_of(random.target(VARIANTS["stage13"], "disc", "u", 0, 0)) == "stage13"
@@ -362,6 +366,20 @@ def fake(root: Path, store: Store, variant: str, **settings: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "weights.safetensors").touch()
         (folder / "run.json").write_text(run.dumps())
+
+
+def test_what_studies_leave_beside_the_usual_networks_is_left_out(toy_store: Store, tmp_path: Path) -> None:
+    fake(tmp_path, toy_store, "stage3", source="textures")
+    (usual,) = choose(tmp_path, "stage3")
+    fake(tmp_path, toy_store, "stage3", source="textures", augment=True)
+    fake(tmp_path, toy_store, "stage3", source="textures", shapes="attention-u")
+    assert choose(tmp_path, "stage3") == [usual]
+    assert [run.recipe.augment for run in choose(tmp_path, "stage3", where="augment=True")] == [True]
+    assert [run.shape for run in choose(tmp_path, "stage3", where="shape=attention-u")] == ["attention-u"]
+    for network in ("u", "segnet"):
+        fake(tmp_path, toy_store, "stage1", source="textures", lesion_network=network)
+    assert [run.shape for run in choose(tmp_path, "stage1")] == ["u"]
+    assert [run.shape for run in choose(tmp_path, "stage1", where="shape=segnet")] == ["segnet"]
 
 
 def test_of_several_settings_one_is_chosen_by_its_fields(toy_store: Store, tmp_path: Path) -> None:

@@ -16,10 +16,12 @@ from tatl.augment import augmented
 from tatl.data.feed import MEAN, STD, Feed
 from tatl.data.folds import split
 from tatl.data.store import Store
+from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
 from tatl.settings import Settings, StudyName
 from tatl.studies import PARADIGMS, STUDIES, Asked, study
+from tatl.study import pace
 from tatl.tasks import Segmentation, held, make_task, shuffled, start_model
-from tatl.variants import Planner, in_order
+from tatl.variants import VARIANTS, Planner, in_order
 from toy import make_store, toy_run
 
 SETTINGS = {"shapes": "link", "source": "textures", "folds": "0", "n_folds": 3, "offset": 4}
@@ -45,7 +47,7 @@ def test_paradigms_differ_in_their_start_alone(toy_store: Store) -> None:
     assert parents == {
         "tatl": "union", "tatl-freeze": "union", "source": "textures", "rotation": "rotation", "context": "context",
         "augmentation": "textures", "random": None, "lesion": "lesion", "shuffled-union": "shuffled-union",
-        "frozen-random": None, "stage123": "union",
+        "frozen-random": None, "stage123": "union", "attention": "textures",
     }  # fmt: skip
     assert found["tatl"].parent == found["tatl-freeze"].parent
     assert found["lesion"].parent.recipe == found["tatl"].parent.recipe == found["shuffled-union"].parent.recipe
@@ -85,6 +87,60 @@ def test_a_preset_may_change_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["train", "--variant", "stage3"]) == 0 and given[-1].attributes == ""
 
 
+def test_winners_stand_beside_the_variants_where_asked_for(toy_store: Store) -> None:
+    assert list(runs_of(toy_store, "variants")) == list(VARIANTS)
+    found = study("variants").rows(planner(toy_store), Asked("stage3,isic2018-winner,isic2017-winner"))
+    disc = [(m.variant, m.shape, m.run.shape, m.run.backbone) for m, _ in found if m.attribute == "disc"]
+    assert disc[0] == ("stage3", "link", "link", "efficientnet-b0")
+    assert disc[1:5] == [("isic2018-winner", f"pyramid-{b}", "pyramid", b) for b in ISIC2018_WINNER]
+    assert disc[5:] == [("isic2017-winner", "isic2017-winner-vgg16", "isic2017-winner", "vgg16")]
+
+
+def test_crop_compares_lesion_networks_and_offsets(toy_store: Store, tmp_path: Path) -> None:
+    found = runs_of(toy_store, "crop", Asked(offsets="0,3"))
+    assert list(found) == [f"{network} {offset} px" for network in LESION_NETWORKS for offset in (0, 3)]
+    for row, run in found.items():
+        network, offset, _ = row.split()
+        assert (run.cropper.shape, run.offset, run.start) == (network, int(offset), "source")
+    assert len({run.cropper for run in found.values()}) == len(LESION_NETWORKS)  # one for all its offsets
+    plain = found["unet 0 px"].cropper
+    assert (plain.start, plain.source, plain.backbone, plain.parent) == ("random", "random", "plain", None)
+    lesions = make_store(tmp_path / "lesions", unknown=("disc", "bar", "dot"))
+    alone = study("crop").rows(planner(lesions), Asked(offsets="0", networks="u,segnet"))
+    assert [(m.variant, m.attribute, m.run.task) for m, _ in alone] == [
+        (n, "lesion", "lesion") for n in ("u", "segnet")
+    ]
+    with pytest.raises(ValueError, match="offset 40 is larger than the images of 32x64: give smaller --offsets"):
+        runs_of(toy_store, "crop", Asked(offsets="0,40"))
+    with pytest.raises(ValueError, match="the study crop needs lesion masks"):
+        runs_of(make_store(tmp_path / "none", lesions=False), "crop", Asked(offsets="0"))
+
+
+def test_backbones_are_those_of_table_8_and_the_paper_s_600(toy_store: Store) -> None:
+    """Four attributes there, three here: 5 backbones x 2 shapes x 3 starts x 5 folds x 3 attributes."""
+    found = study("backbones").rows(planner(toy_store, shapes="u,link", n_folds=5, folds=""), Asked())
+    assert len(found) * 4 / 3 == 600
+    for member, kind in found:
+        assert member.run.backbone == kind["backbone"] and member.run.start == kind["start"]
+        assert member.run.parent is not None and member.run.parent.backbone == kind["backbone"]
+
+
+def test_convergence_scores_the_pretext_itself(toy_store: Store) -> None:
+    found = study("convergence").rows(planner(toy_store), Asked())
+    pretext = {m.run for m, _ in found if m.variant == "pretext"}
+    assert len(pretext) == 1 and next(iter(pretext)).task == "union"
+    assert {m.run.parent for m, _ in found if m.variant == "tatl"} == pretext
+
+
+def test_pace_by_hand() -> None:
+    keys = {"variant": "a", "shape": "u", "seed": 0, "fold": 0, "attribute": "disc"}
+    losses = [(10, 0.9), (20, 0.5), (30, 0.2), (40, 0.25)]
+    curve = pd.DataFrame([{**keys, "epoch": 0, "step": s, "split": "validation", "loss": v} for s, v in losses])
+    row = pace(curve).iloc[0]
+    assert (row["steps"], row["best"], row["steps_to_90"]) == (40, 0.8, 30)  # 0.72 is first reached at 30
+    assert row["area"] == pytest.approx(((0.1 + 0.5) / 2 + (0.5 + 0.8) / 2 + (0.8 + 0.75) / 2) / 3)
+
+
 def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) -> None:
     without = make_store(tmp_path / "idrid", lesions=False)
     assert set(runs_of(without, "paradigms")) == set(PARADIGMS) - {"lesion", "stage123"}
@@ -92,7 +148,7 @@ def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) 
         runs_of(without, "paradigms", Asked("tatl,lesion"))
     with pytest.raises(ValueError, match="variant best unknown: choose of tatl, tatl-freeze"):
         runs_of(toy_store, "paradigms", Asked("best"))
-    with pytest.raises(ValueError, match="study 'all' is unknown: choose one of variants, paradigms, data-size"):
+    with pytest.raises(ValueError, match="study 'all' is unknown: choose one of variants, paradigms, crop, backbones"):
         study("all")
     for text in ("0", "101", "half"):
         with pytest.raises(ValueError, match=f"fractions '{text}' are percentages"):
@@ -170,6 +226,30 @@ def test_a_study_from_plan_to_tables(
     assert "2 are there" in capsys.readouterr().out  # the agnostic network and the target of 100 %
     sizes = pd.read_csv("t/data-size_folds.csv")
     assert sorted(sizes["fraction"].unique()) == [0.5, 1.0] and set(sizes["start"]) == {"tatl"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "files"),
+    [
+        ("crop", ["--networks", "segnet", "--offsets", "2"], {"crop_lesion"}),
+        ("convergence", ["--variants", "pretext,tatl"], {"convergence_curves", "convergence_pace"}),
+    ],
+)
+def test_studies_with_tables_of_their_own(
+    name: str, words: list[str], files: set[str], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = ["--store", str(toy_store.path), "--preset", "smoke", "--shape", "link", "--attribute", "disc", *words]
+    assert main(["study", name, *given, "--device", "cpu", "--batch", "4", "--tables", "t"]) == 0
+    made = {path.stem for path in Path("t").glob("*.csv")}
+    assert made == {"counts", name, f"{name}_folds", *files}
+    table = pd.read_csv(f"t/{name}.csv").query("attribute == 'disc' and shape == 'mean'")
+    assert len(table) == (2 if name == "convergence" else 1) and table["dice"].between(0, 1).all()
+    if name == "crop":
+        assert pd.read_csv("t/crop_lesion.csv")["network"].tolist() == ["segnet"]
+    else:
+        curves = pd.read_csv("t/convergence_curves.csv")
+        assert set(curves["split"]) == {"train", "validation"} and set(curves["variant"]) == {"pretext", "tatl"}
 
 
 def test_a_failed_run_ends_the_study_with_its_name(
