@@ -41,8 +41,8 @@ from tatl.data.case import Size
 from tatl.data.feed import Feed
 from tatl.data.phantom import Phantom
 from tatl.data.store import Store, prepare
-from tatl.settings import Settings, load_preset
 from tatl.schedule import Machine, execute
+from tatl.settings import Settings, load_preset
 from tatl.variants import Planner
 
 FP32_PEAK = {"H200": 66.9e12, "H100": 66.9e12}  # FLOP/s without tensor cores, NVIDIA's data sheet (SXM)

@@ -13,6 +13,7 @@ Three loops over the same network, interleaved in rounds, medians over rounds of
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from tatl import fit
+from tatl import cli, fit
 from tatl.data.case import Size
 from tatl.data.feed import normalise
 from tatl.data.phantom import Phantom
@@ -35,8 +36,8 @@ from tatl.learner import Learner
 from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.run import Recipe, Run
-from tatl.settings import Settings, load_preset
 from tatl.schedule import work
+from tatl.settings import Settings, load_preset
 from tatl.tasks import make_task
 from tatl.variants import VARIANTS, Planner, in_order
 
@@ -231,4 +232,4 @@ def main(
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False)
+    jsonargparse.auto_cli(main, as_positional=False, args=cli.spelled_out(sys.argv[1:], cli.flags(main)))

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from tatl.data.disk import room_for
 from tatl.data.store import Store
 from tatl.learner import VALIDATION_LOSS, Learner
 from tatl.run import Run, finished, write_atomically
@@ -122,14 +123,14 @@ def fit(
     """Train a run unless it is finished, continuing where it broke; returns its folder.
 
     The runs it needs must be finished.  `devices` > 1 splits every mini-batch over that many devices.  Raises
-    ValueError for a store or checkpoint that does not fit, FloatingPointError for a loss that is not finite.
+    ValueError for a store or checkpoint that does not fit, FloatingPointError for a loss that is not finite, OSError
+    for a full disk.
     """
     folder = run.folder(root)
     if finished(run, root):
         return folder
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "lock", timeout=0), torch.random.fork_rng():
+        with room_for(folder), _locked(folder), torch.random.fork_rng():
             if not finished(run, root):
                 place = pick_device(device)
                 _check_devices(run, place, devices)
@@ -139,6 +140,11 @@ def fit(
     except Timeout as error:
         raise RuntimeError(f"another process is training {folder}: wait for it, or stop it") from error
     return folder
+
+
+def _locked(folder: Path) -> FileLock:
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "lock", timeout=0)
 
 
 def quiet_lightning() -> None:

@@ -93,12 +93,19 @@ class Learner(L.LightningModule):
             step = 1 + (self.history[-1]["step"] if self.history else 0)
             if not np.isfinite(loss):
                 raise FloatingPointError(
-                    f"the loss is {loss} at step {step} (epoch {self.current_epoch}) on images {indices.tolist()} of "
-                    f"the store: lower --lr (now {rate}) or look at these images"
+                    f"the loss is {loss} at step {step} (epoch {self.current_epoch}) on "
+                    f"{self._named(indices)}: lower --lr (now {rate}) or look at these images"
                 )
             row = {"epoch": self.current_epoch, "step": step, "split": "train", "loss": loss, "lr": rate}
             self.history.append(row)
         self._pending = []
+
+    def _named(self, indices: np.ndarray) -> str:
+        """Images by their ids in the task's store; by number where the task draws its own."""
+        store = getattr(self.task, "store", None)
+        if store is None:
+            return f"images {indices.tolist()}"
+        return f"images {', '.join(store.cases['id'].to_numpy()[indices])} of store {store.name!r}"
 
     def on_validation_model_eval(self) -> None:
         if self.run.recipe.calibration:

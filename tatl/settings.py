@@ -34,7 +34,7 @@ class Settings:
     """What a study is trained with; lists are written with commas, empty means all.
 
     Args:
-        shapes: decoders whose probabilities are averaged, of u and link
+        shapes: decoders whose probabilities are averaged: u, link, attention-u, attention-link, pyramid
         backbone: efficientnet-b0, or any encoder of segmentation-models-pytorch
         source: source domain of the first weights: imagenet, textures (an offline stand-in) or random
         attributes: which attributes get a target segmenter; empty: all of the store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -26,8 +29,10 @@ from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.fit import fit, pick_device
 from tatl.inits import seeded
+from tatl.learner import Learner
 from tatl.metrics import confusion
 from tatl.models import build
+from tatl.pretext import texture_run
 from tatl.run import Run, finished
 from toy import make_store, toy_run
 
@@ -256,9 +261,70 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
     run = toy_run(toy_store, epochs=3)
     with pytest.raises(FloatingPointError) as caught:
         fit(run, tmp_path, toy_store, **CPU)
-    for words in ("the loss is nan at step 2 (epoch 0)", f"on images {seen[1]} of the store", "lower --lr (now 0.01)"):
+    images = f"images {', '.join(f'TOY_{row:04d}' for row in seen[1])} of store 'toy'"
+    for words in ("the loss is nan at step 2 (epoch 0)", f"on {images}: lower", "lower --lr (now 0.01)"):
         assert words in str(caught.value)
     assert len(seen) == steps(run, toy_store) and not finished(run, tmp_path)
+
+
+def test_pictures_that_no_store_holds_are_named_by_number() -> None:
+    learner = Learner(texture_run(), SimpleNamespace(model=torch.nn.Linear(1, 1)))  # type: ignore[arg-type]
+    learner._pending = [(torch.tensor(float("nan")), np.array([3, 14]))]
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 \(epoch 0\) on images \[3, 14\]: lower"):
+        learner._record()
+
+
+def full_at(call: int, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, error: Exception) -> None:
+    """The `call`-th call of a function finds the disk full, all others work."""
+    original, calls = getattr(owner, name), iter(range(1, 10_000))
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        if next(calls) == call:
+            raise error
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, once)
+
+
+# As raised on a file system that was full.
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+NO_ROOM = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+@pytest.mark.parametrize(
+    ("call", "owner", "name", "error"),
+    [
+        pytest.param(3, fit_module.L.Trainer, "save_checkpoint", NO_SPACE, id="checkpoint"),
+        pytest.param(2, fit_module, "write_history", OSError(errno.EDQUOT, "Disk quota exceeded"), id="history"),
+        pytest.param(1, tasks.np, "save", OSError("8192 requested and 0 written"), id="probabilities"),
+        pytest.param(1, fit_module, "save_file", NO_ROOM, id="weights"),
+    ],
+)
+def test_a_full_disk_is_said_and_training_goes_on_from_there(
+    trained: tuple[Run, Path],
+    toy_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: int,
+    owner: Any,
+    name: str,
+    error: Exception,
+) -> None:
+    run, whole = trained
+    full_at(call, monkeypatch, owner, name, error)
+    with pytest.raises(OSError, match=rf"^the disk is full while {run.folder(tmp_path)} is written: free some space "):
+        fit(run, tmp_path, toy_store, **CPU)
+    assert not finished(run, tmp_path)
+    break_at(1 if name in ("save", "save_file") else 2 * steps(run, toy_store) + 1, monkeypatch)  # no step is repeated
+    assert content(fit(run, tmp_path, toy_store, **CPU)) == content(whole)
+
+
+def test_other_errors_stay_what_they_are(
+    trained: tuple[Run, Path], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full_at(1, monkeypatch, fit_module.L.Trainer, "save_checkpoint", PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(PermissionError, match="Permission denied"):
+        fit(trained[0], tmp_path, toy_store, **CPU)
 
 
 def test_a_validation_loss_that_is_not_finite_stops(
@@ -356,9 +422,31 @@ def test_devices_that_are_not_there_are_refused(toy_store: Store, tmp_path: Path
             fit(toy_run(toy_store), tmp_path, toy_store, device="cpu", devices=devices, progress=False)
 
 
-def test_two_processes_share_every_mini_batch(toy_store: Store, tmp_path: Path) -> None:
+class Noting(tasks.Segmentation):
+    """Notes what each process trains on, a line a step, in `seen-<rank>` of the runs' root."""
+
+    def __init__(self, run: Run, store: Store, root: Path, weights: Path | None = None) -> None:
+        super().__init__(run, store, root, weights)
+        self.root = root
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        with (self.root / f"seen-{torch.distributed.get_rank()}").open("a") as stream:
+            stream.write(" ".join(map(str, indices)) + "\n")
+        return super().loss(indices, device)
+
+
+def test_two_processes_share_every_mini_batch(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process has one half of every mini-batch, the other half is the other's."""
+    monkeypatch.setattr(fit_module, "make_task", Noting)
     run = toy_run(toy_store, epochs=2, batch=8)
     folder = fit(run, tmp_path, toy_store, device="cpu", devices=2, progress=False)
+    halves = np.array([np.loadtxt(tmp_path / f"seen-{rank}", int) for rank in range(2)])
+    assert halves.shape == (2, 2 * steps(run, toy_store), 4)
+    task = tasks.Segmentation(run, toy_store, tmp_path)
+    for one, other, whole in zip(*halves, [batch for epoch in range(2) for batch in task.batches(epoch)], strict=True):
+        assert sorted([*one, *other]) == sorted(whole)
     history = pd.read_csv(folder / "history.csv")
     assert (history["split"] == "validation").sum() == 2
     assert (history["split"] == "train").sum() == 2 * steps(run, toy_store)

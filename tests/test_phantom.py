@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
+import platform
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy._core import _multiarray_umath as umath
+from scipy import ndimage
 
 from tatl.data.case import Case, Size
 from tatl.data.phantom import Phantom, draw
-from tatl.data.phantom_statistics import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES
+from tatl.data.phantom_statistics import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES, area
 
 SMALL = Size(48, 64)  # areas are laid out in units of the height, so a small frame measures them
 
@@ -51,10 +58,12 @@ def test_area_quartiles_are_those_of_isic_2018(name: str) -> None:
     drawn = drawn[drawn > 0]
     pixel = 100 / (SMALL.height * SMALL.width)
     for quantile in (0.25, 0.5, 0.75):
-        real = AREAS[name][QUANTILES.index(quantile)]
-        # Sampling (fewest: about 80 images with streaks) and whole pixels.
-        slack = 0.45 if name in ("streaks", "negative_network") else 0.3
-        assert np.isclose(np.quantile(drawn, quantile), real, rtol=slack, atol=pixel), (name, quantile)
+        # Three standard errors of a quantile's rank among so many (76 with streaks, 2000 lesions); a pixel; and a
+        # twentieth, for lesions with a negative network are larger and come on top of the table of all lesions.
+        error = 3 * np.sqrt(quantile * (1 - quantile) / len(drawn))
+        low, high = (100 * area(name, quantile + sign * error) for sign in (-1, 1))
+        floor = pixel + AREAS[name][QUANTILES.index(quantile)] / 20
+        assert low - floor <= np.quantile(drawn, quantile) <= high + floor, (name, quantile)
 
 
 def test_the_tables_are_those_of_the_official_masks(shared: Path) -> None:
@@ -87,6 +96,68 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_drawn_before() -> None:
     assert digest(draw(4, 7, Size(96, 128))) != first != digest(draw(3, 6, Size(96, 128)))
 
 
+# What the first cases look like, wherever they are drawn.  When the drawing is changed on purpose: raise DRAWING in
+# tatl/data/phantom.py, and put here what `python -c "import test_phantom; print(test_phantom.pinned())"` prints in
+# tests/.  When nothing was changed, a library draws otherwise (NumPy's generators, Pillow's resize): find which, and
+# treat it as a change, since every store of phantoms made before is another one now.
+PINNED = "31ef37c64c0b67510fd3b724e627718144ac90dece50df3dff5b1af0fcc8a6de"
+
+
+NUMPY = "NPY_DISABLE_CPU_FEATURES"
+
+
+def pinned() -> str:
+    """One digest of twelve enriched cases, of four that a float32 exponential draws otherwise, and of two sizes."""
+    cases = [draw(0, index, Size(96, 128), enrich=True) for index in range(12)]
+    cases += [draw(0, index, Size(96, 128)) for index in (714, 759, 957, 1870)]
+    cases += [draw(0, 12, Size(64, 256)), draw(0, 13, Size(384, 512))]
+    return hashlib.sha256("".join(map(digest, cases)).encode()).hexdigest()
+
+
+def plain_processor() -> dict[str, str]:
+    """Environment in which NumPy and the C library do without the vector units that they found here."""
+    features = [name for name in umath.__cpu_dispatch__ if umath.__cpu_features__[name]]
+    return {
+        NUMPY: " ".join(features),
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX,-AVX2,-FMA,-FMA4,-AVX512F",
+    }
+
+
+def elsewhere(code: str) -> str:
+    """What a line of code prints in a process on a plain processor."""
+    environment = {**os.environ, **plain_processor()}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_bytes_are_the_pinned_ones_with_and_without_vector_units() -> None:
+    assert pinned() == PINNED
+    assert elsewhere("import test_phantom; print(test_phantom.pinned())") == PINNED
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or platform.libc_ver()[0] != "glibc" or not plain_processor()[NUMPY],
+    reason="which vector units change a last bit is known for x86-64 with AVX2 and glibc",
+)
+def test_without_vector_units_the_last_bits_are_others() -> None:
+    """Else the test above would compare a thing with itself: NumPy's float32 and the C library's float64 change."""
+    code = "import math; import numpy as np; print({}.hex())"
+    single = "np.exp(np.linspace(-9, 0, 9999, dtype=np.float32)).tobytes()"
+    double = "np.array([math.exp(x) for x in np.linspace(-9, 0, 9999)]).tobytes()"
+    for values in (single, double):
+        assert elsewhere(code.format(values)) != eval(values, {"np": np, "math": math}).hex()
+
+
+@pytest.mark.parametrize("size", [Size(96, 256), Size(32, 320), Size(96, 24), Size(1, 1)], ids=str)
+def test_any_frame_can_be_drawn(size: Size) -> None:
+    for index in range(6):
+        case = draw(0, index, size, enrich=True)
+        assert case.image.shape == (*size, 3) and case.lesion is not None and case.lesion.any()
+
+
 def test_one_scene_at_every_size() -> None:
     for index in range(12):
         small, large = draw(2, index, Size(96, 128), enrich=True), draw(2, index, Size(192, 256), enrich=True)
@@ -97,21 +168,34 @@ def test_one_scene_at_every_size() -> None:
             assert small.attributes[name].any() == large.attributes[name].any()  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("name", "sign"), [("pigment_network", -1), ("globules", -1), ("negative_network", 1)])
+def as_deep(lesion: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The pixels that are as far inside the lesion, or outside it, as some pixel of the mask: bool [H, W]."""
+    depth = ndimage.distance_transform_edt(lesion) - ndimage.distance_transform_edt(~lesion)
+    return (depth >= depth[mask].min()) & (depth <= depth[mask].max())
+
+
+@lru_cache(maxsize=1)
+def four_hundred() -> list[Case]:
+    return [draw(11, index, Size(96, 128), enrich=True) for index in range(400)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [("pigment_network", -1), ("globules", -1), ("milia_like_cyst", 1), ("negative_network", 1), ("streaks", -1)],
+)
 def test_a_mask_covers_something_drawn(name: str, sign: int) -> None:
     """Inside its mask an image is darker (or lighter) in places than where nothing is drawn: lines and dots."""
     seen = []
-    for index in range(400):
-        case = draw(11, index, Size(96, 128))
+    for case in four_hundred():
         mask = case.attributes[name]
         assert case.lesion is not None and mask is not None
         others = np.any([m for other, m in case.attributes.items() if other != name], axis=0)
-        plain = case.lesion & ~mask & ~others
-        if mask.sum() > 60 and plain.sum() > 60 and not others.any():
-            grey = case.image.mean(2)
-            local = grey - grey[plain].mean()
-            extreme = np.quantile(sign * local[mask], 0.9) - np.quantile(sign * local[plain], 0.9)
-            seen.append(extreme)
+        if mask.sum() <= 60 or others.any():
+            continue
+        plain = as_deep(case.lesion, mask) & ~mask
+        if plain.sum() > 60:
+            grey = sign * case.image.mean(2)
+            seen.append(np.quantile(grey[mask], 0.9) - np.quantile(grey[plain], 0.9))
     assert len(seen) >= 5
     assert np.mean(np.array(seen) > 0) > 0.7
 

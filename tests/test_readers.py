@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatl.data.case import BadCase, Size
+from tatl.data.case import PRETEXTS, BadCase, Size
 from tatl.data.isic import ATTRIBUTES_2017, ATTRIBUTES_2018, Isic2017, Isic2018, decode_features
 from tatl.data.manifest import Manifest
 from tatl.data.readers import reader
@@ -346,6 +346,8 @@ HEAD = "case,image,group,dots\n"
         ("case,image,group,lesion,average\n", "has no cases"),
         ("case,image,group,average\na,images/a.png,p,masks/a.png\n", "'average', a reserved name"),
         ("case,image,group,Union\na,images/a.png,p,masks/a.png\n", "'Union', a reserved name"),
+        ("case,image,group,Shuffled-Union\na,images/a.png,p,masks/a.png\n", "'Shuffled-Union', a reserved name"),
+        ("case,image,group,Dots,veil,dots\na,images/a.png,p,,,\n", "'Dots' and 'dots', which differ in case alone"),
         ("case,image,group,a/b\na,images/a.png,p,masks/a.png\n", "cannot be part of a file's name"),
         ("case,image,group,\na,images/a.png,p,masks/a.png\n", "cannot be part of a file's name"),
         ("case,image,group,dots,dots\na,images/a.png,p,,\n", "'dots' more than once"),
@@ -361,6 +363,13 @@ HEAD = "case,image,group,dots\n"
 def test_a_table_that_is_not_one_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Manifest(manifest(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_a_pretext_is_no_attribute(tmp_path: Path, name: str) -> None:
+    """A run is known by its task: an attribute of this name would be trained as the pretext."""
+    with pytest.raises(ValueError, match=f"column '{name}', a reserved name: rename it"):
+        Manifest(manifest(tmp_path, f"case,image,group,{name}\na,images/a.png,p,masks/a.png\n"))
 
 
 def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:

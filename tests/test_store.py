@@ -10,16 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tatl.data import rows as rows_module
 from tatl.data import store as store_module
 from tatl.data.case import BadCase, Case, Size
+from tatl.data.disk import room_for
 from tatl.data.partial import Partial
 from tatl.data.problems import summary
 from tatl.data.rows import Rows
@@ -351,6 +353,30 @@ def test_a_full_disk_is_said_and_what_is_written_is_kept(tmp_path: Path, monkeyp
     rest = Toy(9)
     assert content(make(tmp_path / "s", rest).path) == content(make(tmp_path / "whole", Toy(9)).path)
     assert len(rest.read_ids) == 5
+
+
+def plainly(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as stream:
+        stream.write(array.tobytes())
+
+
+def by_numpy(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as stream:
+        np.save(stream, array)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    "write",
+    [plainly, by_numpy, lambda path, array: pd.DataFrame(array).to_csv(path)],
+    ids=["plain", "numpy", "pandas"],
+)
+def test_what_a_library_raises_on_a_full_disk_is_understood(
+    write: Callable[[Path, np.ndarray], None], tmp_path: Path
+) -> None:
+    (tmp_path / "full").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"^the disk is full while here is written"), room_for(Path("here")):
+        write(tmp_path / "full", np.zeros((300, 300)))
 
 
 def test_too_small_a_disk_is_said_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

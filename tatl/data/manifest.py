@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tatl.data.case import MAX_ATTRIBUTES
+from tatl.data.case import MAX_ATTRIBUTES, PRETEXTS
 from tatl.data.files import FileReader, Source, existing_folder, unique
 from tatl.data.pictures import FORMATS
 
 REQUIRED = ("case", "image", "group")
-RESERVED = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
+COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
+RESERVED = (*COLUMNS, *PRETEXTS)  # a run of a task is found by its name
 FORBIDDEN = set('/\\,:;"*?<>|')  # an attribute's name becomes part of file names and of command lines
 HEAD = 1 << 16
 
@@ -89,6 +90,10 @@ def _attributes(header: list[str]) -> list[str]:
             raise ValueError(f"cases.csv has a column {name!r}, a reserved name: rename it ({', '.join(RESERVED)})")
         if not name or name.startswith(".") or not name.isprintable() or FORBIDDEN & set(name):
             raise ValueError(f"cases.csv has a column {name!r}, which cannot be part of a file's name: rename it")
+    if twins := [name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1]:
+        raise ValueError(
+            f"cases.csv has the columns {' and '.join(map(repr, twins[:2]))}, which differ in case alone: rename one"
+        )
     if len(names) > MAX_ATTRIBUTES:
         raise ValueError(f"cases.csv has {len(names)} attribute columns, and at most {MAX_ATTRIBUTES} are possible")
     return names

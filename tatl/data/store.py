@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
+from tatl.data.disk import room_for
 from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp, sync
 from tatl.data.problems import BadCases, listed
 from tatl.data.workers import decode
@@ -155,21 +156,12 @@ def prepare(
     _check(reader, size)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         return _existing(reader, path, size, skip_bad)
-    try:
-        with Partial(path, reader, size) as partial:
-            _check_room(partial)
-            problems = [*reader.problems, *decode(partial, workers, progress)]
-            if problems and not (skip_bad and partial.done):
-                raise listed(problems, len(partial.done), partial.folder / "problems.txt")
-            _finish(partial, problems)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OSError(
-            error.errno,
-            f"the disk is full while {path} is written: free some space and run the same command again, "
-            "which continues where this one stopped",
-        ) from error
+    with room_for(path), Partial(path, reader, size) as partial:
+        _check_room(partial)
+        problems = [*reader.problems, *decode(partial, workers, progress)]
+        if problems and not (skip_bad and partial.done):
+            raise listed(problems, len(partial.done), partial.folder / "problems.txt")
+        _finish(partial, problems)
     return Store.open(path)
 
 

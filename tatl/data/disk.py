@@ -1,0 +1,34 @@
+"""A full disk, said in one sentence: each library words it differently, and some lose its number."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# safetensors raises no OSError but repeats the system's words, of a process that trains beside others the traceback
+# is repeated, and np.save counts what it could not write.
+WORDS = re.compile("|".join((*map(os.strerror, FULL), r"\d+ requested and \d+ written")))
+
+
+def tells_of_a_full_disk(error: Exception) -> bool:
+    """By its number, or by the words of a library that loses the number."""
+    return getattr(error, "errno", None) in FULL or WORDS.search(str(error)) is not None
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Whatever tells of a full disk, or of a full quota, in this block becomes an OSError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        if not tells_of_a_full_disk(error):
+            raise
+        raise OSError(
+            f"the disk is full while {path} is written: free some space and run the same command again, "
+            "which continues where this one stopped"
+        ) from error
