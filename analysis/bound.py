@@ -139,8 +139,13 @@ def curve(risk: float, m: int, sources: int = SOURCES, c: float = STEP, points: 
 
 
 def lowest(risk: float, m: int, sources: int = SOURCES, c: float = STEP) -> float:
-    """The g at which Eq. 6 is lowest at this risk: below it more curvature lowers the bound, above it raises it."""
+    """The g at which Eq. 6 is lowest at this risk: below it more curvature lowers the bound, above it raises it.
+
+    Infinite where m times the risk is at most 1: the bound then only falls.
+    """
     margin = m**-0.25
+    if m * risk <= 1:
+        return float("inf")
 
     def value(log_excess: float) -> float:
         g = margin + np.exp(log_excess)
@@ -221,7 +226,11 @@ def audit(beta: float, m: int, c: float, recipe: Recipe, kinks: int, own_images:
             f"c is {c:g}, at most {allowed:.1e} is allowed for beta >= {beta:.3g} (largest |eigenvalue| seen), T = {m}",
         ),
         Assumption("steps c/t", False, f"training has the constant rate {recipe.lr:g}"),
-        Assumption(PASSES, False, f"training has up to {recipe.epochs} epochs of mini-batches of {recipe.batch}"),
+        Assumption(
+            PASSES,
+            recipe.epochs == 1 and recipe.batch == 1 and recipe.balance == 0,
+            f"training has up to {recipe.epochs} epochs of mini-batches of {recipe.batch}",
+        ),
         Assumption("plain SGD", recipe.optimizer == "sgd" and recipe.momentum == 0, f"training uses {optimiser}"),
         Assumption(
             "the start does not depend on the training images",

@@ -105,13 +105,14 @@ def bound(
     if targets:
         execute(targets.values(), runs, scene.store, machine)
         made["bound_distance"] = distances(scene, targets, chosen, scene.boxes(), places.device)
-    notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene)]
+    notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene, sources)]
     folder = tables or tables_of(store, preset)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     _write(made, folder, "bound", _provenance("bound", preset, scene, starts, started) | more)
 
     print(printout.setting(scene, question, int(table["images"].max()), tolerance))
     print(f"\n{printout.blocks(table)}\n")
+    print(f"{printout.factors(anatomy)}\n")
     for line in printout.reasons(anatomy):
         print(line)
     if targets:
@@ -136,7 +137,7 @@ def spectrum(
     products: int = 24,
     top: int = 5,
     tolerance: float = 0.01,
-    chunk: int = 8,
+    chunk: int = 12,
     calibrate: bool = True,
     crop: bool = False,
     tables: Path | None = None,
@@ -171,7 +172,7 @@ def spectrum(
     from tatl.schedule import Machine
 
     started = time.monotonic()
-    options = landscape.Options(probes, steps, products, top, tolerance, chunk)
+    options = landscape.Options(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
     place, inits = pick_device(device), _inits(init)
     scene = _scene(settings, store, preset, runs, crop, calibrate, imagenet_weights)
     chosen = figure7.samples(figure7.Question(tuple(scene.planner.attributes), images), scene)
@@ -221,6 +222,9 @@ def _starts(scene: Scene, inits: list[str], machine: Machine) -> list[Start]:
     from analysis.starts import STARTS
     from tatl.schedule import execute
 
+    for name in inits:
+        if name not in STARTS:
+            scene.check(Path(name))
     needed = [run for name in inits if name in STARTS for run in scene.run(name).needs()]
     cropper = scene.cropper()
     execute([*needed, *([cropper] if cropper else [])], scene.root, scene.store, machine)
@@ -282,4 +286,4 @@ def main(function: Callable[..., None], module: str, arguments: list[str] | None
         settings = Settings(**{k: given.pop(k) for k in list(given) if k in Settings.__dataclass_fields__})
         function(settings, **given)
 
-    return cli.run(command, resumes=True)
+    return cli.run(command, resumes=function is bound)

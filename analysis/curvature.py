@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from analysis.graphs import Captured
 from analysis.lanczos import Basis, Extreme, lanczos, power
 from analysis.products import Hessians, Loss
+from analysis.risk import out_of_memory
 
 METHODS: dict[str, Callable[..., Extreme]] = {"lanczos": lanczos, "power": power}
 STARTS = ("gradient", "previous", "random")
@@ -141,13 +142,23 @@ class Solver:
         """Names of the parameters that do not enter the loss; known after the first solve."""
         return self.hessians.unused or []
 
+    @property
+    def note(self) -> str:
+        """What to know of how products were made: parameters left out, graphs that could not be captured."""
+        left = (
+            f"{len(self.unused)} parameters do not enter the loss: {', '.join(self.unused[:5])}" if self.unused else ""
+        )
+        return "; ".join(part for part in (left, getattr(self.hessians, "note", "")) if part)
+
     def __call__(self, image: Tensor, mask: Tensor, name: str = "the image") -> Extreme:
         """The extreme eigenvalue for an image [C, H, W] and a mask; `name` is for errors."""
         try:
             return self._solve(image, mask)
         except FloatingPointError as error:
             raise FloatingPointError(f"{name}: {error}") from error
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             size = "x".join(map(str, image.shape[-2:]))
             raise MemoryError(
                 f"memory ran out at {name} of {size} on {self.device}: images are taken one at a time already, so "
@@ -178,10 +189,10 @@ class Solver:
         """Two evaluations agree: ValueError where the model is random in evaluation mode."""
         one = self.hessians.at(image, mask).gradient
         other = self.hessians.at(image.clone(), mask).gradient
-        difference = float((one - other).norm())
-        if difference > AGREEMENT * float(one.norm()):
+        difference, length = float((one - other).norm()), float(torch.maximum(one.norm(), other.norm()))
+        if difference > AGREEMENT * length:
             raise ValueError(
-                f"two evaluations of one gradient differ by {difference / float(one.norm()):.1e} of its length: "
+                f"two evaluations of one gradient differ by {difference / length:.1e} of its length: "
                 "the model is random in evaluation mode, and has no one Hessian"
             )
         self._checked = True

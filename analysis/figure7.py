@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import nn
 from analysis.bound import Bound, attribution, audit, bound, bounds, curve, lowest
 from analysis.curvature import Options
 from analysis.ledger import Places, curvatures, image_loss
-from analysis.risk import interval, per_image_losses, resampled
+from analysis.risk import ImageError, interval, per_image_losses, resampled
 from analysis.starts import Scene, Start
 from tatl.data.feed import Feed
 
@@ -100,12 +101,9 @@ def measure(
     store = starts[0].subject.store
     positive = np.concatenate([store.present(name)[indices] for name, indices in wanted.items()])
     losses = [
-        np.concatenate([
-            per_image_losses(start.subject.model, Feed(store, name, start.subject.boxes), indices, image_loss)
-            for name, indices in wanted.items()
-        ])
+        np.concatenate([_losses(start, name, indices, places.device) for name, indices in wanted.items()])
         for start in starts
-    ]  # fmt: skip
+    ]
     tables = curvatures([start.subject for start in starts], wanted, options, folder, places, progress)
     for start, table, loss in zip(starts, tables, losses, strict=True):
         table.insert(0, "init", start.name)
@@ -113,6 +111,19 @@ def measure(
         table.insert(5, "loss", loss)
     table = pd.concat(tables, ignore_index=True)
     return table.assign(norm=table["value"].abs())
+
+
+def _losses(start: Start, attribute: str, indices: np.ndarray, device: str) -> np.ndarray:
+    """Loss of each image, on the device; an error names the start and the case."""
+    subject = start.subject
+    feed = partial(Feed(subject.store, attribute, subject.boxes), device=device)
+    try:
+        return per_image_losses(subject.model.to(device), feed, indices, image_loss)
+    except ImageError as error:
+        case = subject.store.cases["id"].iloc[error.index]
+        raise type(error)(f"start {start.name}, {attribute}, case {case}: {error}", error.index) from error
+    finally:
+        subject.model.to("cpu")
 
 
 def figure7(measured: pd.DataFrame, chosen: dict[str, Sample], question: Question) -> pd.DataFrame:
@@ -208,7 +219,8 @@ def sensitivity(
 ) -> pd.DataFrame:
     """The bound over c, over m, and over positive images alone (`positives`: how many the fold has, per attribute).
 
-    Columns: varied (c, m, images), setting, init, attribute, bound, vacuous, rank among the starts (1: lowest).
+    Columns: varied (c, m, images), setting, init, attribute, bound (NaN where no measured image is positive), vacuous,
+    rank among the starts (1: lowest).
     """
     rows = []
 
@@ -231,6 +243,9 @@ def sensitivity(
             m = positives[row["attribute"]]
             value = bound(part["loss"].mean(), part["norm"].mean(), m, question.sources, question.c)
             add("images", POSITIVE, row, value)
+        elif question.images != POSITIVE:
+            keys = {"init": row["init"], "attribute": row["attribute"]}
+            rows.append({"varied": "images", "setting": POSITIVE, **keys, "bound": np.nan, "vacuous": False})
     frame = pd.DataFrame(rows)
     frame["rank"] = frame.groupby(["varied", "setting", "attribute"])["bound"].rank(method="min")
     return frame.assign(setting=frame["setting"].astype(str))

@@ -10,6 +10,7 @@ kernel at a time as before, and `.note` says why.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +32,11 @@ class Captured(Hessians):
     def at(self, images: Tensor, masks: Tensor) -> HessianProduct:
         if self.note or images.device.type != "cuda":
             return super().at(images, masks)
-        if self._replay is None or not self._replay.fits(images, masks):
-            self._replay = None  # its memory goes before the next one comes
-            self._replay = self._captured(images, masks)
-        return super().at(images, masks) if self._replay is None else self._replay.at(images, masks)
+        with torch.cuda.device(images.device):
+            if self._replay is None or not self._replay.fits(images, masks):
+                self._replay = None  # its memory goes before the next one comes
+                self._replay = self._captured(images, masks)
+            return super().at(images, masks) if self._replay is None else self._replay.at(images, masks)
 
     def _captured(self, images: Tensor, masks: Tensor) -> Replay | None:
         """The graphs, or None where they cannot be had, with a note."""
@@ -47,7 +49,8 @@ class Captured(Hessians):
             at = replay.at(images, masks)
             difference = float((at(at.gradient) - expected).norm() / expected.norm().clamp_min(1e-30))
         except torch.OutOfMemoryError:
-            raise
+            self.note = "CUDA graphs do not fit into memory: one kernel at a time"
+            return None
         except RuntimeError as error:
             self.note = f"CUDA graphs could not be captured ({str(error).splitlines()[0]}): one kernel at a time"
             return None
@@ -64,15 +67,16 @@ class Replay:
         self.images, self.masks = images.clone(), masks.clone()
         self._given: Tensor | None = None
         _warm_up(lambda: self._once(hessians))
-        pool = torch.cuda.graph_pool_handle()
+        # One pool and one stream, on this device: what the later graphs read stays where the earlier ones put it.
+        place: dict[str, Any] = {"pool": torch.cuda.graph_pool_handle(), "stream": torch.cuda.Stream()}
         self._forward, self._gradient, self._product = (torch.cuda.CUDAGraph() for _ in range(3))
-        with torch.cuda.graph(self._forward, pool=pool):
+        with torch.cuda.graph(self._forward, **place):
             self._output = hessians.output(self.images)
-        with torch.cuda.graph(self._gradient, pool=pool):
+        with torch.cuda.graph(self._gradient, **place):
             self._loss, self._gradients = hessians._gradients(self._output, self.masks)
             self._flat = flatten(self._gradients).detach()
         self._v = torch.zeros_like(self._flat)
-        with torch.cuda.graph(self._product, pool=pool):
+        with torch.cuda.graph(self._product, **place):
             self._made = hessians._product(self._gradients, self._v)
 
     def _once(self, hessians: Hessians) -> None:
@@ -99,7 +103,8 @@ class Replay:
 
     def _apply(self, v: Tensor) -> Tensor:
         self._v.copy_(v)
-        self._product.replay()
+        with torch.cuda.device(v.device):
+            self._product.replay()
         return self._made.clone()
 
 

@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import io
 import pickle
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,7 +58,7 @@ class Subject:
 
     def masks(self, index: int, names: Iterable[str]) -> dict[str, str]:
         """The checksum of each mask of one image."""
-        return {name: digest(self.image_and_mask(index, name)[1]) for name in names}
+        return {name: digest(Feed(self.store, name, self.boxes).masks(np.array([index]))[0]) for name in names}
 
 
 def subject_name(model: nn.Module, store: Store, boxes: np.ndarray | None, *more: object) -> str:
@@ -119,6 +120,10 @@ class Ledger:
             self.path.write_text(",".join(COLUMNS) + "\n")
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
+        if not whole:  # stopped while its first line was written
+            header = ",".join(COLUMNS) + "\n"
+            self.path.write_text(header)
+            return header
         if whole != content:
             with self.path.open("r+b") as stream:
                 stream.truncate(len(whole))
@@ -143,6 +148,7 @@ class Worker:
     threads: int = 0
     _current: int = -1
     _solver: Solver | None = field(default=None, repr=False)
+    _said: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         # The standard pickler copies tensors; multiprocessing's own would share them through file descriptors.
@@ -155,6 +161,8 @@ class Worker:
         if self._solver is None or number != self._current:
             if self.threads:
                 torch.set_num_threads(self.threads)
+            if self.device.startswith("cuda"):
+                torch.cuda.set_device(self.device)
             self._solver = None  # its graph goes before the next one comes
             model = copy.deepcopy(self.subjects[number].model).to(self.device)
             self._solver, self._current = Solver(model, image_loss, self.options), number
@@ -172,6 +180,9 @@ class Worker:
             found = solver(image, target, f"image {name}")
             values = {column: getattr(found, column) for column in FOUND}
             rows.append({"image": name, "mask": key, **values, **dataclasses.asdict(self.options)})
+        if solver.note and not self._said:
+            self._said = True
+            tqdm.write(f"note: {solver.note}", file=sys.stderr)
         return number, rows
 
 
@@ -229,12 +240,14 @@ def _solve(
     bar: tqdm,
 ) -> None:
     devices = places.each(len(todo))
-    threads = 1 if places.device == "cpu" and len(devices) > 1 else 0
+    # However few are left to do: another number of threads rounds otherwise, and results are to be the same.
+    threads = 1 if places.device == "cpu" and (places.workers or cores()) > 1 else 0
     workers = [Worker(subjects, options, device, threads) for device in devices]
-    solves, failed = 0, 0
+    solves, failed, before = 0, 0, torch.get_num_threads()
     with bar:
         for number, rows in spread(workers, todo):
             ledgers[number].append([{"subject": subjects[number].name, **row} for row in rows])
             solves, failed = solves + len(rows), failed + sum(not row["converged"] for row in rows)
             bar.set_postfix({"solves": solves, "not converged": failed}, refresh=False)
             bar.update()
+    torch.set_num_threads(before)

@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.figure7 import AVERAGE, Question
 from analysis.starts import Scene
 from analysis.words import listed
+from tatl.settings import names
 
 SMALL_SHARE = 0.2  # of a difference, below which it is not worth a word
 
@@ -63,7 +64,8 @@ def _block(part: pd.DataFrame, several: bool) -> str:
     ends = zip(part["bound_low"], part["bound_high"], strict=True)
     columns["95 %"] = [f"{_bound(low)} to {_bound(high)}" for low, high in ends]
     if whole:
-        columns["more g"] = ["raises" if rising else "lowers" for rising in part["rising"].astype(bool)]
+        slopes = zip(part["rising"].astype(bool), part["vacuous"].astype(bool), strict=True)
+        columns["more g"] = ["-" if vacuous else "raises" if rising else "lowers" for rising, vacuous in slopes]
     columns["not converged"] = [f"{value:.0%}" for value in part["unconverged"]]
     if several:
         columns["lowest in"] = [f"{value:.0%}" for value in part["lowest"]]
@@ -143,7 +145,19 @@ def assumptions(audit: pd.DataFrame) -> list[str]:
     return lines
 
 
-def warnings(table: pd.DataFrame, scene: Scene) -> list[str]:
+def factors(anatomy: pd.DataFrame) -> str:
+    """Eq. 6 taken apart: bound = stability x fit x candidates x sample, and the g at which it would be lowest."""
+    names = ("stability", "fit", "candidates", "sample", "bound")
+    columns: dict[str, list[str]] = {
+        "attribute": [str(name).replace("_", " ") for name in anatomy["attribute"]], "start": list(anatomy["init"]),
+        "g": [_number(value) for value in anatomy["g"]],
+        "lowest at g": [_number(v) if np.isfinite(v) else "never" for v in anatomy["turns_at"]],
+    }  # fmt: skip
+    columns |= {name: [_number(v) if np.isfinite(v) else "-" for v in anatomy[name]] for name in names}
+    return pd.DataFrame(columns).to_string(index=False)
+
+
+def warnings(table: pd.DataFrame, scene: Scene, sources: int) -> list[str]:
     """What a reader must not take these numbers for."""
     said = []
     if scene.store.source["data"] == "phantom":
@@ -151,6 +165,13 @@ def warnings(table: pd.DataFrame, scene: Scene) -> list[str]:
     if scene.planner.settings.source == "textures":
         said.append("textures is not ImageNet")
     single = table[table["attribute"] != AVERAGE]
+    settings = scene.planner.settings
+    first: dict[str, list] = {"shape": names(settings.shapes), "fold": settings.fold_numbers}
+    first["seed"] = settings.seed_numbers
+    if several := [f"{name} {listed(values)}" for name, values in first.items() if len(values) > 1]:
+        said.append(f"of {'; of '.join(several)} only the first is measured")
+    if sources == 1:
+        said.append("with one candidate source sqrt(log K) is 0, and so is every bound")
     if (single["bound"] >= 1).any():
         said.append("a bound of 1 or more says nothing about a loss in [0, 1]")
     tailed = (single["curvature_largest"] > 0.5 * single["curvature"] * single["images"]).sum()

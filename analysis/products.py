@@ -128,6 +128,23 @@ class native_convolutions(TorchFunctionMode):
 
 
 @contextmanager
+def ieee() -> Iterator[None]:
+    """Float32 as IEEE has it: on CUDA convolutions and products of matrices may otherwise be made in TF32 (1e-3)."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
+    for switch in switches:
+        switch.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for switch, kept in zip(switches, before, strict=True):
+            switch.fp32_precision = kept
+
+
+@contextmanager
 def evaluation(model: nn.Module) -> Iterator[None]:
     """Evaluation mode; every module's own mode is restored."""
     modes = [(module, module.training) for module in model.modules()]
@@ -175,7 +192,7 @@ class Hessians:
 
     def output(self, images: Tensor) -> Tensor:
         """The model's output in evaluation mode, ready for double backward."""
-        with torch.enable_grad(), evaluation(self.model), native_convolutions():
+        with torch.enable_grad(), evaluation(self.model), ieee(), native_convolutions():
             return functional_call(self.model, self.weights, (images,))  # type: ignore[no-any-return]
 
     def at(self, images: Tensor, masks: Tensor) -> HessianProduct:
@@ -188,7 +205,7 @@ class Hessians:
         return HessianProduct(value, flatten(gradients).detach(), lambda v: self._product(gradients, v))
 
     def _gradients(self, output: Tensor, masks: Tensor) -> tuple[Tensor, list[Tensor]]:
-        with torch.enable_grad(), native_convolutions():
+        with torch.enable_grad(), ieee(), native_convolutions():
             losses = self.loss(output, masks)
             if losses.shape != (len(output),):
                 shape = tuple(losses.shape)
@@ -207,7 +224,8 @@ class Hessians:
         if not curved:
             return torch.zeros_like(v)
         ends, directions = zip(*curved, strict=True)
-        made = torch.autograd.grad(ends, weights, directions, retain_graph=True, materialize_grads=True)
+        with ieee():
+            made = torch.autograd.grad(ends, weights, directions, retain_graph=True, materialize_grads=True)
         return flatten(made).detach()
 
 

@@ -18,6 +18,22 @@ BATCH = 16
 Batch = tuple[Tensor, Tensor]
 
 
+class ImageError(Exception):
+    """An error at one image; `index` says which."""
+
+    def __init__(self, message: str, index: int) -> None:
+        super().__init__(message)
+        self.index = index
+
+
+class NotFinite(ImageError, FloatingPointError):
+    """A loss is infinite or not a number."""
+
+
+class NoRoom(ImageError, MemoryError):
+    """Memory ran out at an image that was alone in its batch."""
+
+
 @dataclass(frozen=True)
 class Risk:
     """The mean of `losses` [n], and the ends of its percentile bootstrap interval."""
@@ -69,9 +85,8 @@ def per_image_losses(
         losses = np.concatenate([part.double().cpu().numpy() for part in _parts(model, feed, indices, loss, batch)])
     if not np.isfinite(losses).all():
         first = int(np.flatnonzero(~np.isfinite(losses))[0])
-        raise FloatingPointError(
-            f"the loss of image {indices[first]} is {losses[first]}: look at the weights and at it"
-        )
+        at = int(indices[first])
+        raise NotFinite(f"the loss of image {at} is {losses[first]}: look at the weights and at it", at)
     return losses
 
 
@@ -84,10 +99,17 @@ def _parts(
             images, masks = feed(indices[at : at + batch])
             yield loss(model(images), masks)
             at += batch
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if batch == 1:
-                raise MemoryError(f"memory ran out at image {indices[at]}, alone in its batch") from error
+                raise NoRoom(f"memory ran out at image {indices[at]}, alone in its batch", int(indices[at])) from error
             batch = max(1, batch // 2)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, on a GPU or (where PyTorch has no error of its own for it) on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def resampled(n: int, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:

@@ -87,7 +87,7 @@ class Density:
         """An even grid over all nodes and a margin, and a width that suits it."""
         seen = self.nodes[self.weights > 0]
         low, high = float(seen.min()), float(seen.max())
-        room = margin * max(high - low, np.finfo(float).tiny)
+        room = margin * (high - low or abs(high) or 1.0)
         return np.linspace(low - room, high + room, points), 2 * (high - low + 2 * room) / points
 
 
@@ -126,7 +126,7 @@ class Trace:
 
 
 def trace(product: Product, like: Tensor, *, products: int = 32, seed: int = 0) -> Trace:
-    """XTrace; exact, with no error, where H has fewer than products / 2 eigenvalues that are not zero.
+    """XTrace; exact, with no error, where H has fewer than products / 2 eigenvalues above 1e-6 of its largest scale.
 
     Keeps products / 2 vectors [n].  `like` as in `density`.
     """

@@ -101,6 +101,10 @@ class Scene:
         notes = () if run else tuple(self._strangers(Path(name)))
         return Start(name, Subject(called, model, self.store, boxes), run, notes)
 
+    def check(self, path: Path) -> None:
+        """ValueError where the weights of a file do not fit, before anything is trained."""
+        self._file(path)
+
     def _file(self, path: Path) -> nn.Module:
         backbone = self.planner.settings.backbone
         model = build(self.shape, backbone)

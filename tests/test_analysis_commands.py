@@ -87,11 +87,11 @@ def test_the_anatomy_adds_up_and_the_curve_passes_through_its_point(compared: Pa
 def test_sensitivity_ranks_the_starts_at_every_setting(compared: Path) -> None:
     table = read(compared / "tables")["bound_sensitivity"]
     assert set(table["varied"]) == {"c", "m", "images"}
-    assert {"as measured", "positive"} >= set(table.query("varied == 'images'")["setting"])
+    assert {"as measured", "positive"} == set(table.query("varied == 'images'")["setting"])
     steps = table.query("varied == 'c'")["setting"].astype(float)
     assert steps.min() == pytest.approx(1e-6) and steps.max() == pytest.approx(1)
     for _, part in table.groupby(["varied", "setting", "attribute"]):
-        assert part["rank"].min() == 1 and len(part) == 3
+        assert len(part) == 3 and (part["bound"].isna().all() or part["rank"].min() == 1)
 
 
 def test_the_hessian_distance_is_of_every_start_and_attribute(compared: Path) -> None:
@@ -162,7 +162,9 @@ def test_a_file_of_weights_is_a_start(
     (trained,) = Path("runs").glob("*/union/link-*/*/weights.safetensors")
     assert run(toy_store, "--init", str(trained), "tatl", "--attribute", "disc", "--images", "2", tables="file") == 0
     one, other = read("file")["bound"]["risk"].iloc[:2]
-    assert one == other and "note: " not in capsys.readouterr().out.split("toy")[0]
+    assert one == other and "trained on" not in capsys.readouterr().out.replace(
+        "it was trained on these very images", ""
+    )
     elsewhere = make_store(tmp_path / "elsewhere", seed=9)
     assert run(elsewhere, "--init", str(trained), "--attribute", "disc", "--images", "1", tables="file") == 0
     said = capsys.readouterr().out

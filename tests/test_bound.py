@@ -40,6 +40,12 @@ def test_many_at_once_are_the_same() -> None:
     np.testing.assert_allclose(bounds(risks, norms, 115, 4, 0.01), expected, rtol=1e-14)
 
 
+def test_with_little_risk_and_few_images_the_bound_only_falls() -> None:
+    assert lowest(0.01, 100) == inf and lowest(0.02, 100) < inf
+    _, value = curve(0.01, 100)
+    assert (np.diff(value) < 0).all()
+
+
 @pytest.mark.parametrize(("risk", "m", "c"), [(0.3, 115, 0.01), (0.95, 2594, 0.01), (0.6, 115, 1.0), (0.9, 40, 1e-4)])
 def test_the_bound_falls_with_curvature_and_then_rises(risk: float, m: int, c: float) -> None:
     g, value = curve(risk, m, c=c)
@@ -90,7 +96,7 @@ def test_the_largest_step_of_the_theorem() -> None:
     assert largest_step(50, 2594) == pytest.approx(4e-7, rel=0.05)  # far below the paper's 0.01
     assert largest_step(0, 100) == inf
     assert largest_step(4.0, 1) == 0.25  # one step: only 1/beta limits
-    assert largest_step(1e-3, 3) == pytest.approx(1 / (4 * (2e-3 * log(3)) ** 2)) or largest_step(1e-3, 3) == 1e3
+    assert largest_step(1e-3, 3) == 1e3 < 1 / (4 * (2e-3 * log(3)) ** 2)
 
 
 def test_the_audit_says_what_holds() -> None:
@@ -100,4 +106,6 @@ def test_the_audit_says_what_holds() -> None:
     assert "momentum 0.9" in paper["plain SGD"].found
     plain = {a.name: a for a in audit(50, 2594, 1e-7, Recipe(momentum=0.0), kinks=0, own_images=None)}
     assert [a.holds for a in plain.values()] == [True, None, True, False, False, True, None]
+    one = audit(1, 10, 1, Recipe(epochs=1, batch=1, balance=0.0), 0, None)
+    assert one[4].holds is True and one[3].holds is False
     assert "AdamW" in audit(1, 10, 1, Recipe(optimizer="adamw"), 1, False)[5].found

@@ -26,8 +26,9 @@ def test_replayed_products_follow_their_inputs(name: str) -> None:
     image, _ = (x.cuda() for x in example())
     for seed in range(3):
         other, mask = (x.cuda() for x in example(seed))
-        for given in (image, other):
-            at, expected = captured.at(given, mask), plain.at(given, mask)
+        pairs = [(image, mask), (image, 1 - mask), (other, mask), (other[..., :4], mask[..., :4])]
+        for given, true in pairs:  # the same image twice shares its forward pass; another size is captured anew
+            at, expected = captured.at(given, true), plain.at(given, true)
             torch.testing.assert_close(at.gradient, expected.gradient)
             torch.testing.assert_close(at(at.gradient), expected(expected.gradient))
     assert captured.note == ""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
 from analysis.curvature import Options, spectral_norms
 from analysis.ledger import COLUMNS, Ledger, Places, Subject, curvatures, image_loss, subject_name
@@ -77,7 +78,7 @@ def test_a_stopped_one_goes_on_to_the_same_numbers(
     path = tmp_path / f"{subject.name}.csv"
     path.write_text("\n".join(rows[: 1 + kept]) + "\n" + rows[1 + kept][:20])
     (again,) = curvatures([subject], WANTED, OPTIONS, tmp_path, HERE, progress=False)
-    pd.testing.assert_frame_equal(again, table)
+    pd.testing.assert_frame_equal(again, table, check_exact=True)
     assert len(lines(tmp_path, subject)) == 1 + 6
 
 
@@ -99,7 +100,29 @@ def test_two_processes_give_the_same_numbers(
     whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
 ) -> None:
     (table,) = curvatures([subject], WANTED, OPTIONS, tmp_path, Places("cpu", 2), progress=False)
-    pd.testing.assert_frame_equal(table, whole[0])
+    pd.testing.assert_frame_equal(table, whole[0], check_exact=True)
+
+
+def test_threads_do_not_depend_on_how_much_is_left(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One image alone is solved here, with one thread as in a process of several."""
+    import analysis.ledger as module
+
+    seen: list[int] = []
+    monkeypatch.setattr(module.Worker, "__call__", lambda self, task: seen.append(self.threads) or (task[0], []))
+    monkeypatch.setattr(module, "cores", lambda: 4)
+    module._solve(
+        [subject], [(0, 1, {})], OPTIONS, [Ledger(tmp_path / "a.csv", "a")], Places("cpu", 0), tqdm(disable=True)
+    )
+    assert seen == [1]
+
+
+def test_a_ledger_stopped_in_its_first_line_is_begun_again(tmp_path: Path) -> None:
+    for cut in ("", "subject,ima"):
+        path = tmp_path / "a.csv"
+        path.write_text(cut)
+        assert Ledger(path, "a").read(OPTIONS).empty and path.read_text() == ",".join(COLUMNS) + "\n"
 
 
 def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

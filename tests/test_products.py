@@ -123,3 +123,26 @@ def test_wrong_input_is_refused() -> None:
         Hessians(networks()["conv"].requires_grad_(False), image_loss)
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         Hessians(networks()["conv"], image_loss).at(image * float("nan"), mask)
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")  # PyHessian's backward(create_graph=True)
+def test_norms_are_pyhessian_s_where_it_converges() -> None:
+    """Its power iteration on one image, against ours on the same network, within 1 %."""
+    from pyhessian import hessian
+
+    from analysis.curvature import spectral_norms
+
+    torch.manual_seed(0)
+    model = build("u")
+    model(torch.randn(4, 3, 32, 64))
+    model.eval()
+    image, mask = torch.randn(1, 3, 32, 64), torch.zeros(1, 1, 32, 64)
+    mask[..., 8:20, 10:40] = 1
+
+    def loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        return segmentation_loss(logits, masks, pool="image")
+
+    ours = spectral_norms(model, image, mask, loss, tolerance=1e-4, max_products=100)
+    theirs = hessian(model, lambda p, y: loss(p, y).mean(), data=(image, mask), cuda=False)
+    values, _ = theirs.eigenvalues(maxIter=200, tol=1e-5)
+    assert ours.converged.all() and abs(values[0]) == pytest.approx(ours.values[0], rel=0.01)

@@ -82,6 +82,14 @@ class Feed:
             x, y = cut(x, boxes, self.store.size), cut(y, boxes, self.store.size, mode="nearest")
         return x.contiguous(memory_format=torch.channels_last), y
 
+    def masks(self, indices: np.ndarray) -> Tensor:
+        """The masks alone, as a call gives them; images are not read."""
+        lenders = indices if self.lender is None else self.lender[indices]
+        y = torch.from_numpy((self.store.masks[lenders] & self.store.bits(self.mask)) != 0)[:, None].float()
+        if self.boxes is None:
+            return y
+        return cut(y, torch.as_tensor(self.boxes[indices]), self.store.size, mode="nearest")
+
     def _gather(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         lenders = indices if self.lender is None else self.lender[indices]
         if device.type == "cuda" and (held := _resident(self.store, self.mask, device)) is not None:

@@ -30,13 +30,13 @@ class Gate(nn.Module):
         between = max(1, skip // 2)
         self.theta = nn.Conv2d(skip, between, 2, stride=2, bias=False)
         self.phi = nn.Conv2d(signal, between, 1)
-        self.psi = nn.Conv2d(between, 1, 1)
+        self.relu, self.psi = nn.ReLU(), nn.Conv2d(between, 1, 1)
         self.out = nn.Sequential(nn.Conv2d(skip, skip, 1), nn.BatchNorm2d(skip))
 
     def alpha(self, x: Tensor, g: Tensor) -> Tensor:
         """How much of each pixel passes, in (0, 1): [B, 1, H/2, W/2]."""
         theta = self.theta(x)
-        return torch.sigmoid(self.psi(F.relu(theta + up(self.phi(g), theta))))
+        return torch.sigmoid(self.psi(self.relu(theta + up(self.phi(g), theta))))
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         return cast(Tensor, self.out(up(self.alpha(x, g), x) * x))
