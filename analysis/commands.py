@@ -92,15 +92,13 @@ def bound(
     measured = figure7.measure(starts, chosen, options, scene.folder, places)
     table = figure7.figure7(measured, chosen, question)
     positives = {name: int(scene.store.present(name)[scene.train()].sum()) for name in question.attributes}
-    anatomy = figure7.anatomy(table, question, "source" if "source" in inits else inits[0])
-    audit = figure7.audits(measured, table, starts, scene, c)
     made = {
         "bound": table.assign(**_about(scene, preset)),
         "bound_images": measured,
-        "bound_anatomy": anatomy,
+        "bound_anatomy": figure7.anatomy(table, question, "source" if "source" in inits else inits[0]),
         "bound_curve": figure7.curves(table, question),
         "bound_sensitivity": figure7.sensitivity(table, measured, question, positives),
-        "bound_audit": audit,
+        "bound_audit": figure7.audits(measured, table, starts, scene, c),
     }
     if targets:
         execute(targets.values(), runs, scene.store, machine)
@@ -110,18 +108,7 @@ def bound(
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     _write(made, folder, "bound", _provenance("bound", preset, scene, starts, started) | more)
 
-    print(printout.setting(scene, question, int(table["images"].max()), tolerance))
-    print(f"\n{printout.blocks(table)}\n")
-    print(f"{printout.factors(anatomy)}\n")
-    for line in printout.reasons(anatomy):
-        print(line)
-    if targets:
-        print(f"\n{printout.second_opinion(made['bound_distance'])}")
-    print("\nThe theorem assumes")
-    for line in printout.assumptions(audit):
-        print(f"  {line}")
-    for note in notes:
-        print(f"note: {note}")
+    print(printout.figure7(scene, question, tolerance, made, notes))
     print(f"tables are in {folder}: {', '.join(f'{name}.csv' for name in made)}")
 
 

@@ -13,6 +13,21 @@ from tatl.settings import names
 SMALL_SHARE = 0.2  # of a difference, below which it is not worth a word
 
 
+def figure7(scene: Scene, question: Question, tolerance: float, made: dict[str, pd.DataFrame], notes: list[str]) -> str:
+    """All that is said of a comparison's tables (`made`, by the names of their files)."""
+    table, anatomy = made["bound"], made["bound_anatomy"]
+    parts = [
+        setting(scene, question, int(table["images"].max()), tolerance),
+        blocks(table),
+        factors(anatomy),
+        "\n".join(reasons(anatomy)),
+        second_opinion(made["bound_distance"]) if "bound_distance" in made else "",
+        "\n  ".join(["The theorem assumes", *assumptions(made["bound_audit"])]),
+        "\n".join(f"note: {note}" for note in notes),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
 def scene_of(scene: Scene) -> str:
     """The store, the source domain, the networks, the fold, and how the statistics came about."""
     store, settings = scene.store, scene.planner.settings
