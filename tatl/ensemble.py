@@ -6,7 +6,7 @@ training; probabilities of all shapes, folds and seeds are averaged and pasted i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,10 @@ from tatl.crop import Box, cut, lesion_box, paste, scale
 from tatl.data.case import Size
 from tatl.data.feed import normalise
 from tatl.data.store import LESION, UNION
-from tatl.inference import infer, resize
+from tatl.features import digest
+from tatl.inference import resize
 from tatl.inits import load_exactly, read_weights
-from tatl.models import build
+from tatl.models import Segmenter, build
 from tatl.run import Run
 
 Lesion = Literal["found", "none found", "not looked for"]
@@ -67,13 +68,14 @@ class Ensemble:
 
     size: Size
     offset: int
-    networks: dict[str, list[nn.Module]]
+    networks: dict[str, list[Segmenter]]
     device: torch.device
 
     @classmethod
     def load(cls, runs: Sequence[Run], root: Path, device: torch.device) -> Ensemble:
         """Load every network once; ValueError where a weights file is damaged."""
         networks = {name: [network(run, root, device) for run in each] for name, each in parts(runs).items()}
+        share_encoders([model for each in networks.values() for model in each])
         return cls(Size.parse(runs[0].size), runs[0].offset, networks, device)
 
     def __call__(self, image: np.ndarray, original: tuple[int, int]) -> Found:
@@ -83,26 +85,42 @@ class Ensemble:
         box: Box = (0, 0, *self.size)
         said: Lesion = "not looked for"
         if LESION in self.networks:
-            lesion = average(self.networks[LESION], frame)
+            lesion = average({LESION: self.networks[LESION]}, frame)[LESION]
             mask = (lesion[0, 0] >= 0.5).cpu().numpy()
             said, box = "found" if mask.any() else "none found", lesion_box(mask, self.offset)
             probabilities[LESION] = resize(lesion, original)[0]
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)
-        for name, models in self.networks.items():
-            if name != LESION:
-                probabilities[name] = paste(average(models, crop)[0], box, original)
+        others = {name: models for name, models in self.networks.items() if name != LESION}
+        probabilities |= {name: paste(mean[0], box, original) for name, mean in average(others, crop).items()}
         return Found({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box, said)
 
 
-def network(run: Run, root: Path, device: torch.device) -> nn.Module:
+def network(run: Run, root: Path, device: torch.device) -> Segmenter:
     """A run's trained network, in evaluation mode."""
     model = build(run.shape, run.backbone)
     load_exactly(model, read_weights(run.folder(root) / "weights.safetensors"), run.title())
     return model.to(device).to(memory_format=torch.channels_last).eval()
 
 
-def average(models: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """The mean of the models' probabilities [B, 1, H, W]."""
+def share_encoders(models: Sequence[Segmenter]) -> None:
+    """Equal encoders, such as TATL-Freeze leaves them, become one module: held once, and asked once an image."""
+    known: dict[str, nn.Module] = {}
+    for model in models:
+        model.encoder = known.setdefault(digest(model.encoder), model.encoder)
+
+
+@torch.no_grad()
+def average(networks: Mapping[str, Sequence[Segmenter]], images: Tensor) -> dict[str, Tensor]:
+    """The mean probabilities [B, 1, H, W] of each name's networks, in evaluation mode; an encoder is asked once."""
     images = images.contiguous(memory_format=torch.channels_last)
-    return torch.stack([infer(model, images) for model in models]).mean(0)
+    standing: dict[nn.Module, list[tuple[str, Segmenter]]] = {}
+    for name, models in networks.items():
+        for model in models:
+            standing.setdefault(model.encoder, []).append((name, model))
+    sums = {name: torch.zeros_like(images[:, :1]) for name in networks}
+    for users in standing.values():
+        features = users[0][1].features(images)
+        for name, model in users:
+            sums[name] += torch.sigmoid(model.decode(images, features).float())
+    return {name: total / len(networks[name]) for name, total in sums.items()}

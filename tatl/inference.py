@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -13,12 +15,15 @@ from tatl.data.store import Store
 
 
 @torch.no_grad()
-def infer(model: nn.Module, images: Tensor) -> Tensor:
-    """Probabilities [B, 1, H, W] in evaluation mode; the mode it found is restored."""
+def infer(model: nn.Module, images: Tensor, logits: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Probabilities [B, 1, H, W] in evaluation mode; the mode it found is restored.
+
+    `logits` is another way than calling the model to its logits, such as from features that are known.
+    """
     training = model.training
     model.eval()
     try:
-        return torch.sigmoid(model(images).float())
+        return torch.sigmoid((logits or model)(images).float())
     finally:
         model.train(training)
 

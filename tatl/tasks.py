@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -19,11 +20,12 @@ from tatl.data.case import Size
 from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks
 from tatl.data.folds import Split, split
 from tatl.data.store import LESION, UNION, Store
+from tatl.features import Frozen
 from tatl.inference import infer, quantise, resize, truth
 from tatl.inits import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.metrics import confusion, score_table
-from tatl.models import OwnLoss, build
+from tatl.models import OwnLoss, Segmenter, build
 from tatl.models.encoders import Classifier
 from tatl.pretext import (
     CONTEXT,
@@ -39,7 +41,8 @@ from tatl.run import Run
 
 
 class Task(Protocol):
-    model: nn.Module
+    @property
+    def model(self) -> nn.Module: ...
 
     def batches(self, epoch: int) -> np.ndarray:
         """Indices int [steps, batch]; a function of (seed, epoch) alone."""
@@ -77,7 +80,9 @@ class Segmentation:
             boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
         lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
         self.feed = Feed(store, self.mask, boxes, lender)
-        self.model = start_model(run, root, imagenet_weights)
+        self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
+        frozen = initialisation(run.start).frozen and not run.recipe.augment
+        self.frozen = Frozen(self.model.encoder, self.feed) if frozen else None
         present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
         self.positive = present[self.split.train]
         if not self.positive.any():
@@ -102,7 +107,13 @@ class Segmentation:
         return even_chunks(shuffled[: self.run.recipe.calibration])
 
     def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        return self.model(self.feed(indices, device)[0])
+        return self._logits(indices, self.feed(indices, device)[0])
+
+    def _logits(self, indices: np.ndarray, images: Tensor) -> Tensor:
+        """Of whole images as the feed gives them; what a frozen encoder makes of them may be known."""
+        if self.frozen is None:
+            return self.model(images)
+        return self.model.decode(images, self.frozen(indices, images, self.model.features))
 
     def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
         images, masks = self.feed(indices, device)
@@ -110,14 +121,14 @@ class Segmentation:
             images, masks = augmented(images, masks)
         if isinstance(self.model, OwnLoss):
             return self.model.training_loss(images, masks)
-        return segmentation_loss(self.model(images), masks, self.run.recipe.pool).mean()
+        return segmentation_loss(self._logits(indices, images), masks, self.run.recipe.pool).mean()
 
     def validation_batches(self) -> list[np.ndarray]:
         return chunks(self.held)
 
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         images, masks = self.feed(indices, device)
-        sums = overlaps(self.model(images), masks)
+        sums = overlaps(self._logits(indices, images), masks)
         return sums.sum(0) if self.run.recipe.pool == "batch" else _losses_and_count(sums)
 
     def validation_loss(self, sums: Tensor) -> float:
@@ -142,7 +153,7 @@ class Segmentation:
         boxes = self.feed.boxes
         parts = []
         for chunk in chunks(indices):
-            p = infer(self.model, self.feed(chunk, device)[0])
+            p = infer(self.model, self.feed(chunk, device)[0], partial(self._logits, chunk))
             frames = p if boxes is None else torch.stack([
                 paste(crop, box, self.store.size) for crop, box in zip(p, boxes[chunk], strict=True)
             ])  # fmt: skip

@@ -20,7 +20,7 @@ from tatl.data.store import LESION, Store
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import save_weights
 from tatl.inits import seeded
-from tatl.models import build
+from tatl.models import Segmenter, build
 from tatl.predict import predict_images, read_truth, true_files
 from tatl.run import Run
 from tatl.settings import Settings
@@ -93,14 +93,14 @@ def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
     assert boxes.columns.tolist() == ["image", "top", "left", "bottom", "right", "lesion"] and len(boxes) == 1
 
 
-class Constant(nn.Module):
+class Constant(Segmenter):
     """Logits of one value; or, given a box, high inside it alone."""
 
     def __init__(self, value: float, box: tuple[int, int, int, int] | None = None) -> None:
-        super().__init__()
+        super().__init__(nn.Identity(), nn.Identity(), nn.Identity())
         self.value, self.box = value, box
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: torch.Tensor, features: list[torch.Tensor]) -> torch.Tensor:
         logits = x.new_full((len(x), 1, *x.shape[-2:]), self.value)
         if self.box is not None:
             top, left, bottom, right = self.box
@@ -110,7 +110,7 @@ class Constant(nn.Module):
 
 def test_shapes_are_averaged_and_nothing_is_found_outside_the_box() -> None:
     lesion = Constant(-10.0, (10, 20, 20, 40))
-    networks: dict[str, list[nn.Module]] = {LESION: [lesion], "disc": [Constant(2.0), Constant(-1.0)]}
+    networks: dict[str, list[Segmenter]] = {LESION: [lesion], "disc": [Constant(2.0), Constant(-1.0)]}
     ensemble = Ensemble(Size(32, 64), 3, networks, torch.device("cpu"))
     mean = (torch.sigmoid(torch.tensor(2.0)) + torch.sigmoid(torch.tensor(-1.0))) / 2
     for original, box in (((32, 64), (7, 17, 23, 43)), ((96, 128), (21, 34, 69, 86)), ((3, 5), (1, 1, 2, 3))):
@@ -126,7 +126,7 @@ def test_without_stage_2_the_union_is_of_the_attributes_and_without_stage_1_no_l
     left, right = Constant(-10.0, (0, 0, 32, 20)), Constant(-10.0, (0, 40, 32, 64))
     image = np.zeros((32, 64, 3), np.uint8)
 
-    def find(**networks: nn.Module) -> Found:
+    def find(**networks: Segmenter) -> Found:
         return Ensemble(Size(32, 64), 3, {k: [v] for k, v in networks.items()}, torch.device("cpu"))(image, (64, 128))
 
     found = find(disc=left, dot=right)

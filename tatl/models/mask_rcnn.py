@@ -55,23 +55,24 @@ class MaskRCNN(Segmenter):
         head = nn.ModuleDict({"boxes": whole.rpn, "masks": whole.roi_heads})
         super().__init__(SmpEncoder("resnet50"), whole.backbone.fpn, head)
 
-    def logits(self, image: Tensor) -> Tensor:
-        found, _ = self.find(image)
+    def logits(self, image: Tensor, features: list[Tensor]) -> Tensor:
+        found, _ = self.find(image, features)
         return torch.stack([torch.logit(probability(f, image), EPSILON) for f in found])
 
     def training_loss(self, images: Tensor, masks: Tensor) -> Tensor:
         """The sum of the five losses for images [B, 3, H, W] and masks [B, 1, H, W], with any number of regions."""
         targets = [regions(mask) for mask in pad(masks.float(), STRIDE)[:, 0]]
-        _, losses = self.find(pad(images, STRIDE), targets)
+        _, losses = self.find(pad(images, STRIDE), self.features(images), targets)
         return torch.stack(list(losses.values())).sum()
 
-    def find(self, image: Tensor, targets: list[Found] | None = None) -> tuple[list[Found], Found]:
-        """Detections per image; with `targets`, losses by name instead.
+    def find(
+        self, image: Tensor, features: list[Tensor], targets: list[Found] | None = None
+    ) -> tuple[list[Found], Found]:
+        """Detections per image, whose features are the encoder's; with `targets`, losses by name instead.
 
         The mode of the heads only says which of the two they return: they have neither norms nor dropout.
         """
-        maps = self.encoder(image)[1:]
-        pyramid = self.decoder(OrderedDict((str(level), m) for level, m in enumerate(maps)))
+        pyramid = self.decoder(OrderedDict((str(level), m) for level, m in enumerate(features[1:])))
         # Boxes are coordinates: in bf16 they would be rounded to multiples of two pixels.
         pyramid = OrderedDict((level, m.float()) for level, m in pyramid.items())
         frames = ImageList(image, [cast(tuple[int, int], tuple(image.shape[-2:]))] * len(image))

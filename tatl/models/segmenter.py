@@ -21,12 +21,20 @@ class Segmenter(nn.Module):
         self.encoder, self.decoder, self.head, self.stride = encoder, decoder, head, stride
 
     def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        return self.logits(pad(image, self.stride))[..., :height, :width]
+        return self.decode(image, self.features(image))
 
-    def logits(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor) -> list[Tensor]:
+        """What the encoder makes of an image [B, 3, H, W], from fine to coarse."""
+        return cast(list[Tensor], self.encoder(pad(image, self.stride)))
+
+    def decode(self, image: Tensor, features: list[Tensor]) -> Tensor:
+        """Logits [B, classes, H, W] of an image whose features are known: networks with one encoder may share them."""
+        height, width = image.shape[-2:]
+        return self.logits(pad(image, self.stride), features)[..., :height, :width]
+
+    def logits(self, image: Tensor, features: list[Tensor]) -> Tensor:
         """Of an image whose sides are multiples of `stride`."""
-        return cast(Tensor, self.head(self.decoder(image, self.encoder(image))))
+        return cast(Tensor, self.head(self.decoder(image, features)))
 
 
 @runtime_checkable

@@ -1,0 +1,150 @@
+"""Features of a frozen encoder: computed once, the same whatever the room, the order and the company."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tatl import features
+from tatl.data.store import Store
+from tatl.ensemble import average, share_encoders
+from tatl.features import Kept, digest
+from tatl.fit import fit
+from tatl.inits import seeded
+from tatl.models import Segmenter, build
+from tatl.models.encoders import EfficientNetB0
+from tatl.run import Run
+from toy import toy_run
+
+CPU: dict[str, Any] = {"device": "cpu", "progress": False}
+COUNT = 7
+
+
+class Counting:
+    """Two levels of features that name their image, and how often each image was seen."""
+
+    def __init__(self) -> None:
+        self.seen = np.zeros(COUNT, int)
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        for value in images[:, 0, 0, 0].tolist():
+            self.seen[int(value)] += 1
+        return [images[:, :1].repeat(1, 3, 1, 1), 2 * images[:, :1, ::2, ::2]]
+
+
+def pictures(indices: np.ndarray) -> Tensor:
+    return torch.tensor(indices, dtype=torch.float32)[:, None, None, None].expand(-1, 3, 4, 4)
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """Every test starts and ends without kept features."""
+    features._kept.cache_clear()
+    yield
+    features._kept.cache_clear()
+
+
+ONE = 4 * (3 * 16 + 4)  # bytes of one image's features
+
+
+@pytest.mark.parametrize("images", [0, 1, 4, COUNT, 100])
+def test_features_are_the_encoder_s_whatever_the_room(images: int) -> None:
+    encoder, kept = Counting(), Kept(COUNT, images * ONE)
+    for batch in ([3, 1, 3], [6, 0, 1, 5], [2, 4], [1, 6, 2, 3, 0, 4, 5], [1]):
+        indices = np.array(batch)
+        for own, true in zip(kept(indices, pictures(indices), encoder), Counting()(pictures(indices)), strict=True):
+            assert torch.equal(own, true)
+    first = min(images, COUNT)
+    probe = np.arange(COUNT) == 3  # the very first image, asked for its sizes too
+    assert (encoder.seen[:first] == 1 + probe[:first]).all()
+    assert (encoder.seen[first:] > 1).all()
+
+
+def test_kept_features_have_the_channels_last() -> None:
+    indices = np.array([0, 2])
+    for level in Kept(COUNT, 1e6)(indices, pictures(indices), Counting()):
+        assert level.is_contiguous(memory_format=torch.channels_last)
+
+
+def frozen_runs(store: Store) -> tuple[Run, list[Run]]:
+    agnostic = toy_run(store, "union")
+    return agnostic, [
+        toy_run(store, task, start="tatl-freeze", parent=agnostic, epochs=2) for task in ("disc", "bar", "dot")
+    ]
+
+
+def count_passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images every call of the encoder gets."""
+    passes: list[int] = []
+    forward = EfficientNetB0.forward
+
+    def counted(self: EfficientNetB0, x: Tensor) -> list[Tensor]:
+        passes.append(len(x))
+        return forward(self, x)
+
+    monkeypatch.setattr(EfficientNetB0, "forward", counted)
+    return passes
+
+
+def test_the_targets_of_a_fold_train_from_one_pass_over_its_images(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agnostic, targets = frozen_runs(toy_store)
+    fit(agnostic, tmp_path, toy_store, **CPU)
+    passes = count_passes(monkeypatch)
+    for run in targets:
+        fit(run, tmp_path, toy_store, **CPU)
+    assert sum(passes) == len(toy_store) + 1  # one asks for the sizes
+
+
+def test_company_and_room_do_not_change_what_is_learnt(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agnostic, (disc, bar, _) = frozen_runs(toy_store)
+    fit(agnostic, tmp_path, toy_store, **CPU)
+    fit(disc, tmp_path, toy_store, **CPU)
+    learnt = []
+    for room in (1e9, 1e9, 0):  # the first stands on what `disc` left
+        monkeypatch.setattr(features, "ROOM", room)
+        folder = fit(bar, tmp_path, toy_store, **CPU)
+        learnt.append(load_file(folder / "weights.safetensors"))
+        shutil.rmtree(folder)
+        features._kept.cache_clear()
+    together, alone, without = (torch.cat([value.double().flatten() for value in each.values()]) for each in learnt)
+    assert torch.equal(together, alone)
+    assert (together - without).norm() < 1e-3 * together.norm()
+
+
+def test_equal_encoders_have_equal_digests_and_others_do_not() -> None:
+    one, same, other = (seeded(EfficientNetB0, seed) for seed in (0, 0, 1))
+    assert digest(one) == digest(same) != digest(other)
+    same.state_dict()["bn1.running_mean"] += 1e-3
+    assert digest(one) != digest(same)
+
+
+def test_an_ensemble_asks_a_shared_encoder_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def network(seed: int, encoder_seed: int) -> Segmenter:
+        model = seeded(lambda: build("link"), seed).eval()
+        model.encoder.load_state_dict(seeded(EfficientNetB0, encoder_seed).state_dict())
+        return model
+
+    networks = {"disc": [network(1, 0), network(2, 5)], "bar": [network(3, 0)], "union": [network(4, 0)]}
+    image = torch.randn(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        apart = {n: torch.stack([torch.sigmoid(m(image)) for m in each]).mean(0) for n, each in networks.items()}
+    share_encoders([model for each in networks.values() for model in each])
+    assert len({id(model.encoder) for each in networks.values() for model in each}) == 2
+    passes = count_passes(monkeypatch)
+    together = average(networks, image)
+    assert passes == [1, 1]
+    for name, expected in apart.items():
+        assert torch.allclose(together[name], expected, atol=1e-6), name
+    assert isinstance(networks["bar"][0].encoder, nn.Module)
