@@ -1,19 +1,27 @@
 # make report   set up, then the main job on the phantom, ending in reports/quick/index.html
+# make studies  the same with every study, so that every page has its numbers
 # make test     set up, then ruff, mypy and the tests
 PYTHON ?= python3
 PRESET ?= quick
 BIN := .venv/bin
+STUDIES := paradigms convergence data-size crop backbones
+PAGES = $(BIN)/python -m analysis.report --study all --tables reports/$(PRESET)/tables --out reports/$(PRESET)
 
-.PHONY: report test setup
+.PHONY: report studies test setup
 report: .venv/ready
 	$(BIN)/python -m tatl study variants --preset $(PRESET)
-	$(BIN)/python -m analysis.report --study variants --tables reports/$(PRESET)/tables --out reports/$(PRESET)
+	$(BIN)/python -m tatl study bound --preset $(PRESET)
+	$(PAGES)
+
+studies: report
+	for study in $(STUDIES); do $(BIN)/python -m tatl study $$study --preset $(PRESET) || exit 1; done
+	$(PAGES)
 
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt

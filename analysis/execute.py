@@ -77,10 +77,13 @@ def check(path: Path, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{path.name}: parameter {name}={value!r} is not like its default {known[name]!r}")
 
 
-def execute(path: Path, parameters: Mapping[str, Any], scratch: Path, progress: bool = True) -> nbformat.NotebookNode:
+def execute(
+    path: Path, parameters: Mapping[str, Any], scratch: Path, progress: bool = True, line: int = 0
+) -> nbformat.NotebookNode:
     """Run a notebook with the parameters; a cell that fails leaves its error in the notebook that comes back.
 
-    Raises ValueError for parameters that do not fit, RuntimeError if the kernel dies.
+    The bar of its cells stands `line` lines below the cursor.  Raises ValueError for parameters that do not fit,
+    nbclient's DeadKernelError if the kernel dies.
     """
     check(path, parameters)
     out = scratch / path.name
@@ -91,7 +94,7 @@ def execute(path: Path, parameters: Mapping[str, Any], scratch: Path, progress: 
             dict(parameters),
             kernel_name="python3",
             language="python",
-            progress_bar={"desc": path.stem} if progress else False,
+            progress_bar={"desc": path.stem, "position": line, "leave": False} if progress else False,
             kernel_manager_class=ThisInterpreter,
         )
     executed = nbformat.read(out, as_version=4)

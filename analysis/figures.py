@@ -1,19 +1,10 @@
-"""Figures in one theme: one colour and marker per variant, one colour per attribute, everywhere.
-
-Variants have Okabe and Ito's colours, attributes Tol's, all told apart by colour-blind readers; variants differ in
-marker too, for print.  Text and axes are
-drawn in `INK`, which the page replaces by its own text colour, so that figures are readable in light and dark.
-"""
+"""The figures of the variants' page: one theme, one function per figure (`analysis.theme` says the look)."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import ceil
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -24,64 +15,31 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis import tables
+from analysis.protocols import Counted
 from analysis.tables import AVERAGE, LESION, UNION, VARIANTS, Study
+from analysis.theme import (
+    ATTRIBUTES,
+    GREY,
+    INK,
+    MARKERS,
+    OKABE_ITO,
+    STARTS,
+    TOL,
+    Style,
+    label,
+    markers,
+    palette,
+    theme,
+)
 from tatl.contour import contour
 
-INK = "#26282b"
-GREY = "#8a8f98"
+__all__ = [
+    "ATTRIBUTES", "GREY", "INK", "MARKERS", "OKABE_ITO", "STARTS", "TOL", "Style", "attributes", "averages", "counts",
+    "gallery", "label", "markers", "palette", "theme",
+]  # fmt: skip
+
 TRUTH, PREDICTION, BOX = "#00c853", "#ff1744", "#ffd600"
-OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#cc79a7", "#d55e00", "#b8a800")
-TOL = ("#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#999933", "#117733", "#882255")
-ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
-MARKERS = "osD^vPXhp*"
 MASKS = {LESION: "lesion", UNION: "union of attributes"}
-
-
-Style = dict[str, Any]
-
-
-@contextmanager
-def theme() -> Iterator[None]:
-    """The one theme; every figure is made inside it."""
-    inked = {name: INK for name in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
-    style = sns.axes_style("ticks") | sns.plotting_context("paper", font_scale=1.15) | inked
-    extra = {
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.grid.axis": "x",
-        "axes.axisbelow": True,
-        "grid.color": GREY,
-        "grid.alpha": 0.25,
-        "grid.linewidth": 0.6,
-        "legend.frameon": False,
-        "font.family": ["DejaVu Sans"],
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
-        "savefig.facecolor": "none",
-        "svg.hashsalt": "tatl",
-    }
-    with mpl.rc_context(style | extra):
-        yield
-
-
-def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    """Known names keep their colour whatever else is drawn; others get the colours that follow."""
-    safe = OKABE_ITO if first is VARIANTS else TOL
-    every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    spare = sns.husl_palette(max(1, len(every) - len(safe)), l=0.6)
-    colours = [*sns.color_palette(list(safe)), *spare]
-    return dict(zip(every, colours, strict=False))
-
-
-def markers(names: Sequence[str]) -> dict[str, str]:
-    every = list(VARIANTS) + [name for name in dict.fromkeys(names) if name not in VARIANTS]
-    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(every)}
-
-
-def label(name: str, width: int = 18) -> str:
-    """pigment_network -> pigment network, broken into lines of `width` characters."""
-    return "\n".join(textwrap.wrap(name.replace("_", " "), width, break_long_words=True)) or name
 
 
 def averages(study: Study, score: str = "dice") -> Figure:
@@ -166,7 +124,7 @@ def _legend(figure: Figure, study: Study, names: Sequence[str], colours: bool) -
     figure.legend(handles=kinds, loc="outside lower center", ncols=3, **style)
 
 
-def counts(study: Study) -> Figure:
+def counts(study: Counted) -> Figure:
     """Table 2: share of images that show each mask, here (bars) and in the paper's data (hollow marks)."""
     table = tables.counts(study)
     colour = palette(list(table["mask"]), ATTRIBUTES) | dict.fromkeys(MASKS, sns.color_palette([GREY])[0])

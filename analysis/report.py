@@ -1,61 +1,36 @@
 """python -m analysis.report: execute notebooks on the tables of a study and render static pages.
 
-A question is a notebook: one cell tagged `parameters`, drawing calls, and in its metadata what it needs,
+A question is a notebook: one cell tagged `parameters`, drawing calls, and in its metadata what it reads,
 
-    "tatl": {"needs": ["study.json", "variants.csv"], "command": "python -m tatl study variants"}
+    "tatl": {"needs": ["study.json", "variants.csv"], "wants": [...], "command": "python -m tatl study variants"}
 
-The outputs of the cells tagged `headline` and `thumbnail` go on the card of the index.  A page loads nothing from
-anywhere.  A notebook that fails gives a page with its error, and the others still come out.
+Without a table that it needs there is a page that says which command makes it; without one that it wants the page is
+partial; `reads` names by patterns what else it shows where it is there.  Pages are made side by side, and those whose
+notebook, tables, parameters and code are unchanged are kept.
 """
 
 from __future__ import annotations
 
-import re
 import shlex
-import subprocess
 import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import nbformat
-from jinja2 import Environment, FileSystemLoader
-from nbconvert import HTMLExporter
-
-from analysis import show
-from analysis.execute import check, execute, failure, tagged
+from analysis.card import FAILED, HERE, MISSING, SITE, Card, Value, checksum, earlier, keep, kept
 from tatl import cli
+from tatl.processes import cores, spread
+from tatl.version import commit
 
-HERE = Path(__file__).resolve().parent
 NOTEBOOKS = HERE.parent / "notebooks"
-SITE = HERE / "site"
-DONE, MISSING, FAILED = "done", "missing", "failed"
-
-Value = int | float | str  # in this order a command line tries them
-
-
-@dataclass(frozen=True)
-class Card:
-    """What the index shows of one question; headline and thumbnail are HTML."""
-
-    study: str
-    title: str
-    state: str
-    message: str = ""
-    headline: str = ""
-    thumbnail: str = ""
-
-    @property
-    def page(self) -> str:
-        return f"{self.study}.html"
+ORDER = ("variants", "bound", "paradigms", "data_size", "convergence", "crop", "backbones", "data", "gallery")
 
 
 def chosen(study: str, notebooks: Path) -> list[Path]:
     """The notebooks asked for: names with commas, or all; ValueError for one that does not exist."""
-    known = {path.stem: path for path in sorted(notebooks.glob("*.ipynb"))}
+    known = {path.stem: path for path in sorted(notebooks.glob("*.ipynb"), key=lambda path: place(path.stem))}
     names = list(known) if study == "all" else [name.strip() for name in study.split(",") if name.strip()]
+    names = [name.replace("-", "_") for name in names]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"no notebook for {', '.join(unknown)} in {notebooks}: choose of {', '.join(known)}, or all")
     if not names:
@@ -63,73 +38,47 @@ def chosen(study: str, notebooks: Path) -> list[Path]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def title(notebook: nbformat.NotebookNode, name: str) -> str:
-    """The first heading of the notebook."""
-    headings = (re.match(r"#\s+(.+)", cell.source) for cell in notebook.cells if cell.cell_type == "markdown")
-    return next((heading[1].strip() for heading in headings if heading), name)
+def place(name: str) -> tuple[int, str]:
+    """Where a question stands on the index: the paper's questions first."""
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
-def html_of(notebook: nbformat.NotebookNode, tag: str) -> str:
-    """The HTML that the cells with a tag showed."""
-    outputs = [output for cell in tagged(notebook, tag) for output in cell.get("outputs", [])]
-    return "\n".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+def build(
+    paths: list[Path], tables: Path, out: Path, parameters: dict[str, Value], progress: bool, workers: int
+) -> tuple[list[Card], int]:
+    """The cards of all pages, in order, and how many pages were made rather than kept."""
+    keys = {path: checksum(path, tables, parameters) for path in paths}
+    cards = {path: kept(out, path.stem, keys[path]) for path in paths}
+    todo = [path for path, card in cards.items() if card is None]
+    for card in _made(todo, tables, out, parameters, progress, workers) if todo else ():
+        path = next(path for path in todo if path.stem == card.study)
+        cards[path] = card
+        keep(out, card, keys[path])
+    return [card for card in cards.values() if card], len(todo)
 
 
-def picture_of(notebook: nbformat.NotebookNode) -> str:
-    """The first picture of the cell tagged `thumbnail`, hidden from screen readers: the page describes it."""
-    found = re.search(r"<svg.*?</svg>|<img[^>]*>", html_of(notebook, "thumbnail"), flags=re.DOTALL)
-    return found[0] if found else ""
+def _made(
+    paths: list[Path], tables: Path, out: Path, parameters: dict[str, Value], progress: bool, workers: int
+) -> Iterator[Card]:
+    """The cards of the pages as they come, with a bar of pages and below it one of cells per notebook at work."""
+    from tqdm import tqdm
 
+    from analysis.page import Builder  # what executes and renders takes seconds to import
 
-def render(notebook: nbformat.NotebookNode, heading: str, tables: Path, page: Path) -> str:
-    """An executed notebook as one HTML page without code, scripts or anything from elsewhere."""
-    exporter = HTMLExporter(template_name="tatl", extra_template_basedirs=[str(SITE)], exclude_anchor_links=True)
-    resources = {"title": heading, "css": (SITE / "page.css").read_text()}
-    body, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return show.linked(body, tables, page)
-
-
-def simple_page(**values: Any) -> str:
-    """A page of the house's template: the index, or one that has only a message."""
-    environment = Environment(loader=FileSystemLoader(SITE), autoescape=True)
-    return environment.get_template("page.html.j2").render(css=(SITE / "page.css").read_text(), **values)
-
-
-def build(path: Path, tables: Path, out: Path, parameters: dict[str, Value], progress: bool = True) -> Card:
-    """Execute one notebook and write its page; whatever goes wrong is said on the page and on the card."""
-    name, heading, page = path.stem, path.stem, out / f"{path.stem}.html"
-    try:
-        source = nbformat.read(path, as_version=4)
-        heading = title(source, name)
-        described = source.metadata.get("tatl", {})
-        if lacking := [each for each in described.get("needs", []) if not (tables / each).exists()]:
-            return _missing(name, heading, page, lacking, tables, described.get("command", "python -m tatl study"))
-        given = {"tables": str(tables.resolve()), **parameters}
-        with tempfile.TemporaryDirectory() as scratch:
-            executed = execute(path, given, Path(scratch), progress)
-        page.write_text(render(executed, heading, tables, page), encoding="utf-8")
-    except Exception as error:  # a dead kernel, a broken notebook: one page says so, the others still come out
-        return _failed(name, heading, page, f"{type(error).__name__}: {error}")
-    if error_line := failure(executed):
-        return Card(name, heading, FAILED, error_line)
-    return Card(name, heading, DONE, "", html_of(executed, "headline"), picture_of(executed))
-
-
-def _missing(name: str, heading: str, page: Path, lacking: list[str], tables: Path, command: str) -> Card:
-    message = f"No {', '.join(lacking)} in {tables}. This command makes them: {command}"
-    told = {"message": message.partition(": ")[0] + ":", "command": command, "state": MISSING}
-    page.write_text(simple_page(title=heading, **told), encoding="utf-8")
-    return Card(name, heading, MISSING, message)
-
-
-def _failed(name: str, heading: str, page: Path, message: str) -> Card:
-    page.write_text(simple_page(title=heading, message=message, state=FAILED), encoding="utf-8")
-    return Card(name, heading, FAILED, message)
+    lines = range(1, 1 + max(1, min(workers or cores(), len(paths))))
+    cards = spread([Builder(tables, out, parameters, progress, line) for line in lines], paths)
+    yield from tqdm(cards, desc="report", unit="page", total=len(paths), disable=not progress)
 
 
 def write_index(cards: list[Card], out: Path, command: str) -> Path:
-    """reports/<name>/index.html: one card per question."""
+    """reports/<name>/index.html: one card per question, those of earlier reports in this folder too."""
+    from jinja2 import Environment, FileSystemLoader
+
     index = out / "index.html"
+    cards = sorted(
+        [*cards, *earlier(out, {card.study for card in cards})],
+        key=lambda card: (card.state == MISSING, place(card.study)),
+    )
     values = {
         "title": "TATL report",
         "lead": "Task agnostic transfer learning for skin-lesion attributes. Not a medical device.",
@@ -137,34 +86,36 @@ def write_index(cards: list[Card], out: Path, command: str) -> Path:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": commit() or "not recorded",
         "command": command,
+        "css": (SITE / "page.css").read_text(),
     }
-    index.write_text(simple_page(**values), encoding="utf-8")
+    template = Environment(loader=FileSystemLoader(SITE), autoescape=True).get_template("page.html.j2")
+    index.write_text(template.render(**values), encoding="utf-8")
     return index
 
 
-def commit() -> str:
-    """The commit of the code, marked if there are changes beside it; empty outside a git checkout."""
-    asked = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
 def pages(
-    study: str, tables: Path, out: Path, parameters: dict[str, Value], notebooks: Path, progress: bool
-) -> tuple[list[Card], Path]:
-    """Every page asked for, and the index; ValueError for an unknown study or parameter before anything runs."""
+    study: str,
+    tables: Path,
+    out: Path,
+    parameters: dict[str, Value],
+    notebooks: Path,
+    progress: bool,
+    workers: int = 0,
+) -> tuple[list[Card], Path, int]:
+    """Every page asked for, the index, and how many pages were made; ValueError for an unknown study or parameter."""
     paths = chosen(study, notebooks)
-    for path in paths if parameters else ():
-        check(path, parameters)
+    if parameters:
+        from analysis.execute import check
+
+        for path in paths:
+            check(path, parameters)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        cards = [build(path, tables, out, parameters, progress) for path in paths]
+        cards, made = build(paths, tables, out, parameters, progress, workers)
         given = [f"--parameters.{name}={value}" for name, value in parameters.items()]
         options = ["--study", study, "--tables", str(tables), "--out", str(out), *given]
         command = f"python -m analysis.report {shlex.join(options)}"
-        return cards, write_index(cards, out, command)
+        return cards, write_index(cards, out, command), made
     except OSError as error:
         raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error
 
@@ -176,6 +127,7 @@ def report(
     parameters: dict[str, Value] | None = None,
     notebooks: Path = NOTEBOOKS,
     progress: bool = True,
+    workers: int = 0,
 ) -> None:
     """Execute notebooks on the tables of a study and render them as static pages with an index.
 
@@ -187,16 +139,23 @@ def report(
         out: folder for index.html and the pages; empty: the parent of the tables
         parameters: further notebook parameters, such as --parameters.cases=3; an unknown one is an error
         notebooks: folder of the notebooks
-        progress: show a bar per notebook
+        progress: show a bar of pages, and one of cells per notebook at work
+        workers: notebooks executed side by side; 0: one a core
     """
-    cards, index = pages(study, tables, out or tables.parent, parameters or {}, notebooks, progress)
+    cards, index, made = pages(study, tables, out or tables.parent, parameters or {}, notebooks, progress, workers)
     for card in cards:
-        print(f"{card.study}: {card.state}" + (f": {card.message}" if card.message else ""))
-    print(index)
+        print(": ".join(filter(None, [card.study, card.state, said(card)])))
+    print(f"{made} of {len(cards)} pages made, the others unchanged")
+    print(f"next: open {index}")
     if failed := [card.study for card in cards if card.state == FAILED]:
         raise RuntimeError(f"{', '.join(failed)} failed: the page says where")
     if all(card.state == MISSING for card in cards):
-        raise FileNotFoundError(f"no page could be made: {cards[0].message}")
+        raise FileNotFoundError(f"no page could be made: {said(cards[0])}")
+
+
+def said(card: Card) -> str:
+    """What a card says of its state, in one line."""
+    return " ".join(filter(None, [card.message, card.command]))
 
 
 def main(arguments: list[str] | None = None) -> int:

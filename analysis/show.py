@@ -7,19 +7,26 @@ import io
 import re
 from dataclasses import dataclass
 from html import escape
-from os.path import relpath
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import figures, tables, words
+from analysis import figures, grid, tables, words
 from analysis.tables import Study
 from analysis.words import score
 
 RASTER_DPI = 110
 WINNERS = {"isic2018-1st": "ISIC 2018 winner", "isic2017-1st": "ISIC 2017 winner"}
+
+
+class Folder(words.Told, Protocol):
+    """Tables in a folder, which know where they come from."""
+
+    @property
+    def folder(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,24 @@ def sentence(text: str) -> Html:
 
 
 def figure(drawn: Figure, alt: str, reading: str, caption: str) -> Html:
-    """A figure with its alternative text, the sentence that reads it, and where its numbers come from."""
+    """A figure with its alternative text, the sentence that reads it, where its numbers come from, and as files."""
     raster = any(axes.images for axes in drawn.axes)
-    picture = _png(drawn, alt) if raster else _svg(drawn, alt)
+    png, svg = _png(drawn), "" if raster else _svg(drawn)
+    picture = _inline_png(png, drawn, alt) if raster else _inline_svg(svg, drawn, alt)
+    files = [] if raster else [download("SVG", "figure.svg", "image/svg+xml", svg.encode())]
+    files.append(download("PNG", "figure.png", "image/png", png))
     words = f'<p class="reading">{escape(reading)}</p><p class="caption">{escape(caption)}</p>'
     box = f'<div class="scroll{" wide" if raster else ""}" tabindex="0">{picture}</div>'
-    return Html(f"<figure>{box}<figcaption>{words}</figcaption></figure>")
+    return Html(f"<figure>{box}<figcaption>{words}{_tools(*files)}</figcaption></figure>")
+
+
+def download(label: str, name: str, kind: str, content: bytes) -> str:
+    """A link that holds a file; the report puts the files beside its pages."""
+    return f'<a download="{name}" href="data:{kind};base64,{base64.b64encode(content).decode()}">{label}</a>'
+
+
+def _tools(*parts: str) -> str:
+    return f'<p class="tools">{" ".join(parts)}</p>'
 
 
 def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
@@ -56,13 +75,16 @@ def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
     return figure(figures.gallery(study, cases), alt, reading, caption)
 
 
-def _svg(drawn: Figure, alt: str) -> str:
-    """Inline SVG whose ink is the page's text colour."""
+def _svg(drawn: Figure) -> str:
     file = io.StringIO()
     with figures.theme():
         drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = file.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+
+
+def _inline_svg(text: str, drawn: Figure, alt: str) -> str:
+    """SVG whose ink is the page's text colour."""
     text = text.replace(figures.INK, "currentColor")
     width, _ = drawn.get_size_inches()
     opening = (
@@ -71,11 +93,15 @@ def _svg(drawn: Figure, alt: str) -> str:
     return opening + re.sub(r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2)
 
 
-def _png(drawn: Figure, alt: str) -> str:
+def _png(drawn: Figure) -> bytes:
     file = io.BytesIO()
     with figures.theme():
         drawn.savefig(file, format="png", dpi=RASTER_DPI, facecolor="white")
-    data = base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
+
+
+def _inline_png(content: bytes, drawn: Figure, alt: str) -> str:
+    data = base64.b64encode(content).decode()
     width, height = (round(side * RASTER_DPI) for side in drawn.get_size_inches())
     return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
 
@@ -86,9 +112,14 @@ def table(frame: pd.DataFrame, caption: str, reading: str = "") -> Html:
     under = f'{said}<p class="caption">{escape(caption)}</p>'
     if frame.empty:
         return Html(f'<div class="table">{said or "<p>No rows.</p>"}<p class="caption">{escape(caption)}</p></div>')
-    html = frame.to_html(border=0, escape=True, na_rep="", classes="numbers")
-    html = html.replace(' style="text-align: right;"', "").replace(' border="0"', "")
-    return Html(f'<div class="table"><div class="scroll" tabindex="0">{html}</div>{under}</div>')
+    files = [
+        '<button type="button" class="copy" hidden>Copy</button>',
+        download("CSV", "table.csv", "text/csv", grid.csv(frame)),
+        download("LaTeX", "table.tex", "application/x-tex", grid.latex(frame, caption)),
+    ]
+    return Html(
+        f'<div class="table"><div class="scroll" tabindex="0">{grid.html(frame)}</div>{_tools(*files)}{under}</div>'
+    )
 
 
 def _cells(frame: pd.DataFrame, name: str) -> list[str]:
@@ -180,10 +211,9 @@ def counts(study: Study, caption: str) -> Html:
     return table(pd.DataFrame(cells, index=frame["mask"].str.replace("_", " ").to_numpy()), caption)
 
 
-def provenance(study: Study) -> Html:
-    """What the tables were made from, and the command that makes them again."""
+def provenance(study: Folder) -> Html:
+    """What the tables were made from, and the command that makes them again; what is not known says so."""
     about = study.about
-    versions = ", ".join(f"{name} {number}" for name, number in dict(about.get("versions", {})).items())
     facts = {
         "data": f"{study.data}, {about.get('cases', '?')} cases at {about.get('size', '?')}",
         "rare attributes": "enriched above their real frequencies" if about.get("enrich") else "as they come",
@@ -196,11 +226,9 @@ def provenance(study: Study) -> Html:
         "backbone": about.get("backbone"),
         "epochs": about.get("epochs"),
         "offset": f"{about.get('offset', '?')} px",
-        "settings": ", ".join(
-            f"{name} {value}" for name, value in dict(about.get("settings", {})).items() if value != ""
-        ),
+        "settings": _pairs(about.get("settings")),
         "commit": about.get("commit"),
-        "libraries": versions,
+        "libraries": _pairs(about.get("versions")),
         "hardware": about.get("hardware"),
         "date": about.get("date"),
         "time": f"{about['seconds']:.0f} s" if isinstance(about.get("seconds"), int | float) else None,
@@ -212,20 +240,23 @@ def provenance(study: Study) -> Html:
     return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study)}')
 
 
-def _join(values: list | None) -> str:
-    return ", ".join(map(str, values or [])) or "not recorded"
+def _join(values: Any) -> str:
+    every = values if isinstance(values, list | tuple) else [] if values is None else [values]
+    return ", ".join(map(str, every)) or "not recorded"
 
 
-def _files(study: Study) -> str:
-    """The tables' names; the report turns them into links where it can reach them."""
-    names = [name for name in (*tables.COLUMNS, "study.json") if (study.folder / name).exists()]
+def _pairs(values: Any) -> str:
+    """name value, name value: those that have a value."""
+    named = values if isinstance(values, dict) else {}
+    return ", ".join(f"{name} {value}" for name, value in named.items() if value != "")
+
+
+def _files(study: Folder) -> str:
+    """The names of the tables; the report turns them into links where it can reach them."""
+    own = str(study.about.get("study", "variants"))
+    kinds = [".csv", ".json"]
+    own_files = sorted(p.name for p in study.folder.glob(f"{own}*") if p.suffix in kinds)
+    variants = [*tables.COLUMNS, "study.json"] if own == "variants" else ["counts.csv"]
+    names = [name for name in dict.fromkeys([*variants, *own_files]) if (study.folder / name).exists()]
     items = "".join(f'<li data-file="{escape(name)}">{escape(name)}</li>' for name in names)
     return f'<p>Tables</p><ul class="files">{items}</ul>'
-
-
-def linked(html: str, folder: Path, page: Path) -> str:
-    """Make the names of the tables links, relative from the page, where the folder lies beside or under it."""
-    base = Path(relpath(folder.resolve(), page.resolve().parent)).as_posix()
-    if base.startswith("../..") or Path(base).is_absolute():
-        return html
-    return re.sub(r'<li data-file="([^"]+)">[^<]*</li>', rf'<li><a href="{escape(base)}/\1">\1</a></li>', html)

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.protocols import Counted
+
 AVERAGE, MICRO, LESION, UNION = "average", "micro", "lesion", "union"
 ENSEMBLE = "mean"
 VARIANTS = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
@@ -34,31 +36,47 @@ COLUMNS = {
     "variants_folds.csv": ["variant", "shape", "seed", "fold", "attribute", "jaccard", "dice", *IMAGE_SCORES],
     "lesion.csv": ["start", "fold", "seed", "jaccard", "dice", *IMAGE_SCORES, "images"],
 }
-WORDS = ("mask", "variant", "shape", "attribute", "start")
+WORDS = (
+    "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
+    "device", "frozen",
+)  # fmt: skip
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """One CSV of a study, its columns checked and typed.
+def read_table(path: Path, wanted: Sequence[str] = (), command: str = COMMAND) -> pd.DataFrame:
+    """One CSV that `command` writes, the `wanted` columns (of the variants' tables: all) checked and typed.
 
     Raises FileNotFoundError or ValueError with the command that writes it.
     """
-    wanted = COLUMNS[path.name]
+    wanted = wanted or COLUMNS[path.name]
     try:
-        frame = pd.read_csv(path, dtype={name: str for name in WORDS})
+        frame = pd.read_csv(path, dtype={name: str for name in WORDS}, keep_default_na=False, na_values=[""])
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: `{COMMAND}` writes it") from None
+        raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{COMMAND}`") from None
+        raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{command}`") from None
     if missing := [name for name in wanted if name not in frame]:
         raise ValueError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (it has "
-            f"{', '.join(map(str, frame.columns))}): write it again with `{COMMAND}`"
+            f"{', '.join(map(str, frame.columns))}): write it again with `{command}`"
         )
     numbers = [name for name in wanted if name not in WORDS]
     try:
         return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} has a cell that is no number ({error}): write it again with `{COMMAND}`") from None
+        raise ValueError(f"{path} has a cell that is no number ({error}): write it again with `{command}`") from None
+
+
+def read_about(path: Path, command: str = COMMAND) -> dict[str, Any]:
+    """What the tables beside it were made from; errors say which command writes it."""
+    try:
+        about = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path.parent} holds no {path.name}: `{command}` writes it") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): write it again, `{command}`") from None
+    if not isinstance(about, dict):
+        raise ValueError(f"{path} holds a {type(about).__name__} and not an object: write it again, `{command}`")
+    return about
 
 
 def read_paper(name: str) -> pd.DataFrame:
@@ -96,12 +114,7 @@ class Study:
     def read(cls, folder: str | Path, shape: str = ENSEMBLE) -> Study:
         """Read a folder, given absolute or relative to the working directory; errors say which command writes it."""
         folder = Path(folder).expanduser().resolve()
-        try:
-            about = json.loads((folder / "study.json").read_text())
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{folder} holds no study.json: `{COMMAND}` writes it") from None
-        except ValueError as error:
-            raise ValueError(f"{folder / 'study.json'} is not JSON ({error}): write it again, `{COMMAND}`") from None
+        about = read_about(folder / "study.json")
         counts, scores, folds, lesion = (read_table(folder / name) for name in COLUMNS)
         shapes = list(scores["shape"].unique())
         if shapes and shape not in shapes:
@@ -198,7 +211,7 @@ def averages(study: Study) -> pd.DataFrame:
     return average.merge(micro.add_prefix("micro_"), left_on="variant", right_index=True, how="left")
 
 
-def counts(study: Study) -> pd.DataFrame:
+def counts(study: Counted) -> pd.DataFrame:
     """Table 2: images that show each mask in this store (rate in % of those where it is known), and in the paper's."""
     known = study.counts["known"].where(study.counts["known"] > 0)
     table = study.counts.assign(rate=100 * study.counts["present"] / known)

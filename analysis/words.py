@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import tables
+from analysis.protocols import Counted, Measured, Told
 from analysis.tables import AVERAGE, LESION, UNION, Study
 
 BASELINE, WHOLE = "stage3", "stage123"
@@ -26,15 +27,16 @@ def counted(number: float, noun: str) -> str:
     return f"{int(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def dataset(study: Study) -> str:
+def dataset(study: Told) -> str:
     """phantom, 240 cases at 96x128, rare attributes enriched."""
     about = study.about
     name = study.data if study.data != "manifest" else str(about.get("store_name", "manifest"))
+    name = str(about.get("label", name))
     enriched = ", rare attributes enriched" if about.get("enrich") else ""
     return f"{name}, {about.get('cases', '?')} cases at {about.get('size', 'unknown size')}{enriched}"
 
 
-def design(study: Study) -> str:
+def design(study: Told) -> str:
     """Seeds and folds: what a mean is over."""
     about = study.about
     folds, seeds = list(about.get("folds", [])), list(about.get("seeds", []))
@@ -44,7 +46,7 @@ def design(study: Study) -> str:
     )
 
 
-def warnings(study: Study) -> list[str]:
+def warnings(study: Told) -> list[str]:
     """What the data and the source domain are not."""
     said = []
     if study.data == "phantom":
@@ -66,29 +68,36 @@ def theirs(study: Study) -> str:
     return said
 
 
+def origin(study: Told, shape: str = tables.ENSEMBLE) -> str:
+    """Data, source domain, preset, seeds, folds and network of the measured numbers."""
+    about = study.about
+    shapes = [str(name) for name in about.get("shapes", [])] or ["?"]
+    averaged = f"the average of shapes {listed(shapes)}" if len(shapes) > 1 else shapes[0]
+    return (
+        f"Measured: {dataset(study)}; source domain {about.get('source', 'not recorded')}; preset "
+        f"{about.get('preset', 'not recorded')}; {design(study)}; "
+        f"{averaged if shape == tables.ENSEMBLE else shape}, {about.get('backbone', '?')}."
+    )
+
+
 def caption(study: Study, published: bool = True) -> str:
     """Where the numbers of a table or figure come from."""
-    about = study.about
-    shape = f"the average of shapes {listed(about['shapes'])}" if len(about.get("shapes", [])) > 1 else ""
-    shape = study.shape if study.shape != tables.ENSEMBLE else shape or listed(about.get("shapes", ["?"]))
-    measured = (
-        f"Measured: {dataset(study)}; source domain {about.get('source', 'not recorded')}; preset "
-        f"{about.get('preset', 'not recorded')}; {design(study)}; {shape}, {about.get('backbone', '?')}."
-    )
-    return " ".join([measured, *([theirs(study)] if published else []), *warnings(study)])
+    return " ".join([origin(study, study.shape), *([theirs(study)] if published else []), *warnings(study)])
 
 
-def spread(study: Study) -> str:
+def spread(study: Measured) -> str:
     """Over what the standard deviation is, or why there is none."""
     folds = study.measured["folds"].max() if len(study.measured) else 0
     if folds == 1:
         return f"1 fold, {design(study).partition(',')[0]}: no spread can be given"
     fewer = {row["attribute"]: int(row["folds"]) for row in study.measured.to_dict("records") if row["folds"] < folds}
     less = "".join(f", {name} over {number}" for name, number in fewer.items() if name in study.attributes)
-    return f"mean ± standard deviation over {counted(folds, 'fold')}{less}"
+    several = len(list(study.about.get("seeds") or [])) > 1
+    over = f"{int(folds)} trainings (folds and seeds)" if several else counted(folds, "fold")
+    return f"mean ± standard deviation over {over}{less}"
 
 
-def notes(study: Study) -> list[str]:
+def notes(study: Told) -> list[str]:
     """What the study says a reader must know, such as attributes too rare for the folds."""
     return [str(note) for note in study.about.get("notes", [])]
 
@@ -205,7 +214,7 @@ def lesion(study: Study) -> str:
     return f"Stage 1 finds the lesion with pooled {'; '.join(parts)}."
 
 
-def counts(study: Study) -> str:
+def counts(study: Counted) -> str:
     """The rarest attribute, here and in the paper."""
     table = tables.counts(study).set_index("mask").drop(index=[LESION, UNION], errors="ignore")
     table = table[table["rate"].notna()]

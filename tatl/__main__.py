@@ -23,8 +23,11 @@ CONFIGURED = ("train", "study")
 RESUMES = ("prepare", "train", "study")
 
 
-def build_parser(preset: str, study: str = "") -> ArgumentParser:
-    """The command line, its defaults those of `preset` for `study`; ValueError if there is no such preset."""
+def build_parser(preset: str, study: str = "", own_store: bool = False) -> ArgumentParser:
+    """The command line, its defaults those of `preset` for `study`; ValueError if there is no such preset.
+
+    The attributes that a preset chooses are its phantom's: on a store of one's own (`own_store`) all are the default.
+    """
     parser = cli.parser(prog="python -m tatl", description="Task agnostic transfer learning, from images to runs.")
     subcommands = parser.add_subcommands(required=True, dest="command")
     _, values = load_preset(preset, study)
@@ -37,6 +40,8 @@ def build_parser(preset: str, study: str = "") -> ArgumentParser:
         if name in CONFIGURED:
             sub.add_class_arguments(Settings, as_group=False)
             own = {k: v for k, v in values.items() if name == "study" or k not in OF_STUDIES}
+            if own_store:
+                own.pop("attributes", None)
             sub.set_defaults({**own, "preset": preset})
         subcommands.add_subcommand(name, cli.dashed(sub), help=line)
     return parser
@@ -70,9 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> None:
         flags = cli.flags(Settings, *(function for function, _ in COMMANDS.values()))
-        given = build_parser(asked_preset(arguments), asked_study(arguments)).parse_args(
-            cli.spelled_out(arguments, flags)
-        )
+        own_store = any(word.partition("=")[0] == "--store" for word in arguments)
+        parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)
+        given = parser.parse_args(cli.spelled_out(arguments, flags))
         call(given.command, given[given.command])
 
     return cli.run(command, resumes="".join(arguments[:1]) in RESUMES)

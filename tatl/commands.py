@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Literal
 
@@ -72,13 +71,15 @@ def train(
     Args:
         variant: stage3, stage23, stage13, stage123, stage123-scratch, or stage1 (the lesion network alone)
         store: folder written by prepare; without it the preset's phantom is made
-        preset: quick, paper or smoke: the defaults of all that follows
+        preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; finished ones are not trained again
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
-        imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
+        imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
+            segmentation-models-pytorch save it
     """
     from tatl.choice import variant_of
+    from tatl.compare import check_sources
     from tatl.schedule import Machine, execute
     from tatl.study import ENSEMBLE, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
@@ -86,7 +87,9 @@ def train(
     opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights)
     members = planner.members([variant])
-    execute([m.run for m in members], runs, opened, Machine(device, devices, imagenet_weights))
+    needed = [member.run for member in members]
+    check_sources(needed, runs, imagenet_weights)
+    execute(needed, runs, opened, Machine(device, devices, imagenet_weights))
     table = over_folds(per_fold(scores_of(members, runs, opened)))
     print(table[table["shape"] == ENSEMBLE].drop(columns="shape").to_string(index=False, float_format="%.3f"))
     for note in planner.notes() if variant != STAGE1 else ():
@@ -122,12 +125,13 @@ def study(
 
     Args:
         name: which study: variants (Tables 3, 4, A.10-A.13), paradigms (Table 9, with controls), crop (Table 5),
-            backbones (Tables 6-8), data-size (Figure 4) or convergence (Figures 5, 6)
+            backbones (Tables 6-8, and what each network costs), data-size (Figure 4), convergence (Figures 5, 6) or
+            bound (Figure 7, by analysis.bound)
         store: folder written by prepare; without it the preset's phantom is made
-        preset: quick, paper or smoke: the defaults of all that follows
+        preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; finished ones are not trained again
         tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
-        variants: which rows of the comparison, with commas; empty: all that the store allows
+        variants: which rows of the comparison (of bound, which starts), with commas; empty: all that the store allows
         fractions: of data-size: percentages of the training groups, with commas; empty: 100,80,60,40
         offsets: of crop: pixels of the store's frame round the lesion's box, with commas; empty: 0,20,40,60
         networks: of crop: lesion networks, with commas; empty: u,unet,segnet,mask-rcnn
@@ -136,40 +140,19 @@ def study(
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
         workers: runs trained at once, each in a process of its own; 0: one per GPU, per core, or per four of many cores
-        imagenet_weights: file of EfficientNet-b0 weights (timm or torchvision naming, .safetensors or .pth)
+        imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
+            segmentation-models-pytorch save it
     """
-    from tatl import schedule
-    from tatl.record import provenance, write_tables
+    from tatl.compare import Comparison
+    from tatl.schedule import Machine
     from tatl.studies import Asked
-    from tatl.studies import study as study_of
     from tatl.variants import Planner
 
-    started = time.monotonic()
-    opened = open_store(store, preset)
-    planner = Planner(settings, opened, imagenet_weights)
-    compared = study_of(name).rows(planner, Asked(variants, fractions, offsets, networks, backbones))
-    needed = [member.run for member, _ in compared]
-    if plan:
-        print(f"study {name} ({study_of(name).paper}): {len(compared)} target segmenters")
-        print(schedule.plan(needed, runs, opened).words())
-        return
-    machine = schedule.Machine(device, devices, imagenet_weights, workers=workers)
-    if failures := schedule.execute(needed, runs, opened, machine, keep_going=True):
-        listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
-        raise RuntimeError(
-            f"{len(failures)} runs of study {name} failed ({listed}): mend the cause and give the same command again, "
-            "which tries them again; tables are written when all are there"
-        )
-    folder = tables or tables_of(store, preset)
-    shown = list(dict.fromkeys(member.variant for member, _ in compared))
-    described = provenance(name, preset, settings, opened, planner, shown, runs)
-    described |= {"seconds": round(time.monotonic() - started, 1)}
-    write_tables(name, compared, runs, opened, folder, described)
-    for note in planner.notes():
-        print(f"note: {note}")
-    print(f"tables are in {folder}")
-    if name == "variants":
-        print(f"next: python -m analysis.report --study {name} --tables {folder}")
+    planner = Planner(settings, open_store(store, preset), imagenet_weights)
+    asked = Asked(variants, fractions, offsets, networks, backbones)
+    machine = Machine(device, devices, imagenet_weights, workers=workers)
+    comparison = Comparison(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
+    comparison.plan() if plan else comparison.carry_out()
 
 
 def predict(
@@ -190,7 +173,7 @@ def predict(
     Args:
         images: pictures to segment
         out: folder for masks, probability maps and overlays (ISIC file names), and boxes.csv, which grows
-        variant: whose networks to use
+        variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
         runs: folder of trained networks
         store: name or folder of the store they were trained on; needed if `runs` holds several
         folds: average the networks of these folds; empty: of all that are there
@@ -202,6 +185,8 @@ def predict(
 
     predict_images(images, out, variant, runs, store, folds, where, truth, device)
     print(f"masks, probability maps and overlays are in {out}")
+    if variant != "stage1":  # of lesions there is no official score
+        print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")
 
 
 def score(predictions: Path, truth: Path, out: Path = Path("scores.csv"), only_predicted: bool = False) -> None:
@@ -225,6 +210,7 @@ def score(predictions: Path, truth: Path, out: Path = Path("scores.csv"), only_p
     write_csv(per_image, images := out.with_name(out.stem + "_images.csv"))
     print(table.to_string(index=False, float_format="%.4f"))
     print(f"scores are in {out}, per image in {images}")
+    print(f"next: python -m tatl predict IMAGE --truth {truth} --out {predictions} draws the truth beside the masks")
 
 
 def tables_of(store: Path | None, preset: str) -> Path:

@@ -1,11 +1,13 @@
 """How a network may start, and the one function that copies weights.
 
 A start names the run it copies from and the parts that are copied; what is skipped is declared, and any other
-mismatch raises.  ImageNet weights come from timm's cache or hub, or from a file in timm's or torchvision's naming.
+mismatch raises.  ImageNet weights come from a cache or hub, or from a file as torchvision, timm or
+segmentation-models-pytorch save it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,13 @@ from typing import cast
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from tatl.models.encoders import SmpEncoder, encoder
+
+# What files of weights hold and no encoder has: the classifiers of torchvision, timm and segmentation-models-pytorch.
+CLASSIFIERS = ("classifier.", "fc.", "last_linear.", "_fc.", "linear.", "classif.", "head.", "pre_logits.")
+UNIVERSAL = "tu-"  # encoders that are timm's models as they are
+AFTER = ("conv_head.", "bn2.")  # of timm's EfficientNets, behind the last features that these give
 
 ENCODER = ("encoder",)
 EVERYTHING = ("encoder", "decoder", "head")
@@ -83,7 +92,7 @@ def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     ]
     if wrong:
         raise ValueError(f"the weights do not fit {what} ({len(wrong)} mismatches): {'; '.join(wrong[:5])}")
-    module.load_state_dict(dict(given), strict=False)
+    nn.Module.load_state_dict(module, dict(given), strict=False)  # encoders have methods of their own, less strict
 
 
 def freeze(module: nn.Module) -> None:
@@ -128,18 +137,32 @@ def file_digest(path: Path) -> str:
 def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tensor]:
     """ImageNet weights of a backbone, named as our encoder names them and prefixed `encoder.`.
 
-    From `path` (for efficientnet-b0 in timm's or torchvision's naming, classifier left out), else from timm's or
-    segmentation-models-pytorch's cache or hub.  RuntimeError says how to give a file where there is no network.
+    From `path`, a file as torchvision, timm or segmentation-models-pytorch save it, else from the caches or hubs of
+    timm and segmentation-models-pytorch.  Of a file the classifier (CLASSIFIERS) is left out.  ValueError where the
+    rest is not that backbone's; RuntimeError says how to give a file where there is no network.
     """
     if path is None:
         return {f"encoder.{k}": v for k, v in _from_hub(backbone).items()}
-    weights = read_weights(path)
-    if backbone == "efficientnet-b0":
-        if any(name.startswith("features.") for name in weights):
-            weights = {_timm_name(k): v for k, v in weights.items() if not k.startswith("classifier.")}
-        weights = {k: v for k, v in weights.items() if not k.startswith("classifier.")}
-        return {f"encoder.{k}": v for k, v in weights.items()}
-    return {f"encoder.encoder.{k}": v for k, v in weights.items()}
+    model, weights = seeded(lambda: encoder(backbone), 0), read_weights(path)
+    try:
+        _take_in(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIERS)}, backbone)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}; give a file of {backbone} as torchvision, timm or segmentation-models-pytorch save it"
+        ) from error
+    return {f"encoder.{k}": v for k, v in model.state_dict().items()}
+
+
+def _take_in(model: nn.Module, weights: dict[str, Tensor], backbone: str) -> None:
+    """Load a library's weights into our encoder, under its names; any mismatch raises ValueError."""
+    if not isinstance(model, SmpEncoder):
+        load_exactly(model, {_timm_name(k): v for k, v in weights.items()}, f"the encoder {backbone}")
+        return
+    if backbone.startswith(UNIVERSAL):
+        weights = {f"model.{k.removeprefix('model.')}": v for k, v in weights.items() if not k.startswith(AFTER)}
+    with contextlib.suppress(RuntimeError):  # its own method gives the names of old files (DenseNet's) anew, in place
+        model.encoder.load_state_dict(weights)
+    load_exactly(model.encoder, weights, f"the encoder {backbone}")
 
 
 def _from_hub(backbone: str) -> dict[str, Tensor]:
@@ -148,7 +171,7 @@ def _from_hub(backbone: str) -> dict[str, Tensor]:
             import timm
 
             state = timm.create_model("efficientnet_b0", pretrained=True).state_dict()
-            return {k: v for k, v in state.items() if not k.startswith("classifier.")}
+            return {k: v for k, v in state.items() if not k.startswith(CLASSIFIERS)}
         import segmentation_models_pytorch as smp
 
         state = smp.encoders.get_encoder(backbone, weights="imagenet").state_dict()
@@ -156,8 +179,8 @@ def _from_hub(backbone: str) -> dict[str, Tensor]:
     except Exception as error:  # the hub's client raises a dozen kinds when there is no network
         raise RuntimeError(
             f"the ImageNet weights of {backbone} are not in the cache and could not be downloaded "
-            f"({type(error).__name__}): give a local file with --imagenet-weights FILE (timm or torchvision "
-            "efficientnet_b0, .safetensors or .pth), or use --source textures or --source random"
+            f"({type(error).__name__}): give a local file with --imagenet-weights FILE ({backbone} as torchvision, "
+            "timm or segmentation-models-pytorch save it, .safetensors or .pth), or use --source textures or random"
         ) from error
 
 

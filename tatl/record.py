@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tatl.cost import Place, costs, networks
 from tatl.data.store import Store, counts, write_csv
 from tatl.gallery import gallery
 from tatl.metrics import AVERAGE
@@ -23,15 +24,18 @@ from tatl.run import write_atomically
 from tatl.settings import Settings, names
 from tatl.studies import Rows
 from tatl.study import ENSEMBLE, histories, lesion_scores, over_folds, pace, per_fold, scores_of
-from tatl.variants import Planner
+from tatl.variants import Member, Planner
 
 LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
 
 
-def write_tables(name: str, rows: Rows, runs: Path, store: Store, folder: Path, described: dict[str, Any]) -> None:
+def write_tables(
+    name: str, rows: Rows, runs: Path, store: Store, folder: Path, described: dict[str, Any], device: str = "auto"
+) -> None:
     """Write the tables of a study, its gallery and what it was made from, and print the averages.
 
-    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, and study.json for <study>.json.
+    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, and study.json for <study>.json;
+    of `backbones` what each network costs, measured on the device.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
@@ -43,18 +47,28 @@ def write_tables(name: str, rows: Rows, runs: Path, store: Store, folder: Path, 
     write_csv(counts(store), folder / "counts.csv")
     for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):
         write_csv(frame.merge(kind, on="variant", how="left"), path)
-    if name == "crop":
-        write_csv(lesion_scores(members, runs), folder / "crop_lesion.csv")
-    if name == "convergence":
-        write_csv(histories(members, runs), folder / "convergence_curves.csv")
-        write_csv(pace(histories(members, runs)), folder / "convergence_pace.csv")
+    for title, frame in _own_tables(name, members, runs, device).items():
+        write_csv(frame, folder / f"{title}.csv")
     if name == "variants":
-        write_csv(lesion_scores(members, runs).drop(columns="network"), folder / "lesion.csv")
         shown = [m for m in members if m.variant == "stage123"] or members
         np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
     write_atomically(about, json.dumps(described, indent=1) + "\n")
     best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
     print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
+
+
+def _own_tables(name: str, members: list[Member], runs: Path, device: str) -> dict[str, pd.DataFrame]:
+    """The tables that only this study has, by their names."""
+    if name == "crop":
+        return {"crop_lesion": lesion_scores(members, runs)}
+    if name == "convergence":
+        curves = histories(members, runs)
+        return {"convergence_curves": curves, "convergence_pace": pace(curves)}
+    if name == "backbones":
+        return {"backbones_cost": costs(networks(member.run for member in members), runs, Place.here(device))}
+    if name == "variants":
+        return {"lesion": lesion_scores(members, runs).drop(columns="network")}
+    return {}
 
 
 def provenance(

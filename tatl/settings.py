@@ -18,7 +18,7 @@ from tatl.run import LESION_NETWORKS, SHAPES, SOURCES, Recipe
 
 STAGES = ("lesion", "agnostic", "target")
 StudyName = Literal[
-    "variants", "paradigms", "crop", "backbones", "data-size", "convergence"
+    "variants", "paradigms", "crop", "backbones", "data-size", "convergence", "bound"
 ]  # tatl.studies.STUDIES, without importing torch
 OF_STUDIES = (
     "variants",
@@ -34,18 +34,18 @@ class Settings:
     """What a study is trained with; lists are written with commas, empty means all.
 
     Args:
-        shapes: decoders whose probabilities are averaged: u, link, attention-u, attention-link, pyramid
+        shapes: decoders whose probabilities are averaged, with commas: u, link, attention-u, attention-link, pyramid
         backbone: efficientnet-b0, or any encoder of segmentation-models-pytorch
         source: source domain of the first weights: imagenet, textures (an offline stand-in) or random
-        attributes: which attributes get a target segmenter; empty: all of the store
-        folds: which test folds to run, counted from 0; empty: all
+        attributes: which attributes get a target segmenter, with commas; empty: all of the store
+        folds: which test folds to run, counted from 0, with commas; empty: all
         n_folds: number of folds
-        seeds: one repetition per seed
+        seeds: one repetition per seed, with commas
         fraction: share of the training groups that is used, 0 to 1
         lesion_network: the network of Stage 1: u, unet (plain, from random weights), segnet or mask-rcnn
         offset: pixels of the store's frame added round the lesion box on every side
         freeze_encoder: TATL-Freeze: the target's encoder stays at the agnostic network's weights
-        score_size: HEIGHTxWIDTH at which scores are taken; empty: the store's size
+        score_size: HEIGHTxWIDTH in pixels at which scores are taken; empty: the store's size
         epochs: most epochs of a target segmenter (Stage 3)
         lesion_epochs: the same for Stage 1; 0: as epochs
         agnostic_epochs: the same for Stage 2; 0: as epochs
@@ -54,7 +54,7 @@ class Settings:
         optimizer: sgd (the paper's) or adamw
         lr: learning rate, constant
         momentum: of SGD
-        weight_decay: L2 penalty
+        weight_decay: L2 penalty (of sgd), or decoupled decay per step (of adamw)
         pool: loss pooled over the mini-batch (batch) or taken per image and averaged (image)
         balance: least share of a mini-batch drawn from images whose mask is not empty
         calibration: training images that re-estimate BatchNorm statistics before every evaluation; 0: running averages

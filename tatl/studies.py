@@ -8,6 +8,7 @@ backbones  Tables 6, 7, 8           backbones from the source domain, from the a
 convergence  Figures 5, 6           the pretext scored as it is beside what starts from it, and loss curves
 data-size  Figure 4                 the agnostic start, the same from random weights, and the source domain alone, on
                                     nested shares of the training groups
+bound      Figure 7                 starts before their first step, per attribute; analysis.bound measures them
 
 A row is called `variant` in every table.  Runs that several studies share are the same runs, and trained once.
 """
@@ -37,6 +38,8 @@ BACKBONES = ["vgg16", "resnet152", "inceptionresnetv2", "densenet169", "efficien
 BACKBONE_STARTS = ("source", "tatl-freeze", "tatl")
 PRETEXT = "pretext"
 CONVERGENCE = (PRETEXT, "tatl", "source", "random")
+BOUND = "bound"
+STARTS = ("random", "source", "rotation", "context", "tatl")  # of analysis.starts, which tatl does not import
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,39 @@ def data_size(planner: Planner, asked: Asked) -> Rows:
     found: Rows = []
     for fraction in percentages(asked.fractions or FRACTIONS):
         smaller = planner.but(fraction=fraction / 100)
+        _require_positives(planner, smaller)
         for row in chosen(asked.variants, SIZES, "variant"):
             start, variant = SIZES[row]
             for member in smaller.each(f"{row} {fraction:g} %"):
                 run = smaller.started(start, variant, member.attribute, member.shape, member.fold, member.seed)
                 found.append((dataclasses.replace(member, run=run), {"start": row, "fraction": fraction / 100}))
     return found
+
+
+def _require_positives(planner: Planner, smaller: Planner) -> None:
+    """ValueError where a share of the training groups has no positive of an attribute that the whole of them has."""
+    for seed in planner.settings.seed_numbers:
+        for fold in planner.settings.fold_numbers:
+            there = smaller.trainable(fold, seed)
+            if lost := [name for name in planner.trainable(fold, seed) if name not in there]:
+                raise ValueError(
+                    f"{smaller.settings.fraction:.0%} of the training groups of fold {fold} (seed {seed}) leave no "
+                    f"image with {', '.join(lost)}: give larger --fractions, or other --attributes"
+                )
+
+
+def bound(planner: Planner, asked: Asked) -> Rows:
+    """Starts of every attribute, of the first shape, fold and seed, on whole images: none of them is trained itself."""
+    settings = planner.settings
+    shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
+    starts = chosen(asked.variants, STARTS, "start")
+    if "tatl" in starts:
+        planner.require(UNION, "the start tatl of bound", "choose other --variants")
+    return [
+        (Member(start, shape, seed, fold, attribute, planner.started(start, WHOLE, attribute, shape, fold, seed)), {})
+        for start in starts
+        for attribute in planner.attributes
+    ]
 
 
 @dataclass(frozen=True)
@@ -194,6 +224,7 @@ STUDIES = {
         Study("backbones", "Tables 6, 7, 8", backbones),
         Study("data-size", "Figure 4", data_size),
         Study("convergence", "Figures 5, 6", convergence),
+        Study(BOUND, "Figure 7", bound),
     )
 }
 

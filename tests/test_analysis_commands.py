@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.bound import bound as formula
-from analysis.commands import bound, main, spectrum
+from analysis.commands import _landscapes, bound, main, spectrum
+from analysis.figure7 import Sample
+from analysis.landscape import Options
 from tatl.data.store import Store
 from tatl.models import build
 from toy import make_store
@@ -116,6 +118,7 @@ def test_the_same_command_trains_and_solves_nothing_and_gives_the_same(
         assert Path(f"b/{name}.csv").read_bytes() == Path(f"tables/{name}.csv").read_bytes()
     for words in ("0 to do", "fold 0 of 3, seed 0", "6 of ", "source domain random", "not converged", "95 %"):
         assert words in said
+    assert said.splitlines()[-1] == "next: python -m analysis.report --study bound --tables b"
     assert "c <= min(1/beta, 1/(4 (2 beta ln T)^2)): " in said and "largest |eigenvalue| seen" in said
     about = json.loads(Path("b/bound.json").read_text())
     assert about["question"]["images"] == "6" and set(about["subjects"]) == {"random", "rotation", "tatl"}
@@ -238,6 +241,34 @@ def test_the_spectrum_of_a_start(
     assert "mean loss over 3 of " in said and "trace" in said
     assert main(spectrum, "analysis.spectrum", [*words, "--probes", "1"]) == 2
     assert "probes (1) must be at least 2" in capsys.readouterr().err
+
+
+def test_the_chunk_is_halved_where_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two starts of ten images, memory for three at a time: ten, five, two; the second start begins with two."""
+    tried: list[tuple[str, int]] = []
+
+    def landscapes(starts: list[Any], chosen: Any, options: Options, device: Any) -> dict[str, pd.DataFrame]:
+        tried.append((starts[0], options.chunk))
+        if options.chunk > room:
+            raise torch.OutOfMemoryError("CUDA out of memory") if options.chunk > 9 else MemoryError()
+        return {"spectrum": pd.DataFrame({"init": starts})}
+
+    monkeypatch.setattr("analysis.landscape.landscapes", landscapes)
+    starts: Any = ["tatl", "source"]
+    chosen = {"disc": Sample(np.arange(10), 10), "dot": Sample(np.arange(4), 10)}
+    room = 3
+    made, options = _landscapes(starts, chosen, Options(chunk=64), torch.device("cpu"))
+    assert tried == [("tatl", 64), ("tatl", 5), ("tatl", 2), ("source", 2)] and options.chunk == 2
+    assert made["spectrum"]["init"].tolist() == starts
+    assert "memory ran out with 5 images at once: going on with 2" in capsys.readouterr().err
+    room = 0
+    with pytest.raises(MemoryError, match="memory ran out with one image at a time: choose a smaller store"):
+        _landscapes(starts, chosen, Options(chunk=2), torch.device("cpu"))
+    monkeypatch.setattr("analysis.landscape.landscapes", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes")))
+    with pytest.raises(RuntimeError, match="shapes"):
+        _landscapes(starts, chosen, Options(), torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("command", "name"), [(bound, "bound"), (spectrum, "spectrum")])

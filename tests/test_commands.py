@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tatl.__main__ import main
+from tatl.__main__ import build_parser, main
 from tatl.data.store import Store
 
 
@@ -125,3 +125,10 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     Image.new("RGB", (70, 40)).save("IMAGE.png")
     assert main(said[-1].replace("IMAGE", "IMAGE.png").split()[4:]) == 0
     assert Path("predictions/IMAGE_attribute_disc.png").is_file()
+
+
+def test_the_attributes_of_a_preset_are_its_phantom_s() -> None:
+    def default(own_store: bool) -> str:
+        return str(build_parser("quick", "paradigms", own_store).parse_args(["study", "paradigms"]).study.attributes)
+
+    assert default(own_store=False) == "globules,streaks" and default(own_store=True) == ""

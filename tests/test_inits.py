@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tatl.inits import (
+    CLASSIFIERS,
     INITIALISATIONS,
     file_digest,
     freeze,
@@ -138,17 +140,105 @@ def test_files_of_timm_and_torchvision_give_the_library_s_features(kind: str, tm
 def test_a_file_of_another_network_is_refused_by_name(kind: str, tmp_path: Path) -> None:
     other = timm.create_model("efficientnet_b1") if kind == "timm" else torchvision.models.efficientnet_b1()
     torch.save(other.state_dict(), tmp_path / "b1.pth")
-    weights = imagenet_encoder("efficientnet-b0", tmp_path / "b1.pth")
-    with pytest.raises(ValueError, match=r"do not fit the encoder \(\d+ mismatches\): .*unexpected blocks\.0\.1\."):
-        transfer(fresh(1), weights, ("encoder",))
+    with pytest.raises(
+        ValueError, match=r"b1\.pth: the weights do not fit the encoder efficientnet-b0 \(\d+ mis"
+    ) as no:
+        imagenet_encoder("efficientnet-b0", tmp_path / "b1.pth")
+    assert "unexpected blocks.0.1." in str(no.value) and "give a file of efficientnet-b0 as torchvision" in str(
+        no.value
+    )
 
 
-def test_a_file_for_another_backbone(tmp_path: Path) -> None:
-    model = build("link", "resnet18")
-    torch.save(shaken(model.encoder.encoder).state_dict(), tmp_path / "resnet.pth")
-    other = build("link", "resnet18")
-    transfer(other, imagenet_encoder("resnet18", tmp_path / "resnet.pth"), ("encoder",))
+LIBRARY = {
+    "vgg16": lambda: without_weight(torchvision.models.vgg16(init_weights=False), "classifier"),
+    "resnet18": torchvision.models.resnet18,
+    "densenet121": torchvision.models.densenet121,
+    "tu-efficientnet_b1": lambda: timm.create_model("efficientnet_b1"),
+}
+
+
+def without_weight(library: nn.Module, part: str) -> nn.Module:
+    """A network whose part has no weights but its biases, so that its file is small."""
+    for layer in library.get_submodule(part).modules():
+        if isinstance(layer, nn.Linear):
+            layer.weight = None  # type: ignore[assignment]
+    return library
+
+
+def features_of(backbone: str, library: nn.Module, image: Tensor) -> Tensor:
+    """The library's last features, before any pooling."""
+    if backbone.startswith("resnet"):
+        stem = library.maxpool(library.relu(library.bn1(library.conv1(image))))  # type: ignore[operator]
+        return library.layer4(library.layer3(library.layer2(library.layer1(stem))))  # type: ignore[operator]
+    if backbone.startswith("tu-"):
+        return library.blocks(library.bn1(library.conv_stem(image)))  # type: ignore[operator]
+    return library.features(image)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("backbone", LIBRARY)
+@torch.no_grad()
+def test_any_library_s_file_of_a_backbone_gives_its_features(backbone: str, tmp_path: Path, offline: None) -> None:
+    """Classifiers aside, the file is the encoder."""
+    library = shaken(LIBRARY[backbone]().eval())
+    torch.save(library.state_dict(), tmp_path / "weights.pth")
+    before = torch.random.get_rng_state()
+    weights = imagenet_encoder(backbone, tmp_path / "weights.pth")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    model = build("link", backbone)
+    transfer(model, weights, ("encoder",))
+    image = torch.randn(1, 3, 64, 96)
+    expected = features_of(backbone, library, image)
+    torch.testing.assert_close(model.encoder.eval()(image)[-1], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("classifier", [*CLASSIFIERS, "surplus."])
+def test_only_declared_classifiers_are_left_out(classifier: str, tmp_path: Path) -> None:
+    state = build("link", "resnet18").encoder.encoder.state_dict()
+    torch.save({**state, f"{classifier}weight": torch.zeros(1)}, tmp_path / "weights.pth")
+    if classifier in CLASSIFIERS:
+        assert len(imagenet_encoder("resnet18", tmp_path / "weights.pth")) == len(state)
+    else:
+        with pytest.raises(ValueError, match=r"\(1 mismatches\): unexpected surplus\.weight"):
+            imagenet_encoder("resnet18", tmp_path / "weights.pth")
+
+
+def test_timm_s_inception_has_the_names_of_ours(tmp_path: Path) -> None:
+    """Not its features: timm's has no padding, and Table 8's is segmentation-models-pytorch's."""
+    library = timm.create_model("inception_resnet_v2")
+    torch.save(library.state_dict(), tmp_path / "weights.pth")
+    weights, name = imagenet_encoder("inceptionresnetv2", tmp_path / "weights.pth"), "repeat_1.4.conv2d.weight"
+    assert torch.equal(weights[f"encoder.encoder.{name}"], library.state_dict()[name])
+
+
+def test_a_densenet_file_of_old_names(tmp_path: Path) -> None:
+    """norm.1 and conv.2, as torchvision's own files still have them."""
+    library = shaken(torchvision.models.densenet121())
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", k): v for k, v in library.state_dict().items()}
+    old = {k: v for k, v in old.items() if not k.endswith("num_batches_tracked")}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    weights = imagenet_encoder("densenet121", tmp_path / "old.pth")
+    name = "denseblock3.denselayer7.conv2.weight"
+    assert torch.equal(weights[f"encoder.encoder.features.{name}"], library.state_dict()[f"features.{name}"])
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet-b1"])
+def test_a_file_of_segmentation_models_pytorch(backbone: str, tmp_path: Path) -> None:
+    model = build("link", backbone)
+    save_file(shaken(model.encoder.encoder).state_dict(), tmp_path / "model.safetensors")
+    other = build("link", backbone)
+    transfer(other, imagenet_encoder(backbone, tmp_path / "model.safetensors"), ("encoder",))
     assert not differing(other.encoder.state_dict(), model.encoder.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "first"), [("resnet34", "missing layer1.2."), ("densenet121", "missing features.conv0.")]
+)
+def test_a_file_of_another_backbone_is_refused_by_name(backbone: str, first: str, tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match=rf"resnet18\.pth: the weights do not fit the encoder {backbone}") as caught:
+        imagenet_encoder(backbone, tmp_path / "resnet18.pth")
+    assert first in str(caught.value) and f"give a file of {backbone} as torchvision, timm or" in str(caught.value)
 
 
 class Evil:

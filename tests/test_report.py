@@ -13,6 +13,7 @@ import nbformat
 import pytest
 
 from analysis import execute, report
+from analysis.execute import ROOT
 from fake_study import write
 
 NOTEBOOK = report.NOTEBOOKS / "variants.ipynb"
@@ -81,7 +82,7 @@ def test_pages_ask_nothing_of_the_network(site: Path, name: str) -> None:
     text = (site / name).read_text()
     links = Links(text)
     outside = [target for target in links.targets if re.match(r"(https?:)?//", target)]
-    assert not outside and not {"script", "link", "iframe"} & set(links.tags)
+    assert not outside and not {"link", "iframe"} & set(links.tags) and "<script src" not in text
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
     for target in links.targets:
         assert target.startswith(("#", "data:")) or (site / target).exists()
@@ -116,7 +117,7 @@ def test_the_kernel_is_the_running_interpreter(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "out").mkdir()
     executed = execute.execute(path, {}, tmp_path / "out", progress=False)
     said = executed.cells[-1].outputs[0].data["text/plain"]
-    assert sys.executable in said and str(report.HERE) in said
+    assert sys.executable in said and str(ROOT) in said
 
 
 def test_parameters_are_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +202,7 @@ def test_help_has_every_option_and_an_example(capsys: pytest.CaptureFixture[str]
 
 
 def test_tables_are_linked_only_where_the_page_can_reach_them(tmp_path: Path) -> None:
-    from analysis.show import linked
+    from analysis.links import linked
 
     item = '<li data-file="counts.csv">counts.csv</li>'
     assert 'href="tables/counts.csv"' in linked(item, tmp_path / "tables", tmp_path / "page.html")
@@ -210,4 +211,39 @@ def test_tables_are_linked_only_where_the_page_can_reach_them(tmp_path: Path) ->
 
 def test_a_report_leaves_the_notebook_as_it_is(site: Path) -> None:
     assert not any(cell.get("outputs") for cell in nbformat.read(NOTEBOOK, as_version=4).cells)
-    assert sorted(path.name for path in site.iterdir()) == ["index.html", "tables", "variants.html"]
+    assert sorted(path.name for path in site.iterdir()) == [".cache", "files", "index.html", "tables", "variants.html"]
+
+
+def test_what_did_not_change_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook(tmp_path / "dates.ipynb", "import time; print(time.time_ns())", needs=("dates.csv",))
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/dates.csv").write_text("a\n1\n")
+    given = ["--notebooks", str(tmp_path), "--tables", str(tmp_path / "tables"), "--progress=false"]
+
+    def made(*more: str) -> tuple[int, str]:
+        assert report.main([*given, *more]) == 0
+        return int(capsys.readouterr().out.partition(" of 1 pages made")[0][-1]), (tmp_path / "dates.html").read_text()
+
+    first = made()
+    assert first[0] == 1 and made() == (0, first[1])
+    assert made("--parameters.shape=u")[0] == 1
+    assert made()[0] == 1
+    (tmp_path / "tables/dates.csv").write_text("a\n2\n")
+    assert made()[0] == 1 and made()[0] == 0
+    (tmp_path / "dates.html").unlink()
+    assert made()[0] == 1
+    (tmp_path / "other").mkdir()
+    notebook(tmp_path / "other/more.ipynb", "1", title="What more?")
+    assert report.main(["--notebooks", str(tmp_path / "other"), *given[2:]]) == 0
+    index = (tmp_path / "index.html").read_text()
+    assert "What more?" in index and "dates.html" in index
+
+
+def test_a_page_without_a_table_that_it_wants_is_partial(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "half.ipynb", "1")
+    made = nbformat.read(path, as_version=4)
+    made.metadata["tatl"]["wants"] = ["half_more.csv"]
+    nbformat.write(made, path)
+    assert report.main(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
+    index = (tmp_path / "index.html").read_text()
+    assert 'class="card partial"' in index and "not there: half_more.csv" in index

@@ -155,6 +155,33 @@ def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) 
             runs_of(toy_store, "data-size", Asked(fractions=text))
 
 
+def test_a_share_that_leaves_no_positive_stops_before_training(tmp_path: Path) -> None:
+    """`dot` in two images of 24: all groups have it in training, a tenth of them has not."""
+    rare = make_store(tmp_path / "rare", every=(2, 3, 8))
+    assert runs_of(rare, "data-size", Asked("tatl", fractions="100"))
+    with pytest.raises(
+        ValueError, match=r"10% of the training groups of fold 0 \(seed 0\) leave no image with .*dot: "
+    ):
+        runs_of(rare, "data-size", Asked("tatl", fractions="100,10"))
+
+
+def test_the_bound_s_starts_are_those_that_are_measured(toy_store: Store, tmp_path: Path) -> None:
+    """The plan names the runs that analysis.bound trains: what its starts copy from, and no segmenter."""
+    from analysis.measurement import Shared
+    from analysis.starts import STARTS
+
+    settings = Settings(**SETTINGS)
+    rows = study("bound").rows(Planner(settings, toy_store), Asked())
+    assert list(dict.fromkeys(member.variant for member, _ in rows)) == list(STARTS)
+    assert {member.attribute for member, _ in rows} == set(toy_store.attributes)
+    scene = Shared(store=toy_store.path, preset="smoke", runs=tmp_path).scene(settings)
+    measured = {run for name in STARTS for run in scene.run(name).needs()}
+    assert {run for member, _ in rows for run in member.run.needs()} == measured
+    assert {run.task for run in measured} == {"textures", "union", "rotation", "context"}
+    with pytest.raises(ValueError, match="start warm unknown: choose of random, source, rotation, context, tatl"):
+        study("bound").rows(Planner(settings, toy_store), Asked("warm"))
+
+
 def test_shuffled_masks_stay_in_their_part_and_belong_to_another_image(toy_store: Store) -> None:
     parts = split(toy_store, 0, 3)
     lender = shuffled(parts, len(toy_store), seed=0)
@@ -233,20 +260,33 @@ def test_a_study_from_plan_to_tables(
     [
         ("crop", ["--networks", "segnet", "--offsets", "2"], {"crop_lesion"}),
         ("convergence", ["--variants", "pretext,tatl"], {"convergence_curves", "convergence_pace"}),
+        ("backbones", ["--backbones", "efficientnet-b0", "--variants", "source"], {"backbones_cost"}),
     ],
 )
 def test_studies_with_tables_of_their_own(
-    name: str, words: list[str], files: set[str], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    words: list[str],
+    files: set[str],
+    toy_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = ["--store", str(toy_store.path), "--preset", "smoke", "--shape", "link", "--attribute", "disc", *words]
     assert main(["study", name, *given, "--device", "cpu", "--batch", "4", "--tables", "t"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == ["tables are in t", f"next: python -m analysis.report --study {name} --tables t"]
     made = {path.stem for path in Path("t").glob("*.csv")}
     assert made == {"counts", name, f"{name}_folds", *files}
     table = pd.read_csv(f"t/{name}.csv").query("attribute == 'disc' and shape == 'mean'")
     assert len(table) == (2 if name == "convergence" else 1) and table["dice"].between(0, 1).all()
     if name == "crop":
         assert pd.read_csv("t/crop_lesion.csv")["network"].tolist() == ["segnet"]
+    elif name == "backbones":
+        cost = pd.read_csv("t/backbones_cost.csv")
+        assert cost["frozen"].tolist() == [False, True] and (cost["parameters"] == 6_096_333).all()
+        assert (cost["memory_mb"] > 0).all() and set(cost["size"]) == {"32x64"} and set(cost["batch"]) == {4}
     else:
         curves = pd.read_csv("t/convergence_curves.csv")
         assert set(curves["split"]) == {"train", "validation"} and set(curves["variant"]) == {"pretext", "tatl"}

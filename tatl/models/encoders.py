@@ -75,8 +75,8 @@ def encoder(backbone: str) -> nn.Module:
         return SmpEncoder(backbone)
     except (KeyError, RuntimeError) as error:
         raise ValueError(
-            f"backbone {backbone!r} is neither 'efficientnet-b0' nor an encoder of segmentation-models-pytorch; "
-            "segmentation_models_pytorch.encoders.get_encoder_names() lists those"
+            f"backbone {backbone!r} is unknown: choose one of {', '.join(smp.encoders.get_encoder_names())}, or tu- "
+            "and the name of a timm model"
         ) from error
 
 

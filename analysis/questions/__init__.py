@@ -1,0 +1,1 @@
+"""One module per notebook: what its figures, tables and sentences are; the notebook only calls them."""

@@ -1,0 +1,208 @@
+"""The tables that `python -m analysis.bound` writes: checked, typed, of the chosen attributes, starts in one order.
+
+Numbers are floats, flags are 1, 0 or NaN (not known), a vacuous bound is infinite.  `average` are the rows of bound.csv
+over all attributes; they are left out where only some of several attributes are chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.questions.drawing import Look
+from analysis.tables import AVERAGE, ordered, read_about
+from analysis.theme import STARTS
+from analysis.words import Told, counted, dataset, listed, warnings
+
+COMMAND = "python -m analysis.bound --init all"
+DISTANCE = "bound_distance"
+KEYS = ["init", "attribute"]
+FLAGS = ("vacuous", "positive", "converged", "holds")
+TEXTS = (*KEYS, "varied", "setting", "reference", "assumption", "found")
+COLUMNS = {
+    "bound": [
+        *KEYS, "m", "images", "positives", "risk", "curvature", "curvature_median", "curvature_largest", "g",
+        "bound", "bound_low", "bound_high", "vacuous", "unconverged", "lowest",
+    ],
+    "bound_images": [*KEYS, "positive", "norm", "residual", "products", "converged"],
+    "bound_anatomy": [
+        *KEYS, "g", "stability", "fit", "candidates", "sample", "bound", "turns_at", "reference", "log_ratio",
+        "by_risk", "by_curvature",
+    ],
+    "bound_curve": [*KEYS, "g", "bound"],
+    "bound_sensitivity": ["varied", "setting", *KEYS, "bound"],
+    "bound_audit": ["init", "assumption", "holds", "found"],
+    DISTANCE: [*KEYS, "m", "images", "length", "mean", "largest", "negative", "measure"],
+}  # fmt: skip
+
+
+def read_table(path: Path, wanted: Sequence[str], command: str = COMMAND) -> pd.DataFrame:
+    """One CSV with at least the `wanted` columns; other columns stay words.
+
+    Raises FileNotFoundError or ValueError with the command that writes it.
+    """
+    try:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{command}`") from None
+    if missing := [name for name in wanted if name not in frame]:
+        raise ValueError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {listed(missing)} (it has "
+            f"{', '.join(map(str, frame.columns))}): write it again with `{command}`"
+        )
+    try:
+        return frame.assign(**{name: _typed(frame[name]) for name in wanted if name not in TEXTS})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} has a cell that cannot be ({error}): write it again with `{command}`") from None
+
+
+def _typed(cells: pd.Series) -> pd.Series:
+    """Floats; flags as 1, 0, and NaN where the cell is empty."""
+    if cells.name in FLAGS:
+        if odd := sorted(set(cells) - {"True", "False", ""}):
+            raise ValueError(f"{odd[0]!r} in {cells.name}, which is True, False or empty")
+        return cells.map({"True": 1.0, "False": 0.0, "": np.nan}).astype(float)
+    return pd.to_numeric(cells.mask(cells.str.lower().isin(["", "nan"]))).astype(float)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The tables of one folder; `tables` by the names of their files, `bound_distance` only where it was written."""
+
+    folder: Path
+    about: dict[str, Any]
+    attributes: list[str]
+    average: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+
+    @classmethod
+    def read(cls, folder: str | Path, attributes: str = "") -> Measured:
+        """Read a folder, absolute or relative to the working directory.
+
+        Args:
+            folder: where `python -m analysis.bound` wrote
+            attributes: names with commas; empty: all that were measured
+
+        Raises FileNotFoundError or ValueError with the command, ValueError for an attribute that was not measured.
+        """
+        folder = Path(folder).expanduser().resolve()
+        about = read_about(folder / "bound.json", COMMAND)
+        there = [name for name in COLUMNS if name != DISTANCE or (folder / f"{name}.csv").exists()]
+        tables = {name: read_table(folder / f"{name}.csv", COLUMNS[name]) for name in there}
+        table = tables["bound"]
+        if table.duplicated(KEYS).any():
+            raise ValueError(f"{folder / 'bound.csv'} has a start and attribute twice: write it again with `{COMMAND}`")
+        measured = [name for name in dict.fromkeys(table["attribute"]) if name != AVERAGE]
+        asked = chosen(attributes, measured, folder)
+        average = table[(table["attribute"] == AVERAGE) & (asked == measured)]
+        return cls(folder, about, asked, average, {name: _of(frame, asked) for name, frame in tables.items()})
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        return self.tables[name]
+
+    @property
+    def data(self) -> str:
+        return str(self.about.get("data", "unknown data"))
+
+    @cached_property
+    def look(self) -> Look:
+        """Every start of bound.csv with its colour and marker."""
+        return Look.of(ordered([*self["bound"]["init"], *self.average["init"]], list(STARTS)), list(STARTS))
+
+    @property
+    def starts(self) -> list[str]:
+        return self.look.names
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the bound was asked for: images, K (sources), c; empty where it is not recorded."""
+        asked = self.about.get("question")
+        return asked if isinstance(asked, dict) else {}
+
+    def of(self, name: str, attribute: str) -> pd.DataFrame:
+        """The rows of one attribute, starts in their order."""
+        frame = self.average if attribute == AVERAGE else self[name][self[name]["attribute"] == attribute]
+        return frame.sort_values("init", key=lambda s: s.map(self.starts.index), kind="stable")
+
+    def wide(self, name: str, column: str) -> pd.DataFrame:
+        """A column, attributes down and starts across, in their orders; NaN where there is no row."""
+        frame = self[name].drop_duplicates(KEYS).pivot(index="attribute", columns="init", values=column)
+        return frame.reindex(index=self.attributes, columns=self.starts).astype(float)
+
+
+def chosen(attributes: str, measured: list[str], folder: Path) -> list[str]:
+    """The attributes asked for, in the order of the table; ValueError for one that is not there."""
+    asked = [name.strip() for name in attributes.split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in measured]:
+        raise ValueError(
+            f"attribute {listed(unknown)} is not in {folder}: choose of {', '.join(measured) or 'none'}, or leave it "
+            "empty for all"
+        )
+    return [name for name in measured if name in asked] if asked else measured
+
+
+def _of(frame: pd.DataFrame, attributes: list[str]) -> pd.DataFrame:
+    if "attribute" not in frame:
+        return frame
+    return frame[frame["attribute"].isin(attributes)].reset_index(drop=True)
+
+
+def scene(told: Told) -> str:
+    """The store, the source domain, the networks, and how their statistics came about."""
+    about = told.about
+    crop = "crops" if about.get("crop") else "whole images"
+    norm = f"BatchNorm statistics {'estimated' if about.get('calibrated', True) else 'as the start has them'}"
+    words = [
+        f"Measured: {dataset(told)}",
+        f"source domain {about.get('source', 'not recorded')}",
+        f"preset {about.get('preset', 'not recorded')}",
+        f"seed {about.get('seed', '?')}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
+        f"{about.get('shape', '?')}, {about.get('backbone', '?')}, {crop}, {norm}",
+    ]
+    return "; ".join(words)
+
+
+def caption(measured: Measured) -> str:
+    """Where the numbers of a table or figure come from."""
+    asked = f"K = {measured.asked.get('sources', '?')}, c = {measured.asked.get('c', '?')}."
+    return " ".join(["; ".join([scene(measured), images(measured), asked]), *warnings(measured)])
+
+
+def images(measured: Measured) -> str:
+    """How many training images each attribute was measured on, and m, the number they stand for."""
+    pairs = measured["bound"][["images", "m"]].dropna().drop_duplicates().astype(int).to_numpy().tolist()
+    if not pairs:
+        return "no training image"
+    if len(pairs) == 1:
+        return f"{pairs[0][0]} of m = {counted(pairs[0][1], 'training image')}"
+    few, many = min(pair[0] for pair in pairs), max(pair[0] for pair in pairs)
+    return f"{few} to {many} training images per attribute"
+
+
+def plain(name: object) -> str:
+    """pigment_network -> pigment network."""
+    return str(name).replace("_", " ")
+
+
+def three(value: float) -> str:
+    """Three digits; blank where nothing is known."""
+    return "" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def between(values: pd.Series | np.ndarray) -> str:
+    """0.74 to 1.02; one number where the ends do not differ in three digits."""
+    low, high = three(float(np.min(values))), three(float(np.max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def percent(value: float) -> str:
+    """A share in whole percent; blank where nothing is known."""
+    return "" if np.isnan(value) else f"{value:.0%}"

@@ -1,0 +1,81 @@
+"""What a store's masks look like: which attributes are seen together, how large they are, and in how many pieces.
+
+Masks are read one case at a time from the memory map, and a few numbers a case are kept: memory does not grow with
+the number of cases beyond these.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from tatl.data.store import LESION, UNION, Store
+
+QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
+TOUCHING = np.ones((3, 3), int)  # pixels that touch at a corner are one region
+
+
+def census(store: Store) -> dict[str, pd.DataFrame]:
+    """The tables `data_cooccurrence` and `data_areas`; numbers are of the store's frame.
+
+    data_cooccurrence  one row per ordered pair of attributes whose masks are both known in some case: attribute,
+                       other, images (that show both), with_attribute (that show `attribute` where `other` is known),
+                       known (in which both are known)
+    data_areas         one row per mask (lesion, attributes, union) that some image shows: mask, images (that show it),
+                       area_{min,q25,median,q75,max,mean} in % of the image, share_{median,mean} in % of the lesion
+                       (inside it; empty where no lesion is known), regions_{median,mean,max}
+    """
+    return {"data_cooccurrence": cooccurrence(store), "data_areas": areas(store)}
+
+
+def cooccurrence(store: Store) -> pd.DataFrame:
+    """How many images show two attributes at once."""
+    known = {name: store.known(name) for name in store.attributes}
+    present = {name: store.present(name) for name in store.attributes}
+    rows = []
+    for name in store.attributes:
+        for other in store.attributes:
+            both = known[name] & known[other]
+            shown = present[name] & both
+            rows.append((name, other, int((shown & present[other]).sum()), int(shown.sum()), int(both.sum())))
+    table = pd.DataFrame(rows, columns=["attribute", "other", "images", "with_attribute", "known"])
+    return table[table["known"] > 0].reset_index(drop=True)
+
+
+def areas(store: Store) -> pd.DataFrame:
+    """How much of the image each mask takes where it is shown, how much of the lesion, and in how many regions."""
+    names = (LESION, *store.attributes, UNION)
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    shown = {name: store.present(name) & store.known(name) for name in names}
+    lesion = store.known(LESION)
+    for index in range(len(store)):
+        case = [name for name in names if shown[name][index]]
+        bits = np.asarray(store.masks[index]) if case else np.zeros((0, 0), np.uint16)
+        for name in case:
+            found[name].append(_measured(bits & np.uint16(store.bits(name)) != 0, bits & 1 != 0, bool(lesion[index])))
+    rows = [
+        {"mask": name, "images": len(values), **_summary(np.array(values))} for name, values in found.items() if values
+    ]
+    return pd.DataFrame(rows, columns=["mask", "images", *_summary(np.full((1, 3), np.nan))])
+
+
+def _measured(mask: np.ndarray, lesion: np.ndarray, known: bool) -> tuple[float, float, float]:
+    """Share of the image and of the lesion in %, and the number of regions."""
+    inside = 100 * float((mask & lesion).sum() / lesion.sum()) if known and lesion.any() else np.nan
+    return 100 * float(mask.mean()), inside, float(ndimage.label(mask, TOUCHING)[1])
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    """Quantiles and means over images of [n, 3] numbers."""
+    area, share, regions = values.T
+    found = {f"area_{name}": float(np.quantile(area, at)) for name, at in QUANTILES.items()}
+    found["area_mean"] = float(area.mean())
+    share = share[np.isfinite(share)]
+    found |= {"share_median": float(np.median(share)), "share_mean": float(share.mean())} if len(share) else {
+        "share_median": np.nan, "share_mean": np.nan,
+    }  # fmt: skip
+    return found | {
+        "regions_median": float(np.median(regions)), "regions_mean": float(regions.mean()),
+        "regions_max": float(regions.max()),
+    }  # fmt: skip

@@ -1,0 +1,139 @@
+"""What `python -m tatl study` does: plan a comparison, train what it needs, and write its tables.
+
+The study `bound` (Figure 7) is measured by `python -m analysis.bound`, in a process of its own: nothing in tatl
+imports analysis.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tatl.data.case import Size
+from tatl.inits import imagenet_encoder
+from tatl.models.encoders import encoder
+from tatl.record import provenance, write_tables
+from tatl.relay import pass_on
+from tatl.run import RIVALS, Run, finished
+from tatl.schedule import Machine, execute
+from tatl.schedule import plan as plan_of
+from tatl.settings import Settings, load_preset
+from tatl.studies import BOUND, Asked, Rows, study
+from tatl.variants import Planner, in_order
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A study asked for: its name and rows, where its runs and tables are, and what trains it."""
+
+    name: str
+    planner: Planner
+    asked: Asked
+    preset: str
+    runs: Path
+    tables: Path
+    machine: Machine
+
+    def plan(self) -> None:
+        """Say what would be trained."""
+        rows = self._rows()
+        check_runs(self._needed(rows))
+        what = "starts to measure" if self.name == BOUND else "target segmenters"
+        print(f"study {self.name} ({study(self.name).paper}): {len(rows)} {what}")
+        needed = self._needed(rows)
+        print(plan_of(needed, self.runs, self.planner.store).words())
+        for run in in_order(needed) if self.name == BOUND else ():
+            print(f"  {run.title()}")
+
+    def carry_out(self) -> None:
+        """Train what is not there and write the tables; RuntimeError names the runs that failed.
+
+        ValueError or RuntimeError before any training where something that the rows need is not there.
+        """
+        started, rows = time.monotonic(), self._rows()
+        check_sources(self._needed(rows), self.runs, self.machine.imagenet_weights)
+        if self.name == BOUND:
+            pass_on(self.command(rows))
+            return
+        self._train(rows)
+        shown = list(dict.fromkeys(member.variant for member, _ in rows))
+        settings, store = self.planner.settings, self.planner.store
+        described = provenance(self.name, self.preset, settings, store, self.planner, shown, self.runs)
+        described |= {"seconds": round(time.monotonic() - started, 1)}
+        write_tables(self.name, rows, self.runs, store, self.tables, described, self.machine.device)
+        for note in self.planner.notes():
+            print(f"note: {note}")
+        print(f"tables are in {self.tables}")
+        print(f"next: {report_of(self.name, self.tables)}")
+
+    def _rows(self) -> Rows:
+        return study(self.name).rows(self.planner, self.asked)
+
+    def _needed(self, rows: Rows) -> list[Run]:
+        """What is trained: the rows' networks; for the bound, which is of starts, what these copy from."""
+        members = [member.run for member, _ in rows]
+        return members if self.name != BOUND else list(dict.fromkeys(run for each in members for run in each.needs()))
+
+    def _train(self, rows: Rows) -> None:
+        failures = execute(self._needed(rows), self.runs, self.planner.store, self.machine, keep_going=True)
+        if failures:
+            listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
+            raise RuntimeError(
+                f"{len(failures)} runs of study {self.name} failed ({listed}): mend the cause and give the same "
+                "command again, which tries them again; tables are written when all are there"
+            )
+
+    def command(self, rows: Rows) -> list[str]:
+        """`python -m analysis.bound` of the same starts, store, folders and machine, and of the settings that are not
+        the preset's; ValueError where several devices are asked for."""
+        if self.machine.devices > 1:
+            raise ValueError(f"devices {self.machine.devices}: study bound measures on one; choose --workers instead")
+        starts = dict.fromkeys(member.variant for member, _ in rows)
+        usual = vars(Settings(**load_preset(self.preset)[1]))
+        given: dict[str, Any] = {"store": self.planner.store.path, "preset": self.preset, "runs": self.runs}
+        given |= {"tables": self.tables, "device": self.machine.device, "workers": self.machine.workers}
+        if self.machine.imagenet_weights:
+            given["imagenet_weights"] = self.machine.imagenet_weights
+        given |= {key: value for key, value in vars(self.planner.settings).items() if value != usual[key]}
+        options = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+        return [sys.executable, "-m", "analysis.bound", "--init", *starts, *options]
+
+
+def report_of(name: str, tables: Path) -> str:
+    """The command that shows the tables of a study."""
+    return f"python -m analysis.report --study {name.replace('-', '_')} --tables {tables}"
+
+
+def check_runs(runs: Iterable[Run]) -> None:
+    """ValueError for an unknown backbone, and for an offset by which every crop would be the whole image."""
+    ordered = list(in_order(runs))
+    for backbone in dict.fromkeys(run.backbone for run in ordered if run.shape not in RIVALS):
+        with torch.device("meta"):
+            encoder(backbone)
+    for run in ordered:
+        if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
+            raise ValueError(f"offset {run.offset} is larger than the images of {run.size}: give a smaller --offset")
+
+
+def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None) -> None:
+    """As `check_runs`, and whether what unfinished runs start from can be had, so that nothing is trained in vain.
+
+    ValueError for a file that is another's or one of several backbones'; RuntimeError where ImageNet weights are
+    neither in a cache nor to be downloaded.
+    """
+    todo = [run for run in in_order(runs) if not finished(run, root)]
+    check_runs(todo)
+    sources = list(dict.fromkeys(run.backbone for run in todo if run.source == "imagenet" and run.parent is None))
+    if imagenet_weights and len(sources) > 1:
+        raise ValueError(
+            f"{imagenet_weights} holds the weights of one backbone and those of {', '.join(sources)} are needed: "
+            "choose one backbone at a time with --variants, --networks or --backbones, or leave --imagenet-weights out"
+        )
+    for backbone in sources:
+        imagenet_encoder(backbone, imagenet_weights)

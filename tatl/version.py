@@ -1,0 +1,24 @@
+"""Which code made something: the commit, marked where the code beside it has changed since."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+MADE = ":(exclude)reports"  # what commands write into the checkout is no change of the code
+
+
+def commit() -> str:
+    """The commit of the code, `-dirty` after it if tracked files differ; empty outside a git checkout."""
+    try:
+        name = _git("describe", "--always")
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", MADE)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return f"{name}-dirty" if name and changed else name
+
+
+def _git(*words: str) -> str:
+    asked = ["git", "-C", str(HERE.parent), *words]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,190 @@
+"""What stops a study before any training, and how the bound is handed to a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from tatl import compare
+from tatl.__main__ import main
+from tatl.compare import check_runs, check_sources, report_of
+from tatl.data.store import Store
+from tatl.models import build
+from tatl.relay import pass_on
+from tatl.run import Run
+from tatl.studies import STUDIES
+from toy import make_store, toy_run
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The sentence by which a command refuses; nothing is trained."""
+    assert main(words) == 2 and not Path("runs").exists()
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert said.startswith("error: ")
+    return said
+
+
+SMOKE = ["--preset", "smoke", "--store"]
+
+
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["study", "backbones", "--backbones", "b0"], "backbone 'b0' is unknown: choose one of resnet18, resnet34"),
+        (["study", "variants", "--shapes", "v"], "shapes v unknown: choose of u, link, attention-u, attention-link"),
+        (["study", "paradigms", "--variants", "warm"], "variant warm unknown: choose of tatl, tatl-freeze, source"),
+        (["study", "bound", "--variants", "warm"], "start warm unknown: choose of random, source, rotation, context"),
+        (["study", "variants", "--variants", "stage3", "--freeze-encoder"], "stage3 has no Stage 2"),
+        (["study", "variants", "--offset", "32"], "offset 32 is larger than the images of 32x64: give a smaller"),
+        (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give smaller"),
+        (
+            ["study", "crop", "--offsets", "0", "--networks", "yolo"],
+            "lesion network yolo unknown: choose of u, unet, segnet, mask-rcnn",
+        ),
+        (
+            ["study", "data-size", "--fractions", "100,10"],
+            "10% of the training groups of fold 0 (seed 0) leave no image",
+        ),
+        (["study", "data-size", "--fractions", "0"], "fractions '0' are percentages of the training groups such as"),
+    ],
+)
+def test_a_study_is_refused_before_training(
+    words: list[str],
+    error: str,
+    plan: list[str],
+    toy_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert error in refused([*words, *plan, *SMOKE, str(toy_store.path)], capsys)
+
+
+def test_a_study_that_is_unknown_lists_the_known(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["study", "everything", "--preset", "smoke"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and all(repr(name) in said for name in STUDIES) and "everything" in said
+
+
+def test_a_store_without_lesions_has_no_crop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "idrid", lesions=False)
+    said = refused(["study", "crop", "--offsets", "0", *SMOKE, "idrid"], capsys)
+    assert "the study crop needs lesion masks, unknown in 24 of 24 images of store 'idrid'" in said
+    assert "choose a store with lesion masks" in said
+
+
+@pytest.mark.parametrize("command", [["study", "variants", "--variants", "stage3"], ["train", "--variant", "stage3"]])
+def test_weights_that_no_hub_gives_stop_it_before_training(
+    command: list[str],
+    toy_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    create = timm.create_model
+
+    def offline(name: str, pretrained: bool = False) -> torch.nn.Module:
+        if pretrained:
+            raise OSError("no route to host")
+        return create(name)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timm, "create_model", offline)
+    said = refused([*command, "--source", "imagenet", *SMOKE, str(toy_store.path)], capsys)
+    assert "the ImageNet weights of efficientnet-b0 are not in the cache and could not be downloaded (OSError)" in said
+    assert "give a local file with --imagenet-weights FILE" in said and "--source textures or random" in said
+
+
+def imagenet_runs(store: Store, *backbones: str) -> list[Run]:
+    return [toy_run(store, "disc", backbone=name, start="source", source="imagenet") for name in backbones]
+
+
+def test_a_file_of_weights_is_one_backbone_s(toy_store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(build("link", "resnet18").encoder.encoder.state_dict(), path)
+    check_sources(imagenet_runs(toy_store, "resnet18"), tmp_path, path)
+    with pytest.raises(ValueError, match=r"do not fit the encoder resnet34 .*; give a file of resnet34 as torchvision"):
+        check_sources(imagenet_runs(toy_store, "resnet34"), tmp_path, path)
+    with pytest.raises(ValueError, match="weights of one backbone and those of resnet18, resnet34 are needed: choose"):
+        check_sources(imagenet_runs(toy_store, "resnet18", "resnet34"), tmp_path, path)
+
+
+def test_what_is_trained_needs_no_weights(toy_store: Store, tmp_path: Path) -> None:
+    (run,) = imagenet_runs(toy_store, "resnet18")
+    run.folder(tmp_path).mkdir(parents=True)
+    (run.folder(tmp_path) / "weights.safetensors").touch()
+    check_sources([run], tmp_path, tmp_path / "nowhere.pth")
+
+
+def test_rivals_have_backbones_of_their_own(toy_store: Store) -> None:
+    check_runs([toy_run(toy_store, "lesion", shape="unet", backbone="plain")])
+
+
+def test_the_report_of_a_study_is_named_as_its_notebook() -> None:
+    folder = Path("reports/quick/tables")
+    assert report_of("data-size", folder) == f"python -m analysis.report --study data_size --tables {folder}"
+
+
+def test_the_bound_is_planned_here_and_measured_by_a_command(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The words that are handed on are those that analysis.bound understands, with what differs from the preset."""
+    from analysis.commands import bound, parser_of
+
+    given: list[list[str]] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare, "pass_on", given.append)
+    words = ["study", "bound", *SMOKE, str(toy_store.path), "--shapes", "link", "--attributes", "disc,dot", "--device"]
+    words += ["cpu", "--variants", "random,tatl", "--workers", "2", "--augment", "--tables", "t", "--runs", "r"]
+    assert main([*words, "--plan"]) == 0 and given == []
+    said = capsys.readouterr().out
+    assert "study bound (Figure 7): 4 starts to measure\n1 runs: 0 are there, 1 to do" in said
+    assert "union link random" in said and not Path("r").exists()
+    assert main(words) == 0
+    ((executable, dash, module, *rest),) = given
+    assert (executable, dash, module) == (sys.executable, "-m", "analysis.bound")
+    asked = parser_of(bound, "analysis.bound", "smoke").parse_args(rest)
+    assert (asked.init, asked.store, asked.runs, asked.tables) == (
+        ["random", "tatl"], toy_store.path, Path("r"), Path("t")
+    )  # fmt: skip
+    assert (asked.device, asked.workers, asked.shapes, asked.attributes) == ("cpu", 2, "link", "disc,dot")
+    assert asked.augment is True and asked.epochs == 1 and not any(word.startswith("--epochs") for word in rest)
+    assert main([*words, "--devices", "2"]) == 2
+    assert "study bound measures on one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])
+def test_the_exit_status_is_passed_on(code: str, status: int) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        pass_on([sys.executable, "-c", f"import os, signal, sys; {code}"])
+    assert stopped.value.code == status
+    pass_on([sys.executable, "-c", ""])
+
+
+CHILD = "import time\nprint('ready', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(130)"
+PARENT = f"import sys; from tatl import relay; relay.PATIENCE = 0.2; relay.pass_on([sys.executable, '-c', {CHILD!r}])"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
+@pytest.mark.parametrize("terminal", [True, False], ids=["to both", "to the parent alone"])
+def test_ctrl_c_reaches_the_process_and_its_status_comes_back(terminal: bool) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, start_new_session=True)
+    assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+    started = time.monotonic()
+    (os.killpg if terminal else os.kill)(parent.pid, signal.SIGINT)
+    assert parent.wait(timeout=50) == 130 and time.monotonic() - started < 50
+    parent.stdout.close()

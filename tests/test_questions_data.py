@@ -1,0 +1,102 @@
+"""The data's page: counts, pairs, areas and examples of any store, and what is not there is said."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from analysis import show
+from analysis.questions import data
+from fake_study import write
+from tatl.census import census
+from tatl.data.store import Store, counts, write_csv
+from toy import make_store
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tables folder of the toy's attributes with the census of its store."""
+    made = tmp_path_factory.mktemp("tables")
+    store = make_store(made / "store")
+    write(made, attributes=store.attributes)
+    return counted(made, store)
+
+
+def counted(folder: Path, store: Store) -> Path:
+    write_csv(counts(store), folder / "counts.csv")
+    for name, table in census(store).items():
+        write_csv(table, folder / f"{name}.csv")
+    return folder
+
+
+def page(folder: Path, attributes: str = "") -> dict[str, str]:
+    made = data.read(folder, attributes)
+    return {name: getattr(data, name)(made).text for name in data.SECTIONS}
+
+
+def test_every_section_is_there_and_read_from_the_tables(folder: Path) -> None:
+    found = page(folder)
+    assert all("<figure" in found[name] for name in ("counts", "cooccurrence", "areas", "examples"))
+    assert "The rarest attribute is dot: 3 of 24 images (12.5 %)" in found["headline"]
+    table = pd.read_csv(folder / "data_cooccurrence.csv").set_index(["attribute", "other"])
+    both, shown = table.loc[("dot", "disc"), ["images", "with_attribute"]]
+    assert (both, shown) == (3, 3) and "100 % of the images with dot also show disc (3 of 3)" in found["cooccurrence"]
+    assert "regions" in found["areas_table"] and "3f9a11c0d2" in show.provenance(data.read(folder)).text
+
+
+def test_some_attributes_alone(folder: Path) -> None:
+    found = page(folder, "disc,bar")
+    assert "dot" not in re.sub(r"<svg.*?</svg>", "", found["counts_table"] + found["cooccurrence"], flags=re.DOTALL)
+    with pytest.raises(ValueError, match=r"counts\.csv has no attribute disk: choose of disc, bar, dot"):
+        data.read(folder, "disk")
+
+
+def test_published_counts_have_a_difference_only_where_the_data_are_the_papers(tmp_path: Path) -> None:
+    same = page(write(tmp_path / "same", data="isic2018", gallery=False))["counts_table"]
+    assert "difference" in same and "published, isic2017, other data" in same and ">published, isic2018<" in same
+    other = page(write(tmp_path / "other", gallery=False))["counts_table"]
+    assert "difference" not in other and "published, isic2018, other data" in other
+
+
+def test_counts_alone_are_a_page_that_says_what_is_missing(tmp_path: Path) -> None:
+    write(tmp_path, gallery=False)
+    (tmp_path / "study.json").unlink()
+    found = page(tmp_path)
+    assert "<figure" in found["counts"] and "unknown data" in found["counts"]
+    for name, file in (
+        ("cooccurrence", "data_cooccurrence.csv"),
+        ("areas", "data_areas.csv"),
+        ("examples", "gallery.npz"),
+    ):
+        assert file in found[name] and "python -m tatl study" in found[name] and "<figure" not in found[name]
+
+
+def test_tables_without_rows_and_attributes_that_nobody_shows(tmp_path: Path) -> None:
+    write(tmp_path, attributes=("disc", "bar", "dot"), gallery=False)
+    counted(tmp_path, make_store(tmp_path / "store", every=(0, 0, 0), cases=4, lesions=False))
+    found = page(tmp_path)
+    assert "No two attributes were seen" in found["cooccurrence"] and "No area was measured" in found["areas"]
+    for name in ("counts.csv", "data_cooccurrence.csv"):
+        pd.read_csv(tmp_path / name).iloc[:0].to_csv(tmp_path / name, index=False)
+    found = page(tmp_path)
+    assert "counts.csv has no rows" in found["counts"] and "names no attribute" in found["headline"]
+
+
+def test_fifteen_attributes_stay_legible(tmp_path: Path) -> None:
+    """Pairs are drawn with their number alone, and every name is there."""
+    names = [f"a_rather_long_name_{number}" for number in range(15)]
+    write(tmp_path, attributes=names)
+    rows = [(a, b, i + j, 20, 24) for i, a in enumerate(names) for j, b in enumerate(names)]
+    pd.DataFrame(rows, columns=data.PAIRS).to_csv(tmp_path / "data_cooccurrence.csv", index=False)
+    made = data.read(tmp_path)
+    assert "<figure" in data.cooccurrence(made).text and "<figure" in data.examples(made).text
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    write(tmp_path, gallery=False)
+    pd.DataFrame({"attribute": ["a"], "other": ["b"]}).to_csv(tmp_path / "data_cooccurrence.csv", index=False)
+    with pytest.raises(ValueError, match=r"data_cooccurrence\.csv lacks the columns images, with_attribute, known"):
+        data.read(tmp_path)

@@ -1,0 +1,87 @@
+"""The README's command lines do what they say: each is run in turn, on data of smoke size."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from test_readers import isic2017, isic2018, mask, picture
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+INLINE = re.findall(r"`((?:python|make) [^`]+)`", README)
+LINES = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+MODULES = list(dict.fromkeys(line for line in LINES if line.startswith("python -m ")))
+SMALLER = {"--size": "32x64", "--cases": "30", "--preset": "smoke", "--images": "4"}
+TRAINING = ("tatl train", "tatl study", "analysis.bound", "analysis.spectrum")  # take --preset, quick where none is
+STOPPED = {"analysis.spectrum": ["--probes", "1", "--steps", "4", "--products", "3", "--top", "1"]}
+
+
+def smaller(line: str) -> list[str]:
+    """The words after `python -m`, with every size and preset the smallest."""
+    words = shlex.split(re.sub(r"\s+", " ", line).removeprefix("python -m "))
+    for option, value in SMALLER.items():
+        if option in words:
+            words[words.index(option) + 1] = value
+    if "--preset" not in words and " ".join(words).startswith(TRAINING):
+        words += ["--preset", "smoke"]
+    words += STOPPED.get(words[0], [])
+    return [re.sub(r"^(reports/.*?)(quick|paper)\b", r"\1smoke", word) for word in words]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader of the README stands: official folders, data of one's own, a picture, true masks."""
+    here = tmp_path_factory.mktemp("reader")
+    isic2018(here / "ISIC2018", 30, version="_v3")
+    isic2017(here / "ISIC2017", 12)
+    picture(here / "MYDATA/images/p1_left.jpg", 0)
+    mask(here / "MYDATA/masks/p1_left_lesion.png", (10, 5, 30, 25))
+    mask(here / "MYDATA/masks/p1_left_streaks.png", (12, 8, 20, 12))
+    table = re.search(r"^case,image,.*?(?=^```)", README, flags=re.MULTILINE | re.DOTALL)
+    assert table
+    (here / "MYDATA/cases.csv").write_text(table[0])
+    truth = here / "ISIC2018/ISIC2018_Task2_Training_GroundTruth_v3"
+    (here / truth.name).symlink_to(truth)
+    Image.open(here / "ISIC2018/ISIC2018_Task1-2_Training_Input/ISIC_0000001.jpg").save(here / "ISIC_0000001.jpg")
+    return here
+
+
+def test_the_readme_shows_commands() -> None:
+    shown = {" ".join(line.split()[2:4]) for line in MODULES}
+    assert {"tatl prepare", "tatl train", "tatl predict", "tatl score"} <= shown
+    assert any(line.startswith("python -m analysis.bound") for line in MODULES)
+
+
+@pytest.mark.parametrize("line", MODULES)
+def test_a_command_of_the_readme_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [{"IMAGE.jpg": "ISIC_0000001.jpg"}.get(word, word) for word in smaller(line)]
+    if "NAME" in words:
+        pytest.skip("it names no study: the table below it does")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", *words])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=False)
+    assert ended.value.code in (0, None)
+
+
+@pytest.mark.parametrize("line", [line for line in [*LINES, *INLINE] if line.startswith("python benchmarks/")])
+def test_a_benchmark_has_the_options_that_the_readme_gives_it(line: str) -> None:
+    script, *options = shlex.split(re.sub(r"\s+", " ", line).removeprefix("python "))
+    text = (ROOT / script).read_text()
+    for option in [word.removeprefix("--") for word in options if word.startswith("--")]:
+        assert re.search(rf"\b{option}\b", text), f"{script} has no --{option}"
+
+
+@pytest.mark.parametrize("line", [line for line in [*LINES, *INLINE] if line.startswith("make ")])
+def test_make_has_the_targets_that_the_readme_names(line: str) -> None:
+    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert line.split()[1] in targets
