@@ -37,11 +37,16 @@ class ThisInterpreter(AsyncKernelManager):
     def kernel_spec(self) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": "agg"}
+        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": "agg", "PYTHONWARNINGS": _warnings()}
         env = {"PYTHONPATH": os.pathsep.join(paths), **quiet}
         # ipykernel encrypts if asked to; else code and outputs travel in plain text between the processes.
         curve = {"supported_encryption": ["curve"]}
         return KernelSpec(argv=argv, display_name="Python 3", language="python", env=env, metadata=curve)
+
+
+def _warnings() -> str:
+    """The filters given, and that no page needs tqdm's widgets: its warning would stand on the page."""
+    return ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"]))
 
 
 def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:

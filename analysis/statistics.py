@@ -114,7 +114,7 @@ def compare(study: str, tables: Path = Path("reports/quick/tables"), reference: 
     Example: python -m analysis.statistics --study paradigms --reference source
 
     Args:
-        study: variants, paradigms or data-size
+        study: variants, paradigms, crop, backbones, data-size or convergence
         tables: folder that `python -m tatl study` wrote
         reference: the variant that the others are compared with; empty: the first
         score: dice, jaccard, image_dice or image_jaccard
@@ -134,6 +134,7 @@ def compare(study: str, tables: Path = Path("reports/quick/tables"), reference: 
     if pairs["small"].any():
         print(f"note: fewer than {TEST_PAIRS} pairs of fold and seed: no test, and intervals mean little")
     print(f"tables are in {tables}: {study}_pairs.csv, {study}_ranks.csv")
+    print(f"next: python -m analysis.report --study {study.replace('-', '_')} --tables {tables}")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -75,15 +75,15 @@ def theme() -> Iterator[None]:
 def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
     """Known names keep their colour whatever else is drawn; others get the colours that follow.
 
-    Initialisations have the colour of `STARTS` in every figure that is not of variants.
+    Initialisations have the colour of `STARTS` in every figure that is not of variants, and no other name has it.
     """
-    safe = OKABE_ITO if first is VARIANTS else TOL
     every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    spare = sns.husl_palette(max(1, len(every) - len(safe)), l=0.6)
-    colours = [*sns.color_palette(list(safe)), *spare]
     fixed = {} if first is VARIANTS else {name: STARTS[name][0] for name in every if name in STARTS}
-    starts = dict(zip(fixed, sns.color_palette(list(fixed.values())), strict=True))
-    return dict(zip(every, colours, strict=False)) | starts
+    others = [name for name in every if name not in fixed]
+    safe = [colour for colour in (OKABE_ITO if first is VARIANTS else TOL) if colour not in fixed.values()]
+    spare = sns.husl_palette(max(1, len(others) - len(safe)), l=0.6)
+    colours = dict(zip(others, [*sns.color_palette(safe), *spare], strict=False))
+    return colours | dict(zip(fixed, sns.color_palette(list(fixed.values())), strict=True))
 
 
 def markers(names: Sequence[str], first: Sequence[str] = VARIANTS) -> dict[str, str]:

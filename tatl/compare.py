@@ -73,6 +73,10 @@ class Comparison:
         print(f"next: {report_of(self.name, self.tables)}")
 
     def _rows(self) -> Rows:
+        if self.planner.settings.freeze_encoder and self.name != "variants":
+            raise ValueError(
+                f"freeze_encoder is of the study variants: in {self.name} the rows say what is frozen (tatl-freeze)"
+            )
         return study(self.name).rows(self.planner, self.asked)
 
     def _needed(self, rows: Rows) -> list[Run]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from tatl.census import census
 from tatl.cost import Place, costs, networks
 from tatl.data.store import Store, counts, write_csv
 from tatl.gallery import gallery
@@ -25,6 +25,7 @@ from tatl.settings import Settings, names
 from tatl.studies import Rows
 from tatl.study import ENSEMBLE, histories, lesion_scores, over_folds, pace, per_fold, scores_of
 from tatl.variants import Member, Planner
+from tatl.version import commit
 
 LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
 
@@ -34,8 +35,8 @@ def write_tables(
 ) -> None:
     """Write the tables of a study, its gallery and what it was made from, and print the averages.
 
-    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, and study.json for <study>.json;
-    of `backbones` what each network costs, measured on the device.
+    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, the census of the
+    store's masks, and study.json for <study>.json; of `backbones` what each network costs, measured on the device.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
@@ -47,7 +48,8 @@ def write_tables(
     write_csv(counts(store), folder / "counts.csv")
     for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):
         write_csv(frame.merge(kind, on="variant", how="left"), path)
-    for title, frame in _own_tables(name, members, runs, device).items():
+    own = _own_tables(name, members, runs, device) | (census(store) if name == "variants" else {})
+    for title, frame in own.items():
         write_csv(frame, folder / f"{title}.csv")
     if name == "variants":
         shown = [m for m in members if m.variant == "stage123"] or members
@@ -99,20 +101,11 @@ def provenance(
         "settings": vars(settings),
         "notes": planner.notes(),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {library: version(library) for library in LIBRARIES},
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "hardware": _hardware(),
     }
-
-
-def _commit() -> str:
-    """The commit of the code, marked if there are changes beside it; empty outside a git checkout."""
-    asked = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def _hardware() -> str:

@@ -111,7 +111,9 @@ def _curves(
     for (name, _, better), shape, seed, fold in product(made, shapes, range(seeds), range(folds)):
         for attribute, split in product(("union",) if name == "pretext" else attributes, ("train", "validation")):
             for step in range(1, 41) if split == "train" else range(4, 41, 4):
-                loss = 0.2 + 0.75 * np.exp(-step * (0.1 + better) / 4) + draw.normal(0, 0.02 * (split == "train"))
+                loss = (
+                    0.2 + 0.75 * np.exp(-step * max(0.02, 0.1 + better) / 4) + draw.normal(0, 0.02 * (split == "train"))
+                )
                 keys = {"variant": name, "shape": shape, "seed": seed, "fold": fold, "attribute": attribute}
                 yield keys | {"epoch": (step - 1) // 4, "step": step, "split": split, "loss": loss}
 

@@ -105,7 +105,8 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     arguments += ["--variants", "stage23,stage123", "--batch", "4", "--freeze-encoder", "--tables", "tables"]
     assert main(arguments) == 0
     first = {path.name: path.read_bytes() for path in Path("tables").glob("*.csv")}
-    assert set(first) == {"counts.csv", "variants.csv", "variants_folds.csv", "lesion.csv"}
+    data = {"counts.csv", "data_areas.csv", "data_cooccurrence.csv"}
+    assert set(first) == {*data, "variants.csv", "variants_folds.csv", "lesion.csv"}
     described = json.loads(Path("tables/study.json").read_text())
     assert described["variants"] == ["stage23", "stage123"] and described["settings"]["batch"] == 4
     table = pd.read_csv("tables/variants.csv")
@@ -125,6 +126,14 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     Image.new("RGB", (70, 40)).save("IMAGE.png")
     assert main(said[-1].replace("IMAGE", "IMAGE.png").split()[4:]) == 0
     assert Path("predictions/IMAGE_attribute_disc.png").is_file()
+    told = "next: python -m tatl score --predictions predictions --truth TRUTH --only-predicted"
+    assert capsys.readouterr().out.splitlines()[-1] == told
+    Path("TRUTH").mkdir()
+    Path("predictions/IMAGE_attribute_disc.png").rename("TRUTH/IMAGE_attribute_disc.png")
+    Image.new("L", (70, 40)).save("predictions/IMAGE_attribute_disc.png")
+    assert main(told.split()[4:]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == "scores are in scores.csv, per image in scores_images.csv" and said[-1].startswith("next: ")
 
 
 def test_the_attributes_of_a_preset_are_its_phantom_s() -> None:

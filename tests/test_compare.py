@@ -44,6 +44,7 @@ SMOKE = ["--preset", "smoke", "--store"]
         (["study", "paradigms", "--variants", "warm"], "variant warm unknown: choose of tatl, tatl-freeze, source"),
         (["study", "bound", "--variants", "warm"], "start warm unknown: choose of random, source, rotation, context"),
         (["study", "variants", "--variants", "stage3", "--freeze-encoder"], "stage3 has no Stage 2"),
+        (["study", "paradigms", "--freeze-encoder"], "freeze_encoder is of the study variants: in paradigms the rows"),
         (["study", "variants", "--offset", "32"], "offset 32 is larger than the images of 32x64: give a smaller"),
         (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give smaller"),
         (

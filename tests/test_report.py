@@ -6,14 +6,16 @@ import base64
 import re
 import sys
 import time
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from analysis import execute, report
+from analysis import card, execute, report
 from analysis.execute import ROOT
+from analysis.page import Builder
 from fake_study import write
 
 NOTEBOOK = report.NOTEBOOKS / "variants.ipynb"
@@ -170,7 +172,8 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
     assert "a_fails, b_dies, e_broken failed" in captured.err and str(out / "index.html") in captured.out
     fails = (out / "a_fails.html").read_text()
     assert "streaks &lt;are&gt; gone" in fails and "Will it fail?" in fails and "papermill" not in fails.lower()
-    assert "DeadKernelError" in (out / "b_dies.html").read_text()
+    dies = (out / "b_dies.html").read_text()
+    assert "DeadKernelError" in dies and "memory ran out" in dies and "Will it die?" in dies
     assert "python -m tatl study other" in (out / "c_lacks.html").read_text()
     assert "all is well" in (out / "d_works.html").read_text()
     index = (out / "index.html").read_text()
@@ -237,6 +240,44 @@ def test_what_did_not_change_is_not_made_again(tmp_path: Path, capsys: pytest.Ca
     assert report.main(["--notebooks", str(tmp_path / "other"), *given[2:]]) == 0
     index = (tmp_path / "index.html").read_text()
     assert "What more?" in index and "dates.html" in index
+
+
+def test_a_page_is_made_from_what_it_names_and_what_has_its_name(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "data_size.ipynb", "1", needs=("data-size.json",))
+    made = nbformat.read(path, as_version=4)
+    made.metadata["tatl"] |= {"wants": ["cost.csv"], "reads": ["spectrum*"]}
+    nbformat.write(made, path)
+    own = ["cost.csv", "data-size.csv", "data-size.json", "data_size_more.csv", "spectrum.csv", "spectrum.json"]
+    (tmp_path / "tables").mkdir()
+    for name in [*own, "crop.csv", "crop.json"]:
+        (tmp_path / "tables" / name).write_text("{}")
+    assert [each.name for each in card.inputs(path, tmp_path / "tables")] == own
+    key = card.checksum(path, tmp_path / "tables", {})
+    (tmp_path / "tables/crop.csv").write_text("other")
+    assert card.checksum(path, tmp_path / "tables", {}) == key
+    (tmp_path / "tables/spectrum.csv").write_text("other")
+    assert card.checksum(path, tmp_path / "tables", {}) != key
+    nameless = notebook(tmp_path / "data.ipynb", "1", needs=("cost.csv",))
+    assert {"crop.json", "data-size.json"} <= {each.name for each in card.inputs(nameless, tmp_path / "tables")}
+
+
+def test_pages_made_before_a_stop_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page is remembered when it is there, not at the end."""
+    for name in ("a", "b"):
+        notebook(tmp_path / f"{name}.ipynb", "1")
+    monkeypatch.setattr(Builder, "__call__", stopping(Builder.__call__, before="b"))
+    given = ["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false", "--workers=1"]
+    assert report.main(given) == 130
+    assert [path.stem for path in (tmp_path / ".cache").iterdir()] == ["a"]
+
+
+def stopping(call: Callable[[Builder, Path], card.Card], before: str) -> Callable[[Builder, Path], card.Card]:
+    def stopped(builder: Builder, path: Path) -> card.Card:
+        if path.stem == before:
+            raise KeyboardInterrupt
+        return call(builder, path)
+
+    return stopped
 
 
 def test_a_page_without_a_table_that_it_wants_is_partial(tmp_path: Path) -> None:

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+import fake_bound
+import fake_comparison
+import fake_study
 from analysis import report
-from fake_study import write
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PAGES = ["index.html", "variants.html"]
+PAGES = ["index", *(path.stem for path in report.chosen("all", report.NOTEBOOKS))]
+STATES = {"crop": "missing", "backbones": "partial", "data": "partial"}  # all or some of their tables are not there
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every notebook on made-up tables, through the command line."""
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     out = tmp_path_factory.mktemp("site")
-    write(out / "tables", folds=3)
-    assert report.main(["--study", "variants", "--tables", str(out / "tables"), "--progress=false"]) == 0
+    tables = str(fake_study.write(out / "tables", folds=3).parent / "tables")
+    fake_bound.write(out / "tables", spectrum=True)
+    for study in ("paradigms", "convergence", "data-size", "backbones"):
+        fake_comparison.write(out / "tables", study, folds=2)
+    (out / "tables" / "backbones_cost.csv").unlink()
+    assert report.main(["--study", "all", "--tables", tables, "--progress=false"]) == 0
     return out
 
 
@@ -52,19 +62,41 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [380, 1200])
-def test_pages_fit_and_load_without_complaint(site: Path, page: Page, name: str, scheme: str, width: int) -> None:
-    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    page.set_viewport_size({"width": width, "height": 800})
-    page.goto((site / name).as_uri())
-    assert page.locator("h1").inner_text()
-    assert page.evaluate("document.scrollingElement.scrollWidth") <= width
-    paper, ink = page.evaluate(
-        "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
-    )
-    light = [sum(map(int, colour[4:-1].split(", "))) for colour in (paper, ink)]
-    assert (light[0] > light[1]) == (scheme == "light")
+def test_pages_fit_and_load_without_complaint(site: Path, page: Page, name: str) -> None:
+    page.goto((site / f"{name}.html").as_uri())
+    assert page.locator("h1").inner_text() and not page.locator("pre.stream").count()
+    for scheme, width in product(("light", "dark"), (380, 1200)):
+        page.emulate_media(color_scheme=scheme, media="screen")  # type: ignore[arg-type]
+        page.set_viewport_size({"width": width, "height": 800})
+        assert overflow(page) <= 0
+        paper, ink = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        )
+        light = [sum(map(int, colour[4:-1].split(", "))) for colour in (paper, ink)]
+        assert (light[0] > light[1]) == (scheme == "light")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 700, "height": 1000})  # about A4 without its margins
+    assert overflow(page) <= 0
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def overflow(page: Page) -> int:
+    """Pixels by which a page is wider than its window."""
+    return int(page.evaluate("document.scrollingElement.scrollWidth - innerWidth"))
+
+
+def test_cards_tell_states_and_link_pages(site: Path, page: Page) -> None:
+    page.goto((site / "index.html").as_uri())
+    cards = {card.locator("h2 a").get_attribute("href"): card for card in page.locator("article.card").all()}
+    assert set(cards) == {f"{name}.html" for name in PAGES[1:]}
+    states = {name: card.locator(".state").inner_text() for name, card in cards.items()}
+    assert states == {f"{name}.html": STATES.get(name, "done") for name in PAGES[1:]}
+    assert cards["crop.html"].locator("pre").inner_text() == "python -m tatl study crop"
+    done = [card for name, card in cards.items() if states[name] == "done"]
+    assert all(card.locator("svg, img").count() == 1 and card.locator(".caption").count() == 1 for card in done)
+    assert all(re.search(r"\d\.\d", card.locator(".reading").first.inner_text()) for card in done)
+    sizes = {name: (site / f"{name}.html").stat().st_size for name in PAGES}
+    assert sizes.pop("index") < 1_000_000 and max(sizes.values()) < 8_000_000
 
 
 def column(page: Page, table: int, number: int) -> list[str]:
@@ -72,18 +104,29 @@ def column(page: Page, table: int, number: int) -> list[str]:
     return [row.locator("th, td").nth(number).inner_text() for row in rows.all()]
 
 
-def test_a_click_on_a_header_sorts_its_table(site: Path, page: Page) -> None:
+@pytest.mark.parametrize("by_keyboard", [False, True])
+def test_a_head_sorts_its_table(site: Path, page: Page, by_keyboard: bool) -> None:
     page.goto((site / "variants.html").as_uri())
     before = column(page, 0, 1)
     header = page.locator("table.numbers").nth(0).locator("thead tr").last.locator("th").nth(1)
-    header.click()
-    down = column(page, 0, 1)
-    header.click()
-    up = column(page, 0, 1)
-    numbers = [float(text.split()[0]) for text in down if text]
-    assert numbers == sorted(numbers, reverse=numbers[0] > numbers[-1])
-    assert [text for text in up if text] == [text for text in down if text][::-1] and sorted(before) == sorted(down)
-    assert header.get_attribute("aria-sort") in ("ascending", "descending")
+    act = (lambda: header.press("Enter")) if by_keyboard else header.click
+    for order in ("ascending", "descending"):
+        act()
+        after = column(page, 0, 1)
+        numbers = [float(text.split()[0]) for text in after if text]
+        assert header.get_attribute("aria-sort") == order and sorted(before) == sorted(after) and len(numbers) > 2
+        assert numbers == sorted(numbers, reverse=order == "descending")
+        assert not any(after[len(numbers) :])  # blank cells come last either way
+
+
+def test_rows_that_repeat_a_label_show_it_once_until_they_are_sorted(site: Path, page: Page) -> None:
+    page.goto((site / "variants.html").as_uri())
+    table = page.locator("table.numbers").nth(1)
+    hidden = "cells => cells.filter(cell => getComputedStyle(cell).color === 'rgba(0, 0, 0, 0)').length"
+    rows = table.locator("tbody tr").count()
+    assert table.locator("tbody th").evaluate_all(hidden) == rows - table.locator("tr.group").count() > 0
+    table.locator("thead tr").last.locator("th").nth(2).click()
+    assert table.locator("tbody th").evaluate_all(hidden) == 0 and table.locator("tbody tr").count() == rows
 
 
 def test_a_table_copies_itself(site: Path, page: Page) -> None:
@@ -91,7 +134,7 @@ def test_a_table_copies_itself(site: Path, page: Page) -> None:
     page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text }")
     page.locator("button.copy").first.click()
     lines = page.evaluate("window.copied").splitlines()
-    assert "stage3" in [line.split("\t")[0] for line in lines] and len({line.count("\t") for line in lines[-3:]}) == 1
+    assert "stage3" in [line.split("\t")[0] for line in lines] and len({line.count("\t") for line in lines}) == 1
     assert page.locator("button.copy").first.inner_text() == "Copied"
 
 

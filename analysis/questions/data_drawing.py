@@ -30,7 +30,7 @@ def heat(rate: pd.DataFrame, number: pd.DataFrame) -> Figure:
         axes.set_xticks(
             np.arange(count) + 0.5, [label(name, 12 if few else 24) for name in rate.columns], rotation=0 if few else 90
         )
-        axes.set_yticks(np.arange(count) + 0.5, [label(name, 20) for name in rate.index])
+        axes.set_yticks(np.arange(count) + 0.5, [label(name, 20 if few else 26) for name in rate.index])
         axes.set(ylim=(count, 0), xlabel="also show", ylabel="of the images that show")
         axes.grid(False)
         axes.tick_params(length=0)

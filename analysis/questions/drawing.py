@@ -73,14 +73,14 @@ def dots(
         columns: panels in a line, at most
     """
     lanes = [] if set(look.names) <= set(rows) else look.names
+    frame, singles, hollow = (_shown(part, panels, rows, look.names) for part in (frame, singles, hollow))
     height = 0.5 + max(0.26 if len(rows) < 9 else 0.21, 0.15 * len(lanes)) * max(1, len(rows))
     with theme():
-        figure, grid = _grid(len(panels), height, True, columns)
+        figure, grid = _grid(len(panels), height, True, len(lanes), columns)
         for axes, panel in zip(grid, panels, strict=False):
             for part, draw in ((hollow, _hollow), (frame, _point), (singles, _single)):
                 for record in _records(part, panel):
-                    if record["row"] in rows and record["lane"] in look.colour:
-                        draw(axes, record, _place(record, rows, lanes), look)
+                    draw(axes, record, _place(record, rows, lanes), look)
             _rows_axis(axes, rows, bool(lanes))
             _values_axis(axes, zero)
             axes.set_title(title(panel), fontsize=9.5)
@@ -116,7 +116,7 @@ def lines(
         singles = None if singles is None else _dodged(singles, look.names, frame["x"])
         frame = _dodged(frame, look.names, frame["x"])
     with theme():
-        figure, grid = _grid(len(panels), 2.0, False)
+        figure, grid = _grid(len(panels), 2.0, False, len(look.names))
         for axes, panel in zip(grid, panels, strict=False):
             for lane, part in _by_lane(hollow, panel, look):
                 dashes: Style = {"linestyle": (0, (2, 2)), "linewidth": 1}
@@ -140,26 +140,33 @@ def _dodged(frame: pd.DataFrame, lanes: Sequence[str], x: pd.Series) -> pd.DataF
     if x.dropna().empty:
         return frame
     place = frame["lane"].map({name: i - (len(lanes) - 1) / 2 for i, name in enumerate(lanes)}).astype(float)
-    return frame.assign(x=frame["x"] + 0.018 * float(np.ptp(x.dropna())) * place)
+    return frame.assign(x=frame["x"] + min(0.018, 0.08 / len(lanes)) * float(np.ptp(x.dropna())) * place)
 
 
-def _grid(panels: int, height: float, sharey: bool, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
-    """Axes in lines of `columns`; those that no panel needs are taken away."""
+def _grid(panels: int, height: float, sharey: bool, named: int, columns: int = COLUMNS) -> tuple[Figure, list[Axes]]:
+    """Axes in lines of `columns` below a legend of `named` names; those that no panel needs are taken away."""
     columns = max(1, min(columns, panels))
     lines = max(1, ceil(panels / columns))
-    figure = Figure(
-        figsize=(5.8 if columns == 1 else WIDTH, 0.7 + height * lines + 0.2 * (lines - 1)), layout="constrained"
-    )
+    legend = 0.2 * ceil((named + 3) / LEGEND_LINE)
+    size = (5.8 if columns == 1 else WIDTH, 0.5 + legend + height * lines + 0.2 * (lines - 1))
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False, sharey=sharey)
     for spare in grid.ravel()[max(1, panels) :]:
         spare.remove()
     return figure, list(grid.ravel()[: max(1, panels)])
 
 
+def _shown(part: pd.DataFrame | None, panels: Sequence[str], rows: Sequence[str], lanes: Sequence[str]) -> pd.DataFrame:
+    """The points that have a place in the figure."""
+    if part is None:
+        return pd.DataFrame(columns=["panel", "row", "lane", "value"])
+    return part[part["panel"].isin(panels) & part["row"].isin(rows) & part["lane"].isin(lanes)]
+
+
 def _records(frame: pd.DataFrame | None, panel: str) -> Iterator[dict]:
     if frame is not None:
         part = frame[frame["panel"] == panel]
-        yield from part[np.isfinite(part["value"])].to_dict("records")
+        yield from part[np.isfinite(part["value"].astype(float))].to_dict("records")
 
 
 def _by_lane(frame: pd.DataFrame | None, panel: str, look: Look) -> Iterator[tuple[str, pd.DataFrame]]:

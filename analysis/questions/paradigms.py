@@ -166,11 +166,13 @@ def _paired_reading(study: Comparison, found: pd.DataFrame, reference: str) -> s
 
 def ranks(study: Comparison) -> Html:
     """Mean ranks over attributes, with the difference below which two are not told apart."""
-    if reading.wide(study).empty:
+    scores = reading.wide(study)
+    if scores.empty:
         return show.sentence(reading.nothing(study))
-    found = statistics.ranks(study.all_folds, "dice", study.shape)
-    if found.empty:
+    if scores.dropna(axis=1).empty:
         return show.sentence("No ranks can be given: no row was measured on every attribute.")
+    measured = study.all_folds["attribute"].isin(list(scores.index))
+    found = statistics.ranks(study.all_folds[measured], "dice", study.shape)
     cells = {
         "mean rank": [score(value, digits=2) for value in found["mean_rank"]],
         "first for": [counted(number, "attribute") for number in found["wins"]],
