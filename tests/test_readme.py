@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ def test_a_command_of_the_readme_runs(line: str, folder: Path, monkeypatch: pyte
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", *words])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* found in sys.modules after import of package")  # by a test before
         runpy.run_module(words[0], run_name="__main__", alter_sys=False)
     assert ended.value.code in (0, None)
 

@@ -210,7 +210,9 @@ def test_the_mask_is_padded_as_the_image_is(networks: dict[str, Segmenter], monk
     """A region at the edge of a 50x40 image reaches into the replicated margin, as its pixels do."""
     seen: list[Tensor] = []
 
-    def find(image: Tensor, targets: list[dict[str, Tensor]]) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def find(
+        image: Tensor, features: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
         seen.extend([image, targets[0]["boxes"]])
         return [], {"loss": image.sum()}
 
@@ -235,7 +237,7 @@ def test_the_largest_mask_probability_counts() -> None:
 
 
 def test_no_detection_is_a_finite_logit(networks: dict[str, Segmenter], monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(image: Tensor) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+    def none(image: Tensor, features: list[Tensor]) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         return [detection()] * len(image), {}
 
     monkeypatch.setattr(networks["mask-rcnn"], "find", none)
