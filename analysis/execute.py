@@ -87,8 +87,8 @@ def execute(
 ) -> nbformat.NotebookNode:
     """Run a notebook with the parameters; a cell that fails leaves its error in the notebook that comes back.
 
-    The bar of its cells stands `line` lines below the cursor.  Raises ValueError for parameters that do not fit,
-    nbclient's DeadKernelError if the kernel dies.
+    The bar of its cells stands `line` lines below the cursor of a terminal; elsewhere there is none.  Raises ValueError
+    for parameters that do not fit, nbclient's DeadKernelError if the kernel dies.
     """
     check(path, parameters)
     out = scratch / path.name
@@ -99,7 +99,7 @@ def execute(
             dict(parameters),
             kernel_name="python3",
             language="python",
-            progress_bar={"desc": path.stem, "position": line, "leave": False} if progress else False,
+            progress_bar={"desc": path.stem, "position": line, "leave": False, "disable": None} if progress else False,
             kernel_manager_class=ThisInterpreter,
         )
     executed = nbformat.read(out, as_version=4)

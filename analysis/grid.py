@@ -15,11 +15,12 @@ from xml.etree.ElementTree import Element
 
 import pandas as pd
 
+LONG = 40  # characters above which the cells of a column are broken into lines
 NUMBER = re.compile(r"\s*[<>~]?\s*[-+\u2212]?\.?\d")
 
 
 def html(frame: pd.DataFrame) -> str:
-    """A table of class `numbers`; its groups of rows begin with class `group`, cells of words have class `word`."""
+    """A table of class `numbers`; groups of rows begin with class `group`, words have `word`, sentences `long` too."""
     written = frame.to_html(border=0, escape=True, na_rep="", classes="numbers", sparsify=False)
     table = ElementTree.fromstring(written.replace(' style="text-align: right;"', "").replace(' border="0"', ""))
     for row in table.findall("thead/tr")[:-1]:
@@ -50,13 +51,20 @@ def _group(index: pd.Index, rows: list[Element]) -> None:
 
 
 def _tell_words(frame: pd.DataFrame, table: Element) -> None:
-    """Mark the cells, and the head, of columns in which no cell is a number."""
-    cells = frame.astype(str)
-    wordy = [not any(NUMBER.match(cell) for cell in cells.iloc[:, place]) for place in range(frame.shape[1])]
+    """Mark the cells, and the head, of columns of words."""
+    kinds = [_kind(frame.iloc[:, place].astype(str)) for place in range(frame.shape[1])]
     for row in [*table.findall("thead/tr")[-1:], *table.findall("tbody/tr")]:
-        for cell, is_word in zip(list(row)[frame.index.nlevels :], wordy, strict=True):
-            if is_word:
-                cell.set("class", "word")
+        for cell, kind in zip(list(row)[frame.index.nlevels :], kinds, strict=True):
+            if kind:
+                cell.set("class", kind)
+
+
+def _kind(cells: pd.Series) -> str:
+    """`word` where fewer than half of the cells that are not blank begin with a number, `word long` for sentences."""
+    filled = [cell for cell in cells if cell.strip()]
+    if 2 * sum(bool(NUMBER.match(cell)) for cell in filled) >= len(filled):
+        return ""
+    return "word long" if max(map(len, filled)) > LONG else "word"
 
 
 def csv(frame: pd.DataFrame) -> bytes:
