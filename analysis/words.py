@@ -99,7 +99,7 @@ def spread(study: Measured) -> str:
 
 def notes(study: Told) -> list[str]:
     """What the study says a reader must know, such as attributes too rare for the folds."""
-    return [str(note) for note in study.about.get("notes", [])]
+    return [str(note) for note in study.about.get("notes") or []]
 
 
 def attribute_notes(study: Study) -> dict[str, list[str]]:
