@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from analysis.bootstrap import interval, resampled
 from analysis.bound import Bound, attribution, audit, bound, bounds, curve, lowest
 from analysis.curvature import Options
 from analysis.ledger import Places, curvatures, image_loss
-from analysis.risk import ImageError, interval, per_image_losses, resampled
+from analysis.risk import ImageError, per_image_losses
 from analysis.starts import Scene, Start
 from tatl.data.feed import Feed
 

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from analysis.bootstrap import RESAMPLES, interval, resampled
 from analysis.products import Loss, evaluation
 
-RESAMPLES = 2000
-LEVEL = 0.95
 BATCH = 16
 
 Batch = tuple[Tensor, Tensor]
@@ -110,14 +109,3 @@ def _parts(
 def out_of_memory(error: BaseException) -> bool:
     """Whether memory has run out, on a GPU or (where PyTorch has no error of its own for it) on a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def resampled(n: int, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """Bootstrap indices int [resamples, n]: images drawn with replacement; the same for the same seed."""
-    return np.random.default_rng([seed, n]).integers(0, n, (resamples, n))
-
-
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Percentile interval of resampled values; these may be infinite."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
-    return float(low), float(high)

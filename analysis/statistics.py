@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
-from analysis.risk import interval, resampled
+from analysis.bootstrap import interval, resampled
+from analysis.tables import ENSEMBLE
 from tatl import cli
 from tatl.data.store import write_csv
 from tatl.metrics import AVERAGE, MICRO, SCORES
-from tatl.study import ENSEMBLE
 
 INTERVAL_PAIRS, TEST_PAIRS = 3, 6
 LEVEL = 0.05

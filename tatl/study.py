@@ -120,7 +120,8 @@ def pace(curves: pd.DataFrame, share: float = 0.9) -> pd.DataFrame:
     validated = curves[curves["split"] == "validation"]
     for key, part in validated.groupby([*KEYS, "attribute"], sort=False):
         steps, score = part["step"].to_numpy(float), 1 - part["loss"].to_numpy(float)
-        reached = steps[score >= share * score.max()]
+        # Losses of other kinds exceed 1: 90 % of a score below 0 lies above it, and the best step itself counts.
+        reached = steps[score >= min(share * score.max(), score.max())]
         span = steps[-1] - steps[0]
         area = float(np.trapezoid(score, steps) / span) if span > 0 else float(score[-1])
         found = {"steps": steps[-1], "best": score.max(), "steps_to_90": reached[0], "area": area}

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.risk import interval, per_image_losses, resampled, risk
+from analysis.bootstrap import interval, resampled
+from analysis.risk import per_image_losses, risk
 from small_networks import image_loss, networks
 
 

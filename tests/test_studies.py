@@ -141,6 +141,13 @@ def test_pace_by_hand() -> None:
     assert row["area"] == pytest.approx(((0.1 + 0.5) / 2 + (0.5 + 0.8) / 2 + (0.8 + 0.75) / 2) / 3)
 
 
+def test_pace_of_losses_above_one_counts_the_best_step() -> None:
+    keys = {"variant": "v", "shape": "u", "seed": 0, "fold": 0, "attribute": "dot", "split": "validation"}
+    curve = pd.DataFrame([{**keys, "step": step, "loss": loss} for step, loss in ((5, 3.0), (10, 1.5), (15, 2.0))])
+    row = pace(curve).iloc[0]
+    assert row["best"] == -0.5 and row["steps_to_90"] == 10
+
+
 def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) -> None:
     without = make_store(tmp_path / "idrid", lesions=False)
     assert set(runs_of(without, "paradigms")) == set(PARADIGMS) - {"lesion", "stage123"}
