@@ -98,8 +98,43 @@ def ordered(seen: Iterable[str], first: Sequence[str]) -> list[str]:
     return [name for name in first if name in names] + [name for name in names if name not in first]
 
 
+class Origin:
+    """Tables that know what data they are of, from their provenance `about`."""
+
+    about: dict[str, Any]
+
+    @property
+    def data(self) -> str:
+        return str(self.about.get("data", "unknown data"))
+
+    @property
+    def comparable(self) -> bool:
+        """Is the store's data set one of the paper's?"""
+        return self.data in PUBLISHED
+
+
+class BesidePaper(Origin):
+    """Scores of attributes, beside which the paper's may stand."""
+
+    @property
+    def attributes(self) -> list[str]:
+        """The measured attributes, in the study's order."""
+        raise NotImplementedError
+
+    @property
+    def reference(self) -> str:
+        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
+        dataset = self.data if self.comparable else PUBLISHED[0]
+        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
+
+    @property
+    def same_average(self) -> bool:
+        """Is the measured average over the same attributes as the published one?"""
+        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}
+
+
 @dataclass(frozen=True)
-class Study:
+class Study(BesidePaper):
     """The tables folder of one study; `shape` says which rows are read (mean: the shapes' averaged probabilities)."""
 
     folder: Path
@@ -130,26 +165,6 @@ class Study:
     @cached_property
     def variants(self) -> list[str]:
         return ordered(self.all_shapes["variant"], VARIANTS)
-
-    @cached_property
-    def reference(self) -> str:
-        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
-        dataset = self.data if self.comparable else PUBLISHED[0]
-        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
-
-    @cached_property
-    def same_average(self) -> bool:
-        """Is the measured average over the same attributes as the published one?"""
-        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}
-
-    @property
-    def data(self) -> str:
-        return str(self.about.get("data", "unknown data"))
-
-    @property
-    def comparable(self) -> bool:
-        """Is the store's data set one of the paper's?"""
-        return self.data in PUBLISHED
 
     @cached_property
     def measured(self) -> pd.DataFrame:

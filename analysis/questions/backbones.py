@@ -15,7 +15,7 @@ import pandas as pd
 from analysis import show, words
 from analysis.questions import backbone_costs, drawing, reading
 from analysis.questions.backbone_costs import BACKBONES
-from analysis.questions.comparison import Comparison
+from analysis.questions.comparison import Comparison, Scored
 from analysis.show import Html
 from analysis.tables import AVERAGE, ENSEMBLE, MICRO, ordered, read_paper
 from analysis.theme import STARTS
@@ -27,23 +27,10 @@ SECTIONS = ("headline", "average", "attributes", "table", "parameters", "costs",
 
 
 @dataclass(frozen=True)
-class Backbones:
+class Backbones(Scored):
     """The study's scores, and what each network costs (no rows where that was not measured)."""
 
-    scores: Comparison
     cost: pd.DataFrame
-
-    @property
-    def about(self) -> dict:
-        return self.scores.about
-
-    @property
-    def folder(self) -> Path:
-        return self.scores.folder
-
-    @property
-    def data(self) -> str:
-        return self.scores.data
 
     @property
     def backbones(self) -> list[str]:

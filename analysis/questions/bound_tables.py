@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.questions.drawing import Look
-from analysis.tables import AVERAGE, ordered, read_about
+from analysis.tables import AVERAGE, Origin, ordered, read_about
 from analysis.theme import STARTS
 from analysis.words import Told, counted, dataset, listed, warnings
 
@@ -74,7 +74,7 @@ def _typed(cells: pd.Series) -> pd.Series:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Origin):
     """The tables of one folder; `tables` by the names of their files, `bound_distance` only where it was written."""
 
     folder: Path
@@ -107,10 +107,6 @@ class Measured:
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.tables[name]
-
-    @property
-    def data(self) -> str:
-        return str(self.about.get("data", "unknown data"))
 
     @cached_property
     def look(self) -> Look:

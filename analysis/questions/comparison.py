@@ -20,8 +20,8 @@ from analysis.tables import (
     ENSEMBLE,
     IMAGE_SCORES,
     MICRO,
-    PUBLISHED,
     SCORES,
+    BesidePaper,
     ordered,
     published,
     read_about,
@@ -35,7 +35,7 @@ MEANS = ["jaccard", "dice", *IMAGE_SCORES]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(BesidePaper):
     """One study's tables: `scores` over folds and `folds` of every shape; `shape` is the one that pages read."""
 
     study: str
@@ -105,26 +105,6 @@ class Comparison:
             _joined(folds, average),
             self.shape,
         )
-
-    @property
-    def data(self) -> str:
-        return str(self.about.get("data", "unknown data"))
-
-    @property
-    def comparable(self) -> bool:
-        """Is the store's data set one of the paper's?"""
-        return self.data in PUBLISHED
-
-    @property
-    def reference(self) -> str:
-        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
-        dataset = self.data if self.comparable else PUBLISHED[0]
-        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
-
-    @property
-    def same_average(self) -> bool:
-        """Is the measured average over the same attributes as the published one?"""
-        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}
 
     @property
     def differing(self) -> bool:
@@ -211,3 +191,22 @@ def _over_folds(average: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
     grouped = average.groupby(["variant", "shape", "attribute", *own], sort=False, dropna=False)
     table = grouped[MEANS].mean().join(grouped[["jaccard", "dice"]].std(ddof=1).add_suffix("_std"))
     return table.assign(folds=grouped.size()).reset_index()
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of a study, beside which a page may have tables of its own."""
+
+    scores: Comparison
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self.scores.about
+
+    @property
+    def folder(self) -> Path:
+        return self.scores.folder
+
+    @property
+    def data(self) -> str:
+        return self.scores.data

@@ -15,7 +15,7 @@ from pandas.api.typing import SeriesGroupBy
 from analysis import show, words
 from analysis.questions import drawing, reading
 from analysis.questions import transfer as points
-from analysis.questions.comparison import KEYS, Comparison
+from analysis.questions.comparison import KEYS, Comparison, Scored
 from analysis.questions.transfer import PRETEXT
 from analysis.questions.transfer import TARGET as TATL
 from analysis.show import Html
@@ -30,24 +30,11 @@ SECTIONS = ("headline", "scores", "transfer", "curves", "steps", "area", "table"
 
 
 @dataclass(frozen=True)
-class Convergence:
+class Convergence(Scored):
     """The study's scores, its loss curves, and how fast these fall; of the shape that is read, or of all."""
 
-    scores: Comparison
     curves: pd.DataFrame
     pace: pd.DataFrame
-
-    @property
-    def about(self) -> dict:
-        return self.scores.about
-
-    @property
-    def folder(self) -> Path:
-        return self.scores.folder
-
-    @property
-    def data(self) -> str:
-        return self.scores.data
 
     @property
     def starts(self) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis import show, words
 from analysis.questions import drawing, reading
-from analysis.questions.comparison import Comparison
+from analysis.questions.comparison import Comparison, Scored
 from analysis.show import Html
 from analysis.tables import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, ordered, read_paper, read_table
 from analysis.words import counted, score
@@ -25,23 +25,10 @@ SECTIONS = ("headline", "lesion", "lesion_table", "average", "table", "attribute
 
 
 @dataclass(frozen=True)
-class Crop:
+class Crop(Scored):
     """The study's scores, and those of its lesion networks, one row per network, fold and seed."""
 
-    scores: Comparison
     lesions: pd.DataFrame
-
-    @property
-    def about(self) -> dict:
-        return self.scores.about
-
-    @property
-    def folder(self) -> Path:
-        return self.scores.folder
-
-    @property
-    def data(self) -> str:
-        return self.scores.data
 
     @property
     def networks(self) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import figures, show, tables, words
 from analysis.questions import data_drawing, reading
 from analysis.show import Html
-from analysis.tables import COLUMNS, LESION, PUBLISHED, UNION, read_about, read_table
+from analysis.tables import COLUMNS, LESION, PUBLISHED, UNION, Origin, read_about, read_table
 from analysis.words import counted, listed, score
 
 PAIRS = ["attribute", "other", "images", "with_attribute", "known"]
@@ -36,7 +36,7 @@ SECTIONS = ("headline", "counts", "counts_table", "cooccurrence", "areas", "area
 
 
 @dataclass(frozen=True)
-class Census:
+class Census(Origin):
     """What a tables folder says of the store's masks; a table that is not there has no rows."""
 
     folder: Path
@@ -44,14 +44,6 @@ class Census:
     counts: pd.DataFrame
     pairs: pd.DataFrame
     areas: pd.DataFrame
-
-    @property
-    def data(self) -> str:
-        return str(self.about.get("data", "unknown data"))
-
-    @property
-    def comparable(self) -> bool:
-        return self.data in PUBLISHED
 
     @property
     def attributes(self) -> list[str]:

@@ -23,7 +23,7 @@ from analysis import show
 from analysis.questions.bound_tables import KEYS, Measured, chosen, plain, read_table, scene, three
 from analysis.questions.lanes import WIDTH, Lanes, Look, legend, panels, tall, told
 from analysis.show import Html
-from analysis.tables import ordered, read_about
+from analysis.tables import Origin, ordered, read_about
 from analysis.theme import INK, STARTS, theme
 from analysis.words import counted, listed, warnings
 
@@ -40,7 +40,7 @@ AGREE = 2.0  # standard errors within which two estimates of a trace agree
 
 
 @dataclass(frozen=True)
-class Spectra:
+class Spectra(Origin):
     """spectrum.csv and spectrum_density.csv of the chosen attributes; `top` are its columns of leading eigenvalues."""
 
     about: dict[str, Any]
@@ -69,10 +69,6 @@ class Spectra:
         look = Look([name for name in starts if name in own], every.colour, every.marker)
         table, density = (frame[frame["attribute"].isin(attributes)] for frame in (table, density))
         return cls(about, table, density, attributes, look, top)
-
-    @property
-    def data(self) -> str:
-        return str(self.about.get("data", "unknown data"))
 
     @property
     def linear(self) -> float:
