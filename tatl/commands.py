@@ -116,7 +116,7 @@ def study(
     plan: bool = False,
     device: str = "auto",
     devices: int = 1,
-    workers: int = 1,
+    workers: int = 0,
     imagenet_weights: Path | None = None,
 ) -> None:
     """Train what a comparison needs and write its tables.
@@ -139,7 +139,8 @@ def study(
         plan: say what would be trained, how long it may take and its size on disk, and train nothing
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
-        workers: runs trained at once, each in a process of its own; 0: one per GPU, per core, or per four of many cores
+        workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
+            its cores where it has more than eight
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it
     """

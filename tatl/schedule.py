@@ -42,7 +42,7 @@ class Machine:
     devices           how many of them share every mini-batch
     imagenet_weights  file of ImageNet weights
     progress          show bars
-    workers           runs trained at once; 0: as many as there are GPUs, or cores in fours, each core up to four
+    workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
     """
 
     device: str = "auto"
@@ -57,7 +57,7 @@ class Machine:
             return 1
         if self.workers:
             return max(1, min(self.workers, runs))
-        there = cores() if cores() <= THREADS else cores() // THREADS
+        there = max(min(cores(), 2), cores() // THREADS)
         if pick_device(self.device).type == "cuda":
             there = torch.cuda.device_count()
         return max(1, min(there, runs))

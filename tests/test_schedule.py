@@ -109,6 +109,8 @@ def test_the_clock_says_how_much_is_left(toy_store: Store) -> None:
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tatl.schedule.cores", lambda: 2)
     assert Machine("cpu", workers=0).at_once(10) == 2 and Machine("cpu", workers=0).at_once(1) == 1
+    monkeypatch.setattr("tatl.schedule.cores", lambda: 1)
+    assert Machine("cpu", workers=0).at_once(10) == 1
     monkeypatch.setattr("tatl.schedule.cores", lambda: 32)
     assert Machine("cpu", workers=0).at_once(100) == 8 and Machine("cpu", workers=3).at_once(100) == 3
     assert Machine("cpu", devices=2, workers=4).at_once(10) == 1
