@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.starts import Scene, Start
-    from tatl.schedule import Machine
+    from tatl.parallel import Machine
 
 # torch takes seconds to import: the functions import what needs it, so that --help does not.
 
@@ -33,7 +33,7 @@ class Shared:
         tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
         device: auto, cpu or cuda
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
-            segmentation-models-pytorch save it
+            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
 
     init: list[str] = field(default_factory=lambda: ["tatl"])
@@ -49,9 +49,9 @@ class Shared:
     @property
     def machine(self) -> Machine:
         """What trains the runs that a start copies from."""
-        from tatl.schedule import Machine
+        from tatl.parallel import Machine
 
-        return Machine(self.device, 1, self.imagenet_weights)
+        return Machine(self.device, 1, self.imagenet_weights, workers=0)
 
     @property
     def folder(self) -> Path:

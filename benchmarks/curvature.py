@@ -41,7 +41,8 @@ from tatl.data.case import Size
 from tatl.data.feed import Feed
 from tatl.data.phantom import Phantom
 from tatl.data.store import Store, prepare
-from tatl.schedule import Machine, execute
+from tatl.parallel import Machine
+from tatl.schedule import execute
 from tatl.settings import Settings, load_preset
 from tatl.variants import Planner
 

@@ -32,11 +32,11 @@ from tatl.data.case import Size
 from tatl.data.feed import normalise
 from tatl.data.phantom import Phantom
 from tatl.data.store import Store, prepare
+from tatl.effort import work
 from tatl.learner import Learner
 from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.run import Recipe, Run
-from tatl.schedule import work
 from tatl.settings import Settings, load_preset
 from tatl.tasks import make_task
 from tatl.variants import VARIANTS, Planner, in_order

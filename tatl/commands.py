@@ -76,11 +76,12 @@ def train(
         device: auto, cpu or cuda
         devices: how many of them share every mini-batch
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
-            segmentation-models-pytorch save it
+            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
     from tatl.choice import variant_of
     from tatl.compare import check_sources
-    from tatl.schedule import Machine, execute
+    from tatl.parallel import Machine
+    from tatl.schedule import execute
     from tatl.study import ENSEMBLE, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
 
@@ -142,10 +143,10 @@ def study(
         workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
             its cores where it has more than eight
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
-            segmentation-models-pytorch save it
+            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
     from tatl.compare import Comparison
-    from tatl.schedule import Machine
+    from tatl.parallel import Machine
     from tatl.studies import Asked
     from tatl.variants import Planner
 

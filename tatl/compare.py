@@ -16,16 +16,25 @@ from typing import Any
 import torch
 
 from tatl.data.case import Size
+from tatl.effort import plan as plan_of
+from tatl.effort import seconds
 from tatl.inits import imagenet_encoder
+from tatl.models import build
 from tatl.models.encoders import encoder
+from tatl.parallel import Machine
 from tatl.record import provenance, write_tables
 from tatl.relay import pass_on
 from tatl.run import RIVALS, Run, finished
-from tatl.schedule import Machine, execute
-from tatl.schedule import plan as plan_of
-from tatl.settings import Settings, load_preset
+from tatl.schedule import execute
+from tatl.settings import OF_STUDIES, Settings, load_preset
 from tatl.studies import BOUND, Asked, Rows, study
 from tatl.variants import Planner, in_order
+
+RULED = {  # settings that the rows of a study differ in, and the options that choose among these
+    "crop": {"offset": "--offsets", "lesion_network": "--networks"},
+    "backbones": {"backbone": "--backbones"},
+    "data-size": {"fraction": "--fractions"},
+}
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ class Comparison:
         shown = list(dict.fromkeys(member.variant for member, _ in rows))
         settings, store = self.planner.settings, self.planner.store
         described = provenance(self.name, self.preset, settings, store, self.planner, shown, self.runs)
-        described |= {"seconds": round(time.monotonic() - started, 1)}
+        trained = sum(seconds(run, self.runs) for run in in_order(self._needed(rows)))
+        described |= {"seconds": round(time.monotonic() - started, 1), "training_seconds": round(trained, 1)}
         write_tables(self.name, rows, self.runs, store, self.tables, described, self.machine.device)
         for note in self.planner.notes():
             print(f"note: {note}")
@@ -73,11 +83,27 @@ class Comparison:
         print(f"next: {report_of(self.name, self.tables)}")
 
     def _rows(self) -> Rows:
+        """The rows, at least one; ValueError for settings that the rows themselves decide."""
+        given, usual = vars(self.planner.settings), self._usual()
+        for setting, option in RULED.get(self.name, {}).items():
+            if given[setting] != usual[setting]:
+                raise ValueError(f"{setting} {given[setting]} is what the rows of {self.name} differ in: give {option}")
         if self.planner.settings.freeze_encoder and self.name != "variants":
             raise ValueError(
                 f"freeze_encoder is of the study variants: in {self.name} the rows say what is frozen (tatl-freeze)"
             )
-        return study(self.name).rows(self.planner, self.asked)
+        rows = study(self.name).rows(self.planner, self.asked)
+        if not rows:
+            raise ValueError(
+                f"study {self.name} has no row: no training image of store {self.planner.store.name!r} has any of "
+                f"{', '.join(self.planner.attributes)}: choose other --attributes"
+            )
+        return rows
+
+    def _usual(self) -> dict[str, Any]:
+        """The settings of the preset for this study."""
+        values = load_preset(self.preset, self.name)[1]
+        return vars(Settings(**{key: value for key, value in values.items() if key not in OF_STUDIES}))
 
     def _needed(self, rows: Rows) -> list[Run]:
         """What is trained: the rows' networks; for the bound, which is of starts, what these copy from."""
@@ -99,7 +125,7 @@ class Comparison:
         if self.machine.devices > 1:
             raise ValueError(f"devices {self.machine.devices}: study bound measures on one; choose --workers instead")
         starts = dict.fromkeys(member.variant for member, _ in rows)
-        usual = vars(Settings(**load_preset(self.preset)[1]))
+        usual = self._usual()
         given: dict[str, Any] = {"store": self.planner.store.path, "preset": self.preset, "runs": self.runs}
         given |= {"tables": self.tables, "device": self.machine.device, "workers": self.machine.workers}
         if self.machine.imagenet_weights:
@@ -115,11 +141,11 @@ def report_of(name: str, tables: Path) -> str:
 
 
 def check_runs(runs: Iterable[Run]) -> None:
-    """ValueError for an unknown backbone, and for an offset by which every crop would be the whole image."""
+    """ValueError for an unknown backbone or shape, and for an offset by which every crop would be the whole image."""
     ordered = list(in_order(runs))
-    for backbone in dict.fromkeys(run.backbone for run in ordered if run.shape not in RIVALS):
+    for shape, backbone in dict.fromkeys((run.shape, run.backbone) for run in ordered if run.shape not in RIVALS):
         with torch.device("meta"):
-            encoder(backbone)
+            encoder(backbone) if shape == "encoder" else build(shape, backbone)
     for run in ordered:
         if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
             raise ValueError(f"offset {run.offset} is larger than the images of {run.size}: give a smaller --offset")
@@ -134,10 +160,10 @@ def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None
     todo = [run for run in in_order(runs) if not finished(run, root)]
     check_runs(todo)
     sources = list(dict.fromkeys(run.backbone for run in todo if run.source == "imagenet" and run.parent is None))
-    if imagenet_weights and len(sources) > 1:
+    if imagenet_weights and imagenet_weights.is_file() and len(sources) > 1:
         raise ValueError(
             f"{imagenet_weights} holds the weights of one backbone and those of {', '.join(sources)} are needed: "
-            "choose one backbone at a time with --variants, --networks or --backbones, or leave --imagenet-weights out"
+            "give a folder that holds <backbone>.pth or .safetensors of each, or leave --imagenet-weights out"
         )
     for backbone in sources:
         imagenet_encoder(backbone, imagenet_weights)

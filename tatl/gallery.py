@@ -35,7 +35,7 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
 
     image uint8 [n, H, W, 3]; truth uint16 [n, H, W] (the store's bits); union uint8 [n, H, W] (empty without
     Stage 2) and probability uint8 [n, A, H, W], floor(256 p); boxes int [n, 4] (empty without Stage 1); ids [n];
-    attributes [A]; variant.
+    attributes [A]; variant, fold and seed.
     """
     first = members[0]
     same = [m for m in members if (m.variant, m.fold, m.seed) == (first.variant, first.fold, first.seed)]
@@ -58,6 +58,8 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
         "ids": store.cases["id"].to_numpy().astype(str)[test[at]],
         "attributes": np.array(attributes),
         "variant": np.array(first.variant),
+        "fold": np.array(first.fold),
+        "seed": np.array(first.seed),
     }
 
 

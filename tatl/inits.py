@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -128,21 +129,38 @@ def _existing(path: Path) -> Path:
     return Path(path)
 
 
+def weights_file(path: Path, backbone: str) -> Path:
+    """A backbone's file: `path` itself, or in a folder <backbone>.safetensors or .pth; FileNotFoundError without it."""
+    if not path.is_dir():
+        return _existing(path)
+    found = [path / f"{backbone}{suffix}" for suffix in (".safetensors", ".pth")]
+    if there := [each for each in found if each.is_file()]:
+        return there[0]
+    raise FileNotFoundError(f"{path} holds no weights of {backbone}: put them there as {found[0].name} or .pth")
+
+
 def file_digest(path: Path) -> str:
     """A short checksum that names the file in a run's identity."""
-    with _existing(path).open("rb") as stream:
+    return _digest(_existing(path), path.stat().st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, changed: int) -> str:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
 
 
 def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tensor]:
     """ImageNet weights of a backbone, named as our encoder names them and prefixed `encoder.`.
 
-    From `path`, a file as torchvision, timm or segmentation-models-pytorch save it, else from the caches or hubs of
-    timm and segmentation-models-pytorch.  Of a file the classifier (CLASSIFIERS) is left out.  ValueError where the
-    rest is not that backbone's; RuntimeError says how to give a file where there is no network.
+    From `path`, a file as torchvision, timm or segmentation-models-pytorch save it or a folder of such files
+    (`weights_file`), else from the caches or hubs of timm and segmentation-models-pytorch.  Of a file the classifier
+    (CLASSIFIERS) is left out.  ValueError where the rest is not that backbone's; RuntimeError says how to give a file
+    where there is no network.
     """
     if path is None:
         return {f"encoder.{k}": v for k, v in _from_hub(backbone).items()}
+    path = weights_file(path, backbone)
     model, weights = seeded(lambda: encoder(backbone), 0), read_weights(path)
     try:
         _take_in(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIERS)}, backbone)

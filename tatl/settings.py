@@ -40,7 +40,7 @@ class Settings:
         attributes: which attributes get a target segmenter, with commas; empty: all of the store
         folds: which test folds to run, counted from 0, with commas; empty: all
         n_folds: number of folds
-        seeds: one repetition per seed, with commas
+        seeds: how many repetitions (3: seeds 0, 1 and 2), or their seeds with commas (0,1,2; seed 7 alone: 7,)
         fraction: share of the training groups that is used, 0 to 1
         lesion_network: the network of Stage 1: u, unet (plain, from random weights), segnet or mask-rcnn
         offset: pixels of the store's frame added round the lesion box on every side
@@ -115,7 +115,9 @@ class Settings:
 
     @property
     def seed_numbers(self) -> list[int]:
-        return numbers("seeds", self.seeds) or [0]
+        """The seeds; a number alone is how many."""
+        found = numbers("seeds", self.seeds) or [0]
+        return found if "," in self.seeds or found == [0] else list(range(found[0]))
 
     def recipe(self, stage: str) -> Recipe:
         """The recipe of Stage 1 ("lesion"), 2 ("agnostic") or 3 ("target")."""

@@ -67,7 +67,11 @@ def variants(planner: Planner, asked: Asked) -> Rows:
     """The five variants, and where they are asked for the winners of the ISIC challenges of 2017 and 2018."""
     rows = chosen(asked.variants, (*VARIANTS, *WINNERS), "variant") if asked.variants else list(VARIANTS)
     five = planner.members([row for row in rows if row in VARIANTS]) if set(rows) & set(VARIANTS) else []
-    others = [member for row in rows if row in WINNERS for member in _winner(planner, row)]
+    if won := [row for row in rows if row in WINNERS]:
+        planner.require_attributes(", ".join(won))
+        if planner.settings.freeze_encoder and not five:
+            raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(won)} has no Stage 2")
+    others = [member for row in won for member in _winner(planner, row)]
     return [(member, {}) for member in (*five, *others)]
 
 
@@ -120,7 +124,10 @@ def crop(planner: Planner, asked: Asked) -> Rows:
     height, width = planner.store.size
     if largest := [offset for offset in offsets if offset >= min(height, width)]:
         raise ValueError(f"offset {largest[0]} is larger than the images of {height}x{width}: give smaller --offsets")
-    known = bool(planner.attributes) and all(planner.store.known(name).all() for name in planner.attributes)
+    unknown = [name for name in planner.attributes if not planner.store.known(name).all()]
+    known = bool(planner.attributes) and not unknown
+    if unknown:
+        planner.remarks.append(f"{', '.join(unknown)} unknown in some images; the lesion's Dice alone is measured")
     found: Rows = []
     for network in chosen(asked.networks, LESION_NETWORKS, "lesion network"):
         if not known:

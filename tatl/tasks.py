@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tatl.augment import augmented
+from tatl.batch_norm import calibrate
 from tatl.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.case import Size
 from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks
@@ -81,6 +82,8 @@ class Segmentation:
         lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
         self.feed = Feed(store, self.mask, boxes, lender)
         self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
+        if initialisation(run.start).frozen and run.parent is None:
+            self._settle()
         frozen = initialisation(run.start).frozen and not run.recipe.augment
         self.frozen = Frozen(self.model.encoder, self.feed) if frozen else None
         present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
@@ -88,6 +91,14 @@ class Segmentation:
         if not self.positive.any():
             raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
         self.held = held(self.split, present)
+
+    def _settle(self) -> None:
+        """Give a random encoder that stays as it is the BatchNorm statistics of its images, which it never learns."""
+        encoder = self.model.encoder
+        encoder.train()
+        batches = self.calibration_batches(0) or even_chunks(self.split.train)
+        calibrate(encoder, lambda indices: self.model.features(self.feed(indices, torch.device("cpu"))[0]), batches)
+        freeze(encoder)
 
     def _require_known(self) -> None:
         unknown = self.store.cases["id"].to_numpy()[~self.store.known(self.mask)]
@@ -103,8 +114,8 @@ class Segmentation:
         return self.split.train[balanced_batches(self.positive, recipe.batch, recipe.balance, rng)]
 
     def calibration_batches(self, epoch: int) -> list[np.ndarray]:
-        shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.split.train)
-        return even_chunks(shuffled[: self.run.recipe.calibration])
+        order = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.split.train)
+        return even_chunks(order[: self.run.recipe.calibration])
 
     def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
         return self._logits(indices, self.feed(indices, device)[0])

@@ -16,7 +16,7 @@ from typing import Any
 
 from tatl.data.folds import scarce, split
 from tatl.data.store import LESION, UNION, Store
-from tatl.inits import file_digest, initialisation
+from tatl.inits import file_digest, initialisation, weights_file
 from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES, texture_run
 from tatl.run import PLAIN, RIVALS, Run
 from tatl.settings import Settings, names
@@ -57,11 +57,15 @@ class Planner:
 
     def __init__(self, settings: Settings, store: Store, imagenet_weights: Path | None = None) -> None:
         self.settings, self.store, self.imagenet_weights = settings, store, imagenet_weights
+        self.remarks = list[str]()  # what a study found about the store
         if imagenet_weights and settings.source != "imagenet":
             raise ValueError(
                 f"a file of ImageNet weights is given and the source is {settings.source}: add --source imagenet"
             )
-        self.weights = file_digest(imagenet_weights) if imagenet_weights else ""
+        if imagenet_weights and not imagenet_weights.exists():
+            raise FileNotFoundError(
+                f"no ImageNet weights at {imagenet_weights}: give a .safetensors or .pth file, or a folder of them"
+            )
         self.attributes = names(settings.attributes) or list(store.attributes)
         if unknown := [name for name in self.attributes if name not in store.attributes]:
             raise ValueError(
@@ -82,7 +86,7 @@ class Planner:
             backbone=backbone,
             start="random" if source == "random" else "source",
             source=source,
-            weights=self.weights if source == "imagenet" else "",
+            weights=self._weights(backbone) if source == "imagenet" else "",
             parent=texture_run(backbone) if source == TEXTURES else None,
             fold=fold,
             n_folds=s.n_folds,
@@ -91,6 +95,10 @@ class Planner:
             score_size=s.score_size,
             recipe=s.recipe(stage),
         )
+
+    def _weights(self, backbone: str) -> str:
+        """What names the file of ImageNet weights in a run's identity; empty where none was given."""
+        return file_digest(weights_file(self.imagenet_weights, backbone)) if self.imagenet_weights else ""
 
     def lesion(self, fold: int, seed: int, scratch: bool = False) -> Run:
         """Stage 1: the lesion in the whole image."""
@@ -182,12 +190,19 @@ class Planner:
         cropping = [name for name in variants if name == STAGE1 or VARIANTS[name].crop]
         if cropping:
             self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose --variants stage3,stage23")
-        for name in self.attributes if targets else ():
-            self.require(name, f"the target segmenter of {name}", "choose other --attributes, or train stage1 alone")
+        if targets:
+            self.require_attributes(", ".join(targets))
         if agnostic := [name for name in targets if VARIANTS[name].agnostic]:
             self.require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
         if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in targets):
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
+
+    def require_attributes(self, what: str) -> None:
+        """ValueError where some attribute is unknown in some image."""
+        for name in self.attributes:
+            self.require(
+                name, f"the target segmenter of {name} in {what}", "choose other --attributes, or stage1 alone"
+            )
 
     def require(self, mask: str, what: str, remedy: str) -> None:
         """ValueError where the mask is unknown in some image; `what` needs it."""
@@ -199,9 +214,9 @@ class Planner:
             )
 
     def notes(self) -> list[str]:
-        """What a reader of the tables must know: attributes too rare for the folds, and left out ones."""
+        """What a reader of the tables must know: attributes too rare for the folds, left out ones, and the remarks."""
         few = scarce(self.store, self.settings.n_folds)
-        said = [
+        said = self.remarks + [
             f"{name}: {count} groups have it, fewer than the {self.settings.n_folds} folds, so some test fold has "
             "none (there 0/0 counts as 1)"
             for name, count in few.items()

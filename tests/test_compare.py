@@ -17,10 +17,13 @@ from tatl import compare
 from tatl.__main__ import main
 from tatl.compare import check_runs, check_sources, report_of
 from tatl.data.store import Store
+from tatl.inits import file_digest
 from tatl.models import build
 from tatl.relay import pass_on
 from tatl.run import Run
-from tatl.studies import STUDIES
+from tatl.settings import Settings
+from tatl.studies import STUDIES, WHOLE, Asked
+from tatl.variants import Planner
 from toy import make_store, toy_run
 
 
@@ -45,6 +48,13 @@ SMOKE = ["--preset", "smoke", "--store"]
         (["study", "bound", "--variants", "warm"], "start warm unknown: choose of random, source, rotation, context"),
         (["study", "variants", "--variants", "stage3", "--freeze-encoder"], "stage3 has no Stage 2"),
         (["study", "paradigms", "--freeze-encoder"], "freeze_encoder is of the study variants: in paradigms the rows"),
+        (["study", "paradigms", "--shapes", "attention-u"], "shape 'attention-attention-u' is unknown: choose one of"),
+        (["study", "backbones", "--backbone", "resnet18"], "backbone resnet18 is what the rows of backbones differ in"),
+        (["study", "data-size", "--fraction", "0.5"], "what the rows of data-size differ in: give --fractions"),
+        (["study", "crop", "--offset", "2"], "what the rows of crop differ in: give --offsets"),
+        (["study", "crop", "--lesion-network", "segnet"], "what the rows of crop differ in: give --networks"),
+        (["study", "variants", "--variants", "isic2018-winner", "--freeze-encoder"], "isic2018-winner has no Stage 2"),
+        (["study", "paradigms", "--fraction", "0.01"], "no training image of store 'toy' has any of disc, bar, dot"),
         (["study", "variants", "--offset", "32"], "offset 32 is larger than the images of 32x64: give a smaller"),
         (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give smaller"),
         (
@@ -76,6 +86,24 @@ def test_a_study_that_is_unknown_lists_the_known(capsys: pytest.CaptureFixture[s
         main(["study", "everything", "--preset", "smoke"])
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and all(repr(name) in said for name in STUDIES) and "everything" in said
+
+
+@pytest.mark.parametrize("study", ["paradigms", "backbones", "convergence", "data-size"])
+def test_a_store_with_unknown_attributes_has_no_union(
+    study: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_store(tmp_path / "parts", unknown=("bar",))
+    said = refused(["study", study, *SMOKE, "parts"], capsys)
+    assert f"the study {study} needs union masks, unknown in 12 of 24 images of store 'parts'" in said
+
+
+def test_where_an_attribute_is_unknown_crop_says_that_it_measures_lesions_alone(tmp_path: Path) -> None:
+    planner = Planner(Settings(source="random", n_folds=3), make_store(tmp_path / "parts", unknown=("bar",)))
+    assert {member.attribute for member, _ in STUDIES["crop"].rows(planner, Asked(networks="u", offsets="0"))} == {
+        "lesion"
+    }
+    assert "bar unknown in some images; the lesion's Dice alone is measured" in planner.notes()
 
 
 def test_a_store_without_lesions_has_no_crop(
@@ -120,8 +148,26 @@ def test_a_file_of_weights_is_one_backbone_s(toy_store: Store, tmp_path: Path) -
     check_sources(imagenet_runs(toy_store, "resnet18"), tmp_path, path)
     with pytest.raises(ValueError, match=r"do not fit the encoder resnet34 .*; give a file of resnet34 as torchvision"):
         check_sources(imagenet_runs(toy_store, "resnet34"), tmp_path, path)
-    with pytest.raises(ValueError, match="weights of one backbone and those of resnet18, resnet34 are needed: choose"):
+    with pytest.raises(
+        ValueError, match="weights of one backbone and those of resnet18, resnet34 are needed: give a folder"
+    ):
         check_sources(imagenet_runs(toy_store, "resnet18", "resnet34"), tmp_path, path)
+
+
+def test_a_folder_of_weights_has_a_file_per_backbone(toy_store: Store, tmp_path: Path) -> None:
+    for name in ("resnet18", "resnet34"):
+        torch.save(build("link", name).encoder.encoder.state_dict(), tmp_path / f"{name}.pth")
+    check_sources(imagenet_runs(toy_store, "resnet18", "resnet34"), tmp_path, tmp_path)
+    settings = Settings(source="imagenet", n_folds=3, backbone="resnet18")
+    planner = Planner(settings, toy_store, tmp_path)
+    runs = [each.started("source", WHOLE, "disc", "link", 0, 0) for each in (planner, planner.but(backbone="resnet34"))]
+    assert runs[0].weights == file_digest(tmp_path / "resnet18.pth") != runs[1].weights
+    with pytest.raises(FileNotFoundError, match=r"holds no weights of vgg16: put them there as vgg16.safetens"):
+        planner.but(backbone="vgg16").started("source", WHOLE, "disc", "link", 0, 0)
+    with pytest.raises(
+        FileNotFoundError, match=r"no ImageNet weights at .*absent: give a .safetensors or .pth file, or"
+    ):
+        Planner(settings, toy_store, tmp_path / "absent")
 
 
 def test_what_is_trained_needs_no_weights(toy_store: Store, tmp_path: Path) -> None:

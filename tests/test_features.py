@@ -22,6 +22,7 @@ from tatl.inits import seeded
 from tatl.models import Segmenter, build
 from tatl.models.encoders import EfficientNetB0
 from tatl.run import Run
+from tatl.tasks import Segmentation
 from toy import toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -148,3 +149,19 @@ def test_an_ensemble_asks_a_shared_encoder_once(monkeypatch: pytest.MonkeyPatch)
     for name, expected in apart.items():
         assert torch.allclose(together[name], expected, atol=1e-6), name
     assert isinstance(networks["bar"][0].encoder, nn.Module)
+
+
+def test_a_random_encoder_that_stays_has_the_statistics_of_its_images(toy_store: Store, tmp_path: Path) -> None:
+    """Without them its norms do nothing, and features grow or vanish with depth: no fair control."""
+    runs = [toy_run(toy_store, name, start="frozen-random") for name in ("disc", "bar")]
+    tasks = [Segmentation(run, toy_store, tmp_path) for run in runs]
+    model, untouched = tasks[0].model, seeded(lambda: build("link"), 0)
+    norms = [m for m in model.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms and all(norm.running_mean is not None and norm.running_mean.abs().max() > 0 for norm in norms)
+    assert not model.encoder.training and digest(model.encoder) == digest(tasks[1].model.encoder)
+    own, plain = (dict(each.encoder.named_parameters()) for each in (model, untouched))
+    assert all(torch.equal(own[name], plain[name]) and not own[name].requires_grad for name in own)
+    images = tasks[0].feed(tasks[0].split.train[:8], torch.device("cpu"))[0]
+    with torch.no_grad():
+        deepest = [float(each.eval().features(images)[-1].std()) for each in (model, untouched)]
+    assert deepest[0] > 10 * deepest[1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from tatl.data.store import Store
+from tatl.effort import Clock, plan, work
+from tatl.parallel import Machine, Trainer, gpus, together
 from tatl.run import Run, finished
-from tatl.schedule import FAILED, Clock, Machine, execute, plan, work
+from tatl.schedule import FAILED, execute
 from toy import toy_run
 
 QUIET = Machine("cpu", progress=False)
@@ -64,6 +67,44 @@ def test_a_failure_takes_only_those_with_it_that_need_it(
     monkeypatch.setattr(schedule, "fit", fit)
     assert execute(runs, tmp_path, toy_store, QUIET, keep_going=True) == []
     assert all(finished(run, tmp_path) for run in runs)
+    assert not (failures[0].run.folder(tmp_path) / FAILED).exists()
+
+
+@dataclass(frozen=True)
+class Mortal(Trainer):
+    """Ends its process, as the kernel does where memory runs out, for runs of one task."""
+
+    victim: str = "bar"
+
+    def __call__(self, piece: tuple[Run, ...]) -> list[float | BaseException]:
+        if any(run.task == self.victim for run in piece):
+            os._exit(9)
+        return super().__call__(piece)
+
+
+def test_a_process_that_is_ended_from_outside_takes_no_other_run_with_it(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tatl.parallel.Trainer", Mortal)
+    failures = execute(family(toy_store), tmp_path, toy_store, replace(QUIET, workers=2), keep_going=True)
+    assert [failure.run.task for failure in failures] == ["bar"]
+    assert "ended from outside, most likely because memory ran out" in failures[0].reason
+    assert all(finished(run, tmp_path) for run in family(toy_store) if run.task != "bar")
+
+
+def test_targets_of_one_frozen_encoder_are_trained_in_one_process(toy_store: Store) -> None:
+    union = toy_run(toy_store, "union")
+    frozen = [toy_run(toy_store, name, start="tatl-freeze", parent=union) for name in ("disc", "bar", "dot")]
+    free = [toy_run(toy_store, name, start="tatl", parent=union) for name in ("disc", "bar")]
+    turned = replace(frozen[2], recipe=replace(frozen[2].recipe, augment=True))
+    other = replace(frozen[0], fold=1, parent=replace(union, fold=1))
+    pieces = together([union, free[0], frozen[0], other, free[1], *frozen[1:], turned])
+    assert pieces == [(union,), (free[0],), tuple(frozen), (other,), (free[1],), (turned,)]
+
+
+def test_gpus_are_those_that_the_process_may_see() -> None:
+    assert gpus(2, None) == gpus(2, "") == ["0", "1"]
+    assert gpus(2, "2, GPU-8932f937") == ["2", "GPU-8932f937"] and gpus(1, "5") == ["5"]
 
 
 def test_a_failure_in_a_process_of_its_own_is_named_too(toy_store: Store, tmp_path: Path) -> None:
@@ -107,10 +148,22 @@ def test_the_clock_says_how_much_is_left(toy_store: Store) -> None:
 
 
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.schedule.cores", lambda: 2)
-    assert Machine("cpu", workers=0).at_once(10) == 2 and Machine("cpu", workers=0).at_once(1) == 1
-    monkeypatch.setattr("tatl.schedule.cores", lambda: 1)
-    assert Machine("cpu", workers=0).at_once(10) == 1
-    monkeypatch.setattr("tatl.schedule.cores", lambda: 32)
-    assert Machine("cpu", workers=0).at_once(100) == 8 and Machine("cpu", workers=3).at_once(100) == 3
-    assert Machine("cpu", devices=2, workers=4).at_once(10) == 1
+    monkeypatch.setattr("tatl.parallel.cores", lambda: 2)
+    assert Machine("cpu", workers=0).at_once() == 2 and Machine("cpu", workers=0).at_once(large=True) == 1
+    monkeypatch.setattr("tatl.parallel.cores", lambda: 1)
+    assert Machine("cpu", workers=0).at_once() == 1
+    monkeypatch.setattr("tatl.parallel.cores", lambda: 32)
+    assert Machine("cpu", workers=0).at_once() == 8 and Machine("cpu", workers=3).at_once(large=True) == 3
+    assert Machine("cpu", devices=2, workers=4).at_once() == 1
+
+
+def test_a_run_alone_has_the_threads_that_it_has_in_company(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr("tatl.parallel.cores", lambda: 8)
+    monkeypatch.setattr("tatl.schedule.fit", lambda *given, **options: threads.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    for workers in (0, 4, 1):
+        execute([toy_run(toy_store)], tmp_path, toy_store, replace(QUIET, workers=workers))
+    assert threads == [4, 2, before] and torch.get_num_threads() == before

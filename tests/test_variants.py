@@ -77,7 +77,7 @@ def test_freezing_changes_the_targets_of_agnostic_variants_only(toy_store: Store
 
 def test_needed_runs_of_a_target_share_its_fold_seed_and_fraction(toy_store: Store) -> None:
     """Stage 1 and 2 never see the test fold of Stage 3."""
-    plan = planner(toy_store, folds="2", seeds="7", fraction=0.5)
+    plan = planner(toy_store, folds="2", seeds="7,", fraction=0.5)
     for member in plan.members(FIVE):
         for run in (*member.run.needs(), member.run):
             assert run.task == "textures" or (run.fold, run.seed, run.fraction, run.n_folds) == (2, 7, 0.5, 3)
@@ -125,7 +125,7 @@ def test_a_lesion_less_store_refuses_crops_before_training(tmp_path: Path) -> No
 
 def test_an_unknown_attribute_mask_refuses_its_target_and_stage_2(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", unknown=("bar",))
-    with pytest.raises(ValueError, match="the target segmenter of bar needs bar masks, unknown in 12 of 24"):
+    with pytest.raises(ValueError, match="the target segmenter of bar in stage3 needs bar masks, unknown in 12 of 24"):
         planner(store).members(["stage3"])
     chosen = planner(store, attributes="disc,dot")
     assert len(chosen.members(["stage3", "stage13"])) == 8

@@ -5,6 +5,7 @@ Nothing here reaches for the network: weights arrive through `tatl.inits`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 STRIDE = 32
+REMEDY = "choose another backbone, such as efficientnet-b0 or resnet50"
 
 
 class EfficientNetB0(nn.Module):
@@ -68,16 +70,31 @@ class SmpEncoder(nn.Module):
 
 
 def encoder(backbone: str) -> nn.Module:
-    """The encoder called `backbone`, with `.channels` from fine to coarse; ValueError for an unknown name."""
+    """The encoder called `backbone`, with `.channels` from fine to coarse.
+
+    ValueError for an unknown name, and for an encoder that lacks features at one of 1/2 to 1/32.
+    """
     if backbone == "efficientnet-b0":
         return EfficientNetB0()
+    registered: Any = smp.encoders.encoders.get(backbone, {"params": {}})
+    _check_levels(backbone, registered["params"].get("out_channels", ()))
     try:
-        return SmpEncoder(backbone)
+        made = SmpEncoder(backbone)
     except (KeyError, RuntimeError) as error:
         raise ValueError(
             f"backbone {backbone!r} is unknown: choose one of {', '.join(smp.encoders.get_encoder_names())}, or tu- "
             "and the name of a timm model"
         ) from error
+    except ValueError as error:  # of a timm model that does not halve the image step by step
+        raise ValueError(f"backbone {backbone!r} is no feature pyramid ({error}): {REMEDY}") from error
+    _check_levels(backbone, made.channels)
+    return made
+
+
+def _check_levels(backbone: str, channels: Sequence[int]) -> None:
+    """ValueError where a level is empty, as smp makes the first of encoders that reduce an image to 1/4 at once."""
+    if 0 in channels:
+        raise ValueError(f"backbone {backbone!r} has no features at 1/2 of the image, which shapes need: {REMEDY}")
 
 
 class Classifier(nn.Module):
