@@ -1,7 +1,12 @@
-"""The README's command lines do what they say: each is run in turn, on data of smoke size."""
+"""The README's command lines do what they say: each is run in turn, on data of smoke size.
+
+Those in blocks first, then those in the text, its report last: of what the others wrote.  A word in capitals that names
+no file stands for something, and its line is skipped; a module that the text names without options is looked for.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import runpy
 import shlex
@@ -20,11 +25,16 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"`((?:python|make) [^`]+)`", README)
 LINES = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
-MODULES = list(dict.fromkeys(line for line in LINES if line.startswith("python -m ")))
+SPOKEN = [re.sub(r"\s+", " ", line) for line in INLINE if line.startswith("python -m ")]
+NAMED = sorted({line.split()[2] for line in SPOKEN if len(line.split()) == 3})  # modules without options
+WHOLE = sorted((line for line in SPOKEN if len(line.split()) > 3), key=lambda line: "analysis.report" in line)
+MODULES = list(dict.fromkeys([*(line for line in LINES if line.startswith("python -m ")), *WHOLE]))
+PLACEHOLDERS = {"python -m tatl study NAME": "NAME"}  # the table below it has the names
 SMALLER = {"--size": "32x64", "--cases": "30", "--preset": "smoke"}
 TRAINING = ("tatl train", "tatl study", "analysis.bound", "analysis.spectrum")  # take --preset, quick where none is
 STOPPED = {
-    "analysis.bound": ["--images", "2", "--max-products", "6"],
+    "tatl study": ["--attributes", "streaks"],
+    "analysis.bound": ["--images", "2", "--max-products", "6", "--attributes", "streaks"],
     "analysis.spectrum": ["--images", "4", "--probes", "2", "--steps", "4", "--products", "4", "--top", "1"],
 }
 
@@ -39,7 +49,7 @@ def smaller(line: str) -> list[str]:
         del words[words.index("--images") : words.index("--images") + 2]
     if "--preset" not in words and " ".join(words).startswith(TRAINING):
         words += ["--preset", "smoke"]
-    words += STOPPED.get(words[0], [])
+    words += STOPPED.get(words[0], STOPPED.get(" ".join(words[:2]), []))
     if words[1] == "predict":  # smoke starts at random weights, and the whole of TATL from these has its own name
         words = [{"stage123": "stage123-scratch"}.get(word, word) for word in words]
     return [re.sub(r"^(reports/.*?)(quick|paper)\b", r"\1smoke", word) for word in words]
@@ -73,15 +83,26 @@ def test_the_readme_shows_commands() -> None:
 @pytest.mark.parametrize("line", MODULES)
 def test_a_command_of_the_readme_runs(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [{"IMAGE.jpg": "ISIC_0000001.jpg"}.get(word, word) for word in smaller(line)]
-    if "NAME" in words:
-        pytest.skip("it names no study: the table below it does")
+    if line in PLACEHOLDERS:
+        pytest.skip(f"{PLACEHOLDERS[line]} stands for something: {line}")
     monkeypatch.chdir(folder)
+    assert [word for word in words if word.isupper() and not Path(word).exists()] == [], "a placeholder is not known"
     monkeypatch.setattr(sys, "argv", words)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", *words])
     with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* found in sys.modules after import of package")  # by a test before
         runpy.run_module(words[0], run_name="__main__", alter_sys=False)
     assert ended.value.code in (0, None)
+
+
+def test_lines_of_the_text_are_among_those_that_run() -> None:
+    assert set(SPOKEN) - set(MODULES) == {f"python -m {name}" for name in NAMED}
+    assert set(PLACEHOLDERS) < set(MODULES) and "python -m tatl study variants" in MODULES
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_module_that_the_readme_names_is_there(name: str) -> None:
+    assert importlib.util.find_spec(name) is not None
 
 
 @pytest.mark.parametrize("line", [line for line in [*LINES, *INLINE] if line.startswith("python benchmarks/")])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.statistics import main, paired, ranks
+from tatl.settings import StudyName
 
 
 def folds(count: int = 10, gain: float = 0.05, noise: float = 0.02, attributes: int = 5) -> pd.DataFrame:
@@ -19,8 +22,15 @@ def folds(count: int = 10, gain: float = 0.05, noise: float = 0.02, attributes: 
         for fold in range(count):
             hard = rng.uniform(0.2, 0.7)
             scores = {"plain": hard, "better": hard + gain + rng.normal(0, noise), "same": hard}
-            rows += [("mean", 0, fold, attribute, name, value) for name, value in scores.items()]
-    return pd.DataFrame(rows, columns=["shape", "seed", "fold", "attribute", "variant", "dice"])
+            rows += [("mean", 0, fold, attribute, name, value, 4) for name, value in scores.items()]
+    return pd.DataFrame(rows, columns=["shape", "seed", "fold", "attribute", "variant", "dice", "positives"])
+
+
+def averaged(table: pd.DataFrame) -> pd.DataFrame:
+    """The same with rows of the average over attributes, as studies write them."""
+    by = table.groupby(["shape", "seed", "fold", "variant"], as_index=False)
+    mean = by.agg(dice=("dice", "mean"), positives=("positives", "sum")).assign(attribute="average")
+    return pd.concat([table, mean], ignore_index=True)
 
 
 def test_pairs_see_through_the_difficulty_of_folds() -> None:
@@ -40,10 +50,10 @@ def test_a_difference_turned_round_is_its_negative() -> None:
     np.testing.assert_allclose(forth, -back)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 6])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
 def test_few_pairs_have_no_interval_and_no_test(count: int) -> None:
     table = paired(folds(count), "plain")
-    assert table["low"].notna().all() == (count >= 3) and table["p"].notna().all() == (count >= 6)
+    assert (table[["low", "high", "p"]].notna() == (count >= 6)).all(axis=None)
     assert (table["small"] == (count < 6)).all() and table["difference"].notna().all()
 
 
@@ -59,12 +69,95 @@ def test_ranks_over_attributes_and_their_critical_difference() -> None:
 
 def test_the_average_is_compared_but_not_ranked() -> None:
     table = folds()
-    mean = (
-        table.groupby(["shape", "seed", "fold", "variant"], as_index=False)["dice"].mean().assign(attribute="average")
-    )
-    both = pd.concat([table, mean])
+    both = averaged(table)
     assert "average" in set(paired(both, "plain")["attribute"])
     pd.testing.assert_frame_equal(ranks(both), ranks(table))
+
+
+def without_positives() -> pd.DataFrame:
+    """`a0` is not there in folds 0 and 1: `plain` predicts nothing (0/0 = 1), the others something (0)."""
+    table = folds(8, attributes=2)
+    absent = (table["attribute"] == "a0") & (table["fold"] < 2)
+    table.loc[absent, "positives"] = 0
+    table.loc[absent, "dice"] = (table.loc[absent, "variant"] == "plain").astype(float)
+    return averaged(table)
+
+
+def test_folds_without_a_positive_are_left_out_and_counted() -> None:
+    table = without_positives()
+    found = paired(table, "plain").set_index(["attribute", "variant"])
+    rest = table[(table["positives"] > 0) & (table["attribute"] != "average")]
+    expected = paired(rest, "plain").set_index(["attribute", "variant"])
+    for key in expected.index:
+        assert found.loc[key, "difference"] == pytest.approx(expected.loc[key, "difference"])
+    better = found.xs("better", level="variant")
+    assert better["pairs"].to_dict() == {"a0": 6, "a1": 8, "average": 8}
+    assert better["left_out"].to_dict() == {"a0": 2, "a1": 0, "average": 0} and better["losses"].eq(0).all()
+    ranked = ranks(table)
+    assert ranked["variant"].iloc[0] == "better" and (ranked["left_out"] == 2).all()
+
+
+def test_an_average_is_taken_over_the_attributes_that_are_there() -> None:
+    table = without_positives()
+    found = paired(table, "plain").set_index(["attribute", "variant"]).loc[("average", "better"), "difference"]
+    wide = table[table["positives"] > 0].query("attribute != 'average'").pivot_table("dice", "fold", "variant")
+    assert found == pytest.approx((wide["better"] - wide["plain"]).mean())
+
+
+def test_an_attribute_without_any_positive_has_no_rank() -> None:
+    table = folds(2, attributes=1).assign(positives=0)
+    found = paired(table, "plain")
+    assert (found["pairs"] == 0).all() and (found["left_out"] == 2).all() and found["difference"].isna().all()
+    ranked = ranks(table)
+    assert (ranked["attributes"] == 0).all() and ranked["mean_rank"].isna().all() and (ranked["wins"] == 0).all()
+
+
+def test_a_tie_for_the_first_rank_is_shared() -> None:
+    """`plain` and `same` tie for it in all five attributes where `better` is worse."""
+    ranked = ranks(folds(gain=-0.2)).set_index("variant")
+    assert ranked["wins"].to_dict() == {"plain": 2.5, "same": 2.5, "better": 0}
+
+
+WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
+    "no rows": (lambda table: table.iloc[:0], "the table has no rows: give one that `python -m tatl study` wrote to"),
+    "no variant": (lambda table: table.drop(columns="variant"), "lacks the column variant (it has shape, seed"),
+    "no positives": (lambda table: table.drop(columns="positives"), "lacks the column positives (it has"),
+    "twice": (
+        lambda table: pd.concat([table, table.iloc[:2]]),
+        "has 2 rows twice (first: variant plain, attribute a0, seed 0, fold 0): write it again",
+    ),
+    "words": (lambda table: table.assign(dice="good"), "has a cell that is no number"),
+    "other shape": (lambda table: table.assign(shape="u"), "no shape 'mean': it has u"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_table_is_one_sentence(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change, message = WRONG[wrong]
+    change(folds(2)).to_csv(tmp_path / "paradigms_folds.csv", index=False)
+    assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["paradigms_folds.csv"]
+
+
+def test_an_unknown_study_is_told_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--study", "nope", "--tables", str(tmp_path)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert all(f"'{name}'" in said for name in get_args(StudyName)) and "tatl study nope" not in said
+    assert main(["--study", "bound", "--tables", str(tmp_path)]) == 2
+    assert "study bound trains no segmenter" in capsys.readouterr().err
+
+
+def test_help_names_every_option_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("--study", "--tables", "--reference", "--score", "Example: python -m"))
+    assert "{" + ",".join(get_args(StudyName)) + "}" in said
 
 
 def test_wrong_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,8 +168,14 @@ def test_wrong_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     with pytest.raises(ValueError, match="no shape 'u'"):
         ranks(folds(), shape="u")
     assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
-    assert "make it with `python -m tatl study paradigms`" in capsys.readouterr().err
+    assert "paradigms_folds.csv is not there: `python -m tatl study paradigms` writes it" in capsys.readouterr().err
+    assert main(["--study", "paradigms", "--tables", str(tmp_path), "--score", "best"]) == 2
+    assert "score 'best' is unknown: choose one of jaccard, dice" in capsys.readouterr().err
     folds(2).to_csv(tmp_path / "paradigms_folds.csv", index=False)
     assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
-    assert "note: fewer than 6 pairs" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: fewer than 6 pairs" in said and "left out" not in said
     assert {path.name for path in tmp_path.iterdir()} == {f"paradigms_{x}.csv" for x in ("folds", "pairs", "ranks")}
+    without_positives().to_csv(tmp_path / "paradigms_folds.csv", index=False)
+    assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
+    assert "note: 2 times a test fold shows no positive of an attribute" in capsys.readouterr().out
