@@ -17,26 +17,8 @@ from matplotlib.patches import Patch, Rectangle
 from analysis import tables
 from analysis.protocols import Counted
 from analysis.tables import AVERAGE, LESION, UNION, VARIANTS, Study
-from analysis.theme import (
-    ATTRIBUTES,
-    GREY,
-    INK,
-    MARKERS,
-    OKABE_ITO,
-    STARTS,
-    TOL,
-    Style,
-    label,
-    markers,
-    palette,
-    theme,
-)
+from analysis.theme import ATTRIBUTES, GREY, INK, Style, label, markers, palette, theme
 from tatl.contour import contour
-
-__all__ = [
-    "ATTRIBUTES", "GREY", "INK", "MARKERS", "OKABE_ITO", "STARTS", "TOL", "Style", "attributes", "averages", "counts",
-    "gallery", "label", "markers", "palette", "theme",
-]  # fmt: skip
 
 TRUTH, PREDICTION, BOX = "#00c853", "#ff1744", "#ffd600"
 MASKS = {LESION: "lesion", UNION: "union of attributes"}

@@ -1,8 +1,9 @@
 """One question to one static page: execute its notebook, render it, lay its files beside it.
 
-The outputs of the cells tagged `headline` and `thumbnail` go on the card of the index.  A page loads nothing from
-anywhere; what it offers for download (figures as SVG and PNG, tables as CSV and LaTeX) lies in `files/` beside it.
-Whatever goes wrong is said on the page and on the card, so that the other pages still come out.
+The outputs of the cells tagged `headline` and `thumbnail` go on the card of the index; where a cell tagged `partial`
+says anything, the card has that state and repeats it.  A page loads nothing from anywhere; what it offers for download
+(figures as SVG and PNG, tables as CSV and LaTeX) lies in `files/` beside it.  Whatever goes wrong is said on the page
+and on the card, so that the other pages still come out.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import re
 import tempfile
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,11 @@ def html_of(notebook: nbformat.NotebookNode, tag: str) -> str:
     """The HTML that the cells with a tag showed."""
     outputs = [output for cell in tagged(notebook, tag) for output in cell.get("outputs", [])]
     return "\n".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+
+
+def text_of(notebook: nbformat.NotebookNode, tag: str) -> str:
+    """What the cells with a tag say, without markup."""
+    return unescape(re.sub(r"<[^>]+>", "", html_of(notebook, tag))).strip()
 
 
 def picture_of(notebook: nbformat.NotebookNode) -> str:
@@ -123,11 +130,13 @@ class Builder:
         if error_line := failure(executed):
             return Card(path.stem, heading, FAILED, error_line)
         wanting = self._lacking(described, "wants")
+        said = [f"not there: {', '.join(wanting)}"] * bool(wanting) + [text_of(executed, "partial")]
+        short = " ".join(filter(None, said))
         return Card(
             path.stem,
             heading,
-            PARTIAL if wanting else DONE,
-            f"not there: {', '.join(wanting)}" if wanting else "",
+            PARTIAL if short else DONE,
+            short,
             html_of(executed, "headline"),
             picture_of(executed),
             self._source(described),

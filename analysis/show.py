@@ -15,11 +15,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import figures, grid, tables, words
+from analysis.origin import PUBLISHED
 from analysis.tables import Study
-from analysis.words import score
+from analysis.theme import INK, theme
+from analysis.words import plain, score
 
 RASTER_DPI = 110
-WINNERS = {"isic2018-1st": "ISIC 2018 winner", "isic2017-1st": "ISIC 2017 winner"}
+WINNERS = {"isic2018-winner": "ISIC 2018 winner", "isic2017-winner": "ISIC 2017 winner"}
 
 
 class Folder(words.Told, Protocol):
@@ -77,7 +79,7 @@ def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
 
 def _svg(drawn: Figure) -> str:
     file = io.StringIO()
-    with figures.theme():
+    with theme():
         drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = file.getvalue()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -85,7 +87,7 @@ def _svg(drawn: Figure) -> str:
 
 def _inline_svg(text: str, drawn: Figure, alt: str) -> str:
     """SVG whose ink is the page's text colour."""
-    text = text.replace(figures.INK, "currentColor")
+    text = text.replace(INK, "currentColor")
     width, _ = drawn.get_size_inches()
     opening = (
         f'<svg role="img" aria-label="{escape(alt)}" style="width:{width * 96:.0f}px;min-width:{width * 60:.0f}px" '
@@ -95,7 +97,7 @@ def _inline_svg(text: str, drawn: Figure, alt: str) -> str:
 
 def _png(drawn: Figure) -> bytes:
     file = io.BytesIO()
-    with figures.theme():
+    with theme():
         drawn.savefig(file, format="png", dpi=RASTER_DPI, facecolor="white")
     return file.getvalue()
 
@@ -134,11 +136,10 @@ def _whole(values: pd.Series) -> list[str]:
 def _scores(study: Study, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
     """Measured beside published; their difference where the data set is the paper's, else a mark that it is not."""
     cells = {}
-    theirs = "published" if study.comparable else "published, other data"
     for column, name in (("jaccard", "Jaccard"), ("dice", "Dice")):
         cells[name, "measured"] = _cells(frame, column)
         if study.reference:
-            cells[name, theirs] = _cells(frame, f"published_{column}")
+            cells[name, study.theirs_cell] = _cells(frame, f"published_{column}")
         if study.comparable:
             difference = frame[f"{column}_difference"]
             cells[name, "difference"] = ["" if pd.isna(value) else f"{value:+.3f}" for value in difference]
@@ -167,7 +168,7 @@ def attributes(study: Study, caption: str) -> Html:
     for column in ("jaccard", "dice"):
         cells["per-image mean", column.capitalize()] = _cells(frame, f"image_{column}")
     cells["test images", "with it"] = _whole(frame["positives"].where(frame["attribute"] != tables.AVERAGE))
-    names = [name.replace("_", " ") + " *" * (name in notes) for name in frame["attribute"]]
+    names = [plain(name) + " *" * (name in notes) for name in frame["attribute"]]
     rows = pd.MultiIndex.from_arrays([names, frame["variant"].replace(WINNERS)], names=[None, None])
     said = [f"* {note}." for each in notes.values() for note in each]
     return table(pd.DataFrame(cells, index=rows), " ".join([caption, *said]))
@@ -184,7 +185,7 @@ def _with_unmeasured(frame: pd.DataFrame, attributes: list[str]) -> pd.DataFrame
 
 def shapes(study: Study, reading: str, caption: str) -> Html:
     """Average Dice of each shape alone and averaged."""
-    frame = tables.shapes(study).map(score).rename_axis(index=None, columns=None)
+    frame = tables.shapes(study).map(score).rename_axis(index=None, columns=None).rename(index=WINNERS)
     return table(frame.rename(columns={tables.ENSEMBLE: "averaged"}), caption, reading)
 
 
@@ -203,7 +204,7 @@ def counts(study: Study, caption: str) -> Html:
     frame = tables.counts(study)
     cells = {("this store", name): _whole(frame[name]) for name in ("present", "known")}
     cells["this store", "%"] = [score(value, digits=2) for value in frame["rate"]]
-    for dataset in tables.PUBLISHED:
+    for dataset in PUBLISHED:
         if frame[f"{dataset}_present"].isna().all():
             continue
         cells[f"published, {dataset}", "present"] = _whole(frame[f"{dataset}_present"])
@@ -211,8 +212,11 @@ def counts(study: Study, caption: str) -> Html:
     return table(pd.DataFrame(cells, index=frame["mask"].str.replace("_", " ").to_numpy()), caption)
 
 
-def provenance(study: Folder) -> Html:
-    """What the tables were made from, and the command that makes them again; what is not known says so."""
+def provenance(study: Folder, own: str = "") -> Html:
+    """What the tables were made from, and the command that makes them again; what is not known says so.
+
+    `own` begins the names of the tables to link; empty: those of the study.
+    """
     about = study.about
     facts = {
         "data": f"{study.data}, {about.get('cases', '?')} cases at {about.get('size', '?')}",
@@ -237,7 +241,7 @@ def provenance(study: Folder) -> Html:
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in words.notes(study))
     command = f'<pre class="command">{escape(str(about.get("command", "not recorded")))}</pre>'
     notes = f"<p>Notes</p><ul>{notes}</ul>" if notes else ""
-    return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study)}')
+    return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study, own)}')
 
 
 def _join(values: Any) -> str:
@@ -251,12 +255,13 @@ def _pairs(values: Any) -> str:
     return ", ".join(f"{name} {value}" for name, value in named.items() if value != "")
 
 
-def _files(study: Folder) -> str:
+def _files(study: Folder, own: str) -> str:
     """The names of the tables; the report turns them into links where it can reach them."""
-    own = str(study.about.get("study", "variants"))
+    own = own or str(study.about.get("study", "variants"))
     kinds = [".csv", ".json"]
-    own_files = sorted(p.name for p in study.folder.glob(f"{own}*") if p.suffix in kinds)
-    variants = [*tables.COLUMNS, "study.json"] if own == "variants" else ["counts.csv"]
-    names = [name for name in dict.fromkeys([*variants, *own_files]) if (study.folder / name).exists()]
+    own_files = sorted(p.name for p in study.folder.glob(f"{own}[._]*") if p.suffix in kinds)
+    others = {"variants": [*tables.COLUMNS, "study.json"], "data": ["counts.csv", "study.json"]}
+    every = dict.fromkeys([*others.get(own, ["counts.csv"]), *own_files])
+    names = [name for name in every if (study.folder / name).exists()]
     items = "".join(f'<li data-file="{escape(name)}">{escape(name)}</li>' for name in names)
     return f'<p>Tables</p><ul class="files">{items}</ul>'

@@ -4,31 +4,30 @@ Scores are *pooled* unless a column says otherwise: confusion fractions are summ
 then J = TP / (TP + FP + FN) and D = 2 TP / (2 TP + FP + FN), then mean and standard deviation (n - 1) over folds.
 `average` is the unweighted mean over attributes (the paper's), `micro` sums over attributes too (the
 leaderboard's), `image_*` is the mean of the scores of single images.  Published numbers are shown as published;
-a difference is taken only where the store holds the paper's data set.
+a difference is taken only where the store holds the paper's data (`analysis.origin`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.narrow import asked, narrowed
+from analysis.origin import AVERAGE, PUBLISHED, SCORES, BesidePaper, published, read_paper
 from analysis.protocols import Counted
 
-AVERAGE, MICRO, LESION, UNION = "average", "micro", "lesion", "union"
+MICRO, LESION, UNION = "micro", "lesion", "union"
 ENSEMBLE = "mean"
 VARIANTS = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
-PUBLISHED = ("isic2018", "isic2017")
 COMMAND = "python -m tatl study variants"
 
-SCORES = ["jaccard", "jaccard_std", "dice", "dice_std"]
 IMAGE_SCORES = ["image_jaccard", "image_dice"]
 COLUMNS = {
     "counts.csv": ["mask", "present", "known", "images"],
@@ -36,20 +35,20 @@ COLUMNS = {
     "variants_folds.csv": ["variant", "shape", "seed", "fold", "attribute", "jaccard", "dice", *IMAGE_SCORES],
     "lesion.csv": ["start", "fold", "seed", "jaccard", "dice", *IMAGE_SCORES, "images"],
 }
+KEYS = {"variants.csv": COLUMNS["variants.csv"][:3], "variants_folds.csv": COLUMNS["variants_folds.csv"][:5]}
 WORDS = (
     "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
     "device", "frozen",
 )  # fmt: skip
 
 
-def read_table(path: Path, wanted: Sequence[str] = (), command: str = COMMAND) -> pd.DataFrame:
-    """One CSV that `command` writes, the `wanted` columns (of the variants' tables: all) checked and typed.
+def read_csv(path: Path, wanted: Sequence[str], command: str, **how: Any) -> pd.DataFrame:
+    """One CSV with at least the `wanted` columns, read as `how` says to pandas.
 
     Raises FileNotFoundError or ValueError with the command that writes it.
     """
-    wanted = wanted or COLUMNS[path.name]
     try:
-        frame = pd.read_csv(path, dtype={name: str for name in WORDS}, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(path, keep_default_na=False, **how)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
@@ -59,11 +58,28 @@ def read_table(path: Path, wanted: Sequence[str] = (), command: str = COMMAND) -
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (it has "
             f"{', '.join(map(str, frame.columns))}): write it again with `{command}`"
         )
+    return frame
+
+
+def read_table(path: Path, wanted: Sequence[str] = (), command: str = COMMAND) -> pd.DataFrame:
+    """One CSV that `command` writes, the `wanted` columns (of the variants' tables: all) checked and typed.
+
+    Raises FileNotFoundError or ValueError with the command that writes it.
+    """
+    wanted = wanted or COLUMNS[path.name]
+    frame = read_csv(path, wanted, command, dtype={name: str for name in WORDS}, na_values=[""])
     numbers = [name for name in wanted if name not in WORDS]
     try:
         return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} has a cell that is no number ({error}): write it again with `{command}`") from None
+
+
+def check_once(frame: pd.DataFrame, keys: Sequence[str], path: Path, command: str = COMMAND) -> None:
+    """ValueError where two rows have the same `keys`: it names the row, and the command that writes the table."""
+    if (twice := frame[frame.duplicated(list(keys))]).size:
+        row = ", ".join(str(value) for value in twice.iloc[0][list(keys)])
+        raise ValueError(f"{path} has the row {row} twice: write it again with `{command}`")
 
 
 def read_about(path: Path, command: str = COMMAND) -> dict[str, Any]:
@@ -79,63 +95,18 @@ def read_about(path: Path, command: str = COMMAND) -> dict[str, Any]:
     return about
 
 
-def read_paper(name: str) -> pd.DataFrame:
-    """A table printed in the paper, one tidy row per number: `table2`, `tables3_4_a10_a13`, ..."""
-    with (files("analysis") / "paper" / f"{name}.csv").open() as file:
-        return pd.read_csv(file)
-
-
-def published(dataset: str) -> pd.DataFrame:
-    """Tables 3, 4 and A.10-A.13 of one data set: variant, attribute, and the scores as `published_*`."""
-    frame = read_paper("tables3_4_a10_a13")
-    kept = frame[frame["dataset"] == dataset].drop(columns="dataset")
-    return kept.rename(columns={name: f"published_{name}" for name in SCORES}).reset_index(drop=True)
-
-
 def ordered(seen: Iterable[str], first: Sequence[str]) -> list[str]:
     """Names that were seen: known ones in their order, then the others as they came."""
     names = list(dict.fromkeys(seen))
     return [name for name in first if name in names] + [name for name in names if name not in first]
 
 
-class Origin:
-    """Tables that know what data they are of, from their provenance `about`."""
-
-    about: dict[str, Any]
-
-    @property
-    def data(self) -> str:
-        return str(self.about.get("data", "unknown data"))
-
-    @property
-    def comparable(self) -> bool:
-        """Is the store's data set one of the paper's?"""
-        return self.data in PUBLISHED
-
-
-class BesidePaper(Origin):
-    """Scores of attributes, beside which the paper's may stand."""
-
-    @property
-    def attributes(self) -> list[str]:
-        """The measured attributes, in the study's order."""
-        raise NotImplementedError
-
-    @property
-    def reference(self) -> str:
-        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
-        dataset = self.data if self.comparable else PUBLISHED[0]
-        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
-
-    @property
-    def same_average(self) -> bool:
-        """Is the measured average over the same attributes as the published one?"""
-        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}
-
-
 @dataclass(frozen=True)
 class Study(BesidePaper):
-    """The tables folder of one study; `shape` says which rows are read (mean: the shapes' averaged probabilities)."""
+    """The tables folder of one study; `shape` says which rows are read (mean: the shapes' averaged probabilities).
+
+    `masks` are the store's attributes in the order of its bits, whichever of them are shown.
+    """
 
     folder: Path
     about: dict[str, Any]
@@ -143,18 +114,42 @@ class Study(BesidePaper):
     all_shapes: pd.DataFrame
     all_folds: pd.DataFrame
     lesion: pd.DataFrame
+    masks: list[str]
     shape: str = ENSEMBLE
 
     @classmethod
-    def read(cls, folder: str | Path, shape: str = ENSEMBLE) -> Study:
-        """Read a folder, given absolute or relative to the working directory; errors say which command writes it."""
+    def read(cls, folder: str | Path, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Study:
+        """Read a folder, given absolute or relative to the working directory.
+
+        Args:
+            folder: what `python -m tatl study variants` wrote
+            shape: u, link, or mean (their averaged probabilities)
+            attributes: which to show, with commas; empty: all
+            dataset: what captions call the data; empty: as the study recorded it
+
+        Raises FileNotFoundError or ValueError, with the command that writes what is missing.
+        """
         folder = Path(folder).expanduser().resolve()
-        about = read_about(folder / "study.json")
+        about = read_about(folder / "study.json") | ({"label": dataset} if dataset else {})
         counts, scores, folds, lesion = (read_table(folder / name) for name in COLUMNS)
+        for frame, name in ((scores, "variants.csv"), (folds, "variants_folds.csv")):
+            check_once(frame, KEYS[name], folder / name)
         shapes = list(scores["shape"].unique())
         if shapes and shape not in shapes:
             raise ValueError(f"shape {shape!r} is not in {folder / 'variants.csv'}: choose of {', '.join(shapes)}")
-        return cls(folder, about, counts, scores, folds, lesion, shape)
+        masks = [str(name) for name in counts["mask"] if name not in (LESION, UNION)]
+        return cls(folder, about, counts, scores, folds, lesion, masks, shape).only(asked(attributes))
+
+    def only(self, names: Sequence[str]) -> Study:
+        """The same of some attributes, their average taken anew; of all where none is named."""
+        if not names or not len(self.all_shapes):
+            return self
+        if unknown := [name for name in names if name not in self.attributes]:
+            known = ", ".join(self.attributes)
+            raise ValueError(f"variants.csv has no attribute {', '.join(unknown)}: choose of {known}, or leave empty")
+        scores, folds = narrowed(self.all_shapes, self.all_folds, names)
+        counts = self.counts[self.counts["mask"].isin([*names, LESION, UNION])].reset_index(drop=True)
+        return replace(self, counts=counts, all_shapes=scores, all_folds=folds)
 
     @cached_property
     def attributes(self) -> list[str]:
@@ -179,18 +174,22 @@ class Study(BesidePaper):
 
     def bit(self, attribute: str) -> int:
         """The attribute's bit in the store's masks (bit 0 is the lesion)."""
-        masks = [name for name in self.counts["mask"] if name not in (LESION, UNION)]
-        if attribute not in masks:
-            raise ValueError(f"{attribute} is not in counts.csv ({', '.join(masks)}): write it again, `{COMMAND}`")
-        return 1 << (1 + masks.index(attribute))
+        if attribute not in self.masks:
+            raise ValueError(f"{attribute} is not in counts.csv ({', '.join(self.masks)}): write it again, `{COMMAND}`")
+        return 1 << (1 + self.masks.index(attribute))
 
     def gallery(self) -> dict[str, np.ndarray] | None:
-        """The arrays of gallery.npz, or None if the study left none."""
+        """The arrays of gallery.npz, of the shown attributes where they were chosen; None if the study left none."""
         path = self.folder / "gallery.npz"
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        hidden = set(self.masks) - set(self.counts["mask"])
+        if hidden and {"attributes", "probability"} <= set(arrays):
+            shown = [i for i, name in enumerate(arrays["attributes"]) if str(name) not in hidden]
+            arrays |= {"attributes": arrays["attributes"][shown], "probability": arrays["probability"][:, shown]}
+        return arrays
 
 
 def _in_order(frame: pd.DataFrame, variants: list[str], attributes: list[str]) -> pd.DataFrame:
@@ -239,7 +238,10 @@ def counts(study: Counted) -> pd.DataFrame:
 
 
 def shapes(study: Study) -> pd.DataFrame:
-    """Average Dice of each shape alone and of their ensemble: one row per variant, one column per shape."""
+    """Average Dice of each shape alone and of their ensemble: one row per variant, one column per shape.
+
+    The challenge winners have shapes of their own, and other variants' cells there are blank.
+    """
     average = study.all_shapes[study.all_shapes["attribute"] == AVERAGE]
     table = average.pivot_table(index="variant", columns="shape", values="dice", sort=False)
     alone = [name for name in table.columns if name != ENSEMBLE]

@@ -78,9 +78,10 @@ def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
     Initialisations have the colour of `STARTS` in every figure that is not of variants, and no other name has it.
     """
     every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    fixed = {} if first is VARIANTS else {name: STARTS[name][0] for name in every if name in STARTS}
+    of_variants = tuple(first) == VARIANTS
+    fixed = {} if of_variants else {name: STARTS[name][0] for name in every if name in STARTS}
     others = [name for name in every if name not in fixed]
-    safe = [colour for colour in (OKABE_ITO if first is VARIANTS else TOL) if colour not in fixed.values()]
+    safe = [colour for colour in (OKABE_ITO if of_variants else TOL) if colour not in fixed.values()]
     spare = sns.husl_palette(max(1, len(others) - len(safe)), l=0.6)
     colours = dict(zip(others, [*sns.color_palette(safe), *spare], strict=False))
     return colours | dict(zip(fixed, sns.color_palette(list(fixed.values())), strict=True))
@@ -89,7 +90,7 @@ def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
 def markers(names: Sequence[str], first: Sequence[str] = VARIANTS) -> dict[str, str]:
     """A marker per name; initialisations have that of `STARTS` in every figure that is not of variants."""
     every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    fixed = {} if first is VARIANTS else {name: STARTS[name][1] for name in every if name in STARTS}
+    fixed = {} if tuple(first) == VARIANTS else {name: STARTS[name][1] for name in every if name in STARTS}
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(every)} | fixed
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis import tables
+from analysis.origin import AVERAGE, PUBLISHED, WINNERS, part_of
 from analysis.protocols import Counted, Measured, Told
-from analysis.tables import AVERAGE, LESION, UNION, Study
+from analysis.tables import LESION, UNION, Study
 
 BASELINE, WHOLE = "stage3", "stage123"
-SAME = "Data, source domain, preset, seeds and folds as in the figure above."
 NOTHING = "Nothing was measured: variants.csv has no rows of this shape."
 
 
@@ -21,6 +21,11 @@ def listed(names: Sequence[Any]) -> str:
     """a, b and c."""
     words = [str(name) for name in names]
     return " and ".join(([", ".join(words[:-1])] if words[1:] else []) + words[-1:])
+
+
+def plain(name: object) -> str:
+    """pigment_network -> pigment network."""
+    return str(name).replace("_", " ")
 
 
 def counted(number: float, noun: str) -> str:
@@ -48,7 +53,8 @@ def design(study: Told) -> str:
 
 def warnings(study: Told) -> list[str]:
     """What the data and the source domain are not."""
-    said = []
+    part = part_of(study.data, study.about.get("cases"))
+    said = [f"The store holds {part}."] if part else []
     if study.data == "phantom":
         said.append("The phantom is not skin.")
     if study.about.get("source") == "textures":
@@ -61,7 +67,7 @@ def theirs(study: Study) -> str:
     if not study.reference:
         return "The paper has none of these attributes."
     said = f"Published: {study.reference}, five folds, ImageNet, 256x256"
-    said += "." if study.comparable else ", which are other data."
+    said += f"{study.apart}: no difference is taken." if study.apart else "."
     number = len(tables.published(study.reference)["attribute"].unique()) - 1
     if not study.same_average:
         said += f" Its average is over {number} attributes, the measured one over {len(study.attributes)}."
@@ -82,7 +88,18 @@ def origin(study: Told, shape: str = tables.ENSEMBLE) -> str:
 
 def caption(study: Study, published: bool = True) -> str:
     """Where the numbers of a table or figure come from."""
-    return " ".join([origin(study, study.shape), *([theirs(study)] if published else []), *warnings(study)])
+    said = [origin(study, study.shape), winners(study), theirs(study) if published else "", *warnings(study)]
+    return " ".join(filter(None, said))
+
+
+def winners(study: Study) -> str:
+    """Which networks of their own the challenge winners among the rows are; empty where there are none."""
+    told = []
+    for name in (each for each in study.variants if each in WINNERS.values()):
+        rows = study.all_shapes[study.all_shapes["variant"] == name]
+        own = [str(shape) for shape in dict.fromkeys(rows["shape"]) if shape != tables.ENSEMBLE]
+        told.append(f"{name} is {f'the average of {listed(own)}' if len(own) > 1 else listed(own)}")
+    return f"The winners are networks of their own: {'; '.join(told)}." if told else ""
 
 
 def spread(study: Measured) -> str:
@@ -191,8 +208,8 @@ def _signed(table: pd.DataFrame, name: str) -> str:
 
 
 def shapes(study: Study) -> str:
-    """Is the ensemble better than each shape alone?"""
-    table = tables.shapes(study)
+    """Is the ensemble better than each shape alone, in the rows that have the same shapes?"""
+    table = tables.shapes(study).drop(index=list(WINNERS.values()), errors="ignore").dropna(axis=1, how="all")
     alone = [name for name in table if name != tables.ENSEMBLE]
     if len(alone) < 2 or tables.ENSEMBLE not in table:
         return "One shape was trained, so the ensemble is that shape."
@@ -223,7 +240,7 @@ def counts(study: Counted) -> str:
     name = str(table["rate"].idxmin())
     row = table.loc[name]
     said = f"The rarest attribute is {name}: {row['present']:.0f} of {row['known']:.0f} images ({row['rate']:.1f} %)"
-    rates = [f"{row[f'{d}_rate']:.1f} % in {d}" for d in tables.PUBLISHED if not np.isnan(row[f"{d}_rate"])]
+    rates = [f"{row[f'{d}_rate']:.1f} % in {d}" for d in PUBLISHED if not np.isnan(row[f"{d}_rate"])]
     return f"{said}; {listed(rates)} as published." if rates else f"{said}; the paper does not have it."
 
 

@@ -350,6 +350,6 @@ def html(cells: list[nbformat.NotebookNode]) -> str:
 
 
 def test_the_notebook_says_what_it_needs() -> None:
-    assert set(execute.defaults(NOTEBOOK)) == {"tables", "attributes"}
+    assert set(execute.defaults(NOTEBOOK)) == {"tables", "attributes", "dataset"}
     described = nbformat.read(NOTEBOOK, as_version=4).metadata["tatl"]
     assert set(described["needs"]) == {"bound.json", *(f"{name}.csv" for name in COLUMNS if name != DISTANCE)}

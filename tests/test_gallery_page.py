@@ -172,7 +172,8 @@ def test_more_cases_have_smaller_pictures() -> None:
 
 
 def test_the_notebook_declares_its_parameters() -> None:
-    assert execute.defaults(NOTEBOOK) == {"tables": "../reports/quick/tables", "cases": 6, "attributes": ""}
+    wanted = {"tables": "../reports/quick/tables", "cases": 6, "attributes": "", "dataset": ""}
+    assert execute.defaults(NOTEBOOK) == wanted
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,13 @@ def test_every_section_is_there_and_read_from_the_tables(folder: Path) -> None:
     assert "regions" in found["areas_table"] and "3f9a11c0d2" in show.provenance(data.read(folder)).text
 
 
+def test_the_page_links_its_own_tables(folder: Path) -> None:
+    told = show.provenance(data.read(folder), "data").text
+    for name in ("counts.csv", "data_cooccurrence.csv", "data_areas.csv", "study.json"):
+        assert f'data-file="{name}"' in told
+    assert "variants" not in told.partition('class="files"')[2]
+
+
 def test_some_attributes_alone(folder: Path) -> None:
     found = page(folder, "disc,bar")
     assert "dot" not in re.sub(r"<svg.*?</svg>", "", found["counts_table"] + found["cooccurrence"], flags=re.DOTALL)
@@ -55,8 +62,10 @@ def test_some_attributes_alone(folder: Path) -> None:
 
 
 def test_published_counts_have_a_difference_only_where_the_data_are_the_papers(tmp_path: Path) -> None:
-    same = page(write(tmp_path / "same", data="isic2018", gallery=False))["counts_table"]
+    same = page(write(tmp_path / "same", data="isic2018", cases=2594, gallery=False))["counts_table"]
     assert "difference" in same and "published, isic2017, other data" in same and ">published, isic2018<" in same
+    part = page(write(tmp_path / "part", data="isic2018", cases=100, gallery=False))["counts_table"]
+    assert "published, isic2018, other cases" in part and "difference" not in part
     other = page(write(tmp_path / "other", gallery=False))["counts_table"]
     assert "difference" not in other and "published, isic2018, other data" in other
 

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
+from typing import Any
 
+import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.questions.bound_tables import Measured
-from analysis.tables import Study
-from fake_bound import write as write_bound
+from analysis.commands import bound
+from analysis.commands import main as measure
+from analysis.questions.gallery import Cases
 from tatl.__main__ import main
 from tatl.data.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "reports" / "quick"
-ROWS = {"variants": "stage3,stage123", "paradigms": "source", "convergence": "pretext,source"}
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SMALLEST = {
+    "variants": ["--variants", "stage3,stage123"],
+    "paradigms": ["--variants", "source"],
+    "convergence": ["--variants", "pretext,source"],
+    "data-size": ["--variants", "tatl", "--fractions", "100"],
+    "crop": ["--networks", "u", "--offsets", "0"],
+    "backbones": ["--variants", "source", "--backbones", "efficientnet-b0"],
+}
+STUDIES = [name for name in SMALLEST if (REFERENCE / "tables" / f"{name}.csv").exists()]
+
+
+def there(path: Path) -> bool:
+    """Whether the report has the tables that a notebook needs."""
+    return all((REFERENCE / "tables" / name).exists() for name in nbformat.read(path, 4).metadata["tatl"]["needs"])
+
+
+ASKED = [path for path in NOTEBOOKS if there(path)]
 
 
 @pytest.fixture(scope="module")
@@ -24,35 +45,67 @@ def written(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of the smallest form of each study in the report."""
     here = tmp_path_factory.mktemp("written")
     shared = ["--store", str(toy_store.path), "--preset", "smoke", "--runs", str(here / "runs"), "--folds", "0"]
-    for study, rows in ROWS.items():
-        given = ["study", study, "--variants", rows, "--attributes", "disc", "--tables", str(here / "tables"), *shared]
+    for study in STUDIES:
+        given = ["study", study, *SMALLEST[study], "--attributes", "disc", "--tables", str(here / "tables"), *shared]
         assert main(given) == 0
-    write_bound(here / "tables")
+    measured = ["--init", "random", "--attribute", "disc", "--images", "2", "--max-products", "4", "--workers", "1"]
+    assert measure(bound, "analysis.bound", [*measured, "--tables", str(here / "tables"), *shared]) == 0
     return here / "tables"
 
 
 def test_the_committed_tables_have_the_columns_that_the_code_writes(written: Path) -> None:
     committed = sorted(path.name for path in (REFERENCE / "tables").glob("*.csv"))
-    assert {f"{study}.csv" for study in (*ROWS, "bound")} < set(committed)
+    assert {f"{study}.csv" for study in ("variants", "paradigms", "convergence", "bound")} < set(committed)
     for name in committed:
-        here, there = (pd.read_csv(folder / name, nrows=0) for folder in (REFERENCE / "tables", written))
-        # The command gives every row of bound.csv its scene, so that a row says where it comes from alone.
-        scene = set(here.columns) - set(there.columns) if name == "bound.csv" else set()
-        assert scene <= {"data", "store", "source", "preset", "shape", "fold", "seed", "crop", "calibrated"}, scene
-        assert [column for column in here.columns if column not in scene] == list(there.columns), name
+        here, there = (list(pd.read_csv(folder / name, nrows=0)) for folder in (REFERENCE / "tables", written))
+        assert here == there, name
+
+
+def test_the_committed_gallery_has_the_arrays_that_the_code_writes(written: Path) -> None:
+    with np.load(REFERENCE / "tables/gallery.npz") as here, np.load(written / "gallery.npz") as there:
+        assert {name: here[name].ndim for name in here} == {name: there[name].ndim for name in there}
+        assert all(here[name].dtype.kind == there[name].dtype.kind for name in here)
 
 
 def test_the_committed_provenance_has_what_the_code_writes(written: Path) -> None:
     for path in (REFERENCE / "tables").glob("*.json"):
         about = json.loads(path.read_text())
-        assert about.keys() == json.loads((written / path.name).read_text()).keys() or path.name == "bound.json", path
+        assert about.keys() == json.loads((written / path.name).read_text()).keys(), path
         assert about["data"] == "phantom" and about["preset"] == "quick" and about["source"] == "textures"
         assert about["commit"] and "/" not in about["runs"]
 
 
-def test_pages_can_be_made_of_it() -> None:
-    tables = REFERENCE / "tables"
-    assert Study.read(tables).variants and Measured.read(tables).attributes
+def test_the_cases_of_the_gallery_can_be_read() -> None:
+    cases = Cases.read(REFERENCE / "tables")
+    assert len(cases.ids) == 6 and cases.attributes and cases.dice.between(0, 1).all()
+    assert cases.union_map is not None and cases.boxes is not None
+
+
+def shown(path: Path, tables: Path) -> list[Any]:
+    """What the code cells of a notebook show of other tables: the value of each one's last expression."""
+    namespace: dict[str, Any] = {}
+    values = []
+    for cell in (cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"):
+        *body, last = ast.parse(cell.source).body
+        if not isinstance(last, ast.Expr):
+            body, last = [*body, last], None
+        exec(compile(ast.Module(body, []), path.name, "exec"), namespace)
+        if "parameters" in cell.metadata.get("tags", []):
+            namespace["tables"] = str(tables)
+        if last is not None:
+            values.append(eval(compile(ast.Expression(last.value), path.name, "eval"), namespace))
+    return values
+
+
+def test_it_has_the_questions_that_the_readme_speaks_of() -> None:
+    assert {"variants", "paradigms", "convergence", "bound", "data", "gallery"} <= {path.stem for path in ASKED}
+
+
+@pytest.mark.parametrize("path", ASKED, ids=lambda path: path.stem)
+def test_a_page_can_be_made_of_it(path: Path) -> None:
+    values = shown(path, REFERENCE / "tables")
+    assert len(values) >= 4 and any("<table" in value.text for value in values)
+    assert "phantom" in "".join(value.text for value in values)
 
 
 def test_it_is_small() -> None:

@@ -288,3 +288,16 @@ def test_a_page_without_a_table_that_it_wants_is_partial(tmp_path: Path) -> None
     assert report.main(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
     index = (tmp_path / "index.html").read_text()
     assert 'class="card partial"' in index and "not there: half_more.csv" in index
+
+
+def test_a_page_of_a_part_of_a_study_is_partial_and_says_of_what(tmp_path: Path) -> None:
+    for name, said in (("half", "<p>Only a part was measured: 2 of 4 networks &amp; no more.</p>"), ("whole", "")):
+        path = notebook(tmp_path / f"{name}.ipynb", f"from IPython.display import HTML; HTML({said!r})")
+        made = nbformat.read(path, as_version=4)
+        made.cells[-1].metadata["tags"] = ["partial"]
+        nbformat.write(made, path)
+    assert report.main(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
+    index = (tmp_path / "index.html").read_text()
+    assert index.count('class="card partial"') == index.count('class="card done"') == 1
+    assert index.count("Only a part was measured: 2 of 4 networks &amp; no more.") == 1
+    assert "Only a part was measured" in (tmp_path / "half.html").read_text()

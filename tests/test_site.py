@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import fake_bound
 import fake_comparison
 import fake_study
-from analysis import report
+from analysis import grid, report
+from analysis.page import script
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
@@ -22,7 +24,8 @@ QUIET = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PAGES = ["index", *(path.stem for path in report.chosen("all", report.NOTEBOOKS))]
-STATES = {"crop": "missing", "backbones": "partial", "data": "partial"}  # all or some of their tables are not there
+# All or some of their tables, or rows of the study, are not there.
+STATES = {"crop": "missing", "backbones": "partial", "data": "partial", "data_size": "partial"}
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,8 @@ def test_cards_tell_states_and_link_pages(site: Path, page: Page) -> None:
     assert set(cards) == {f"{name}.html" for name in PAGES[1:]}
     states = {name: card.locator(".state").inner_text() for name, card in cards.items()}
     assert states == {f"{name}.html": STATES.get(name, "done") for name in PAGES[1:]}
+    assert "3 of 4 shares of the training groups (not 60 %)" in cards["data_size.html"].inner_text()
+    assert "not there: backbones_cost.csv Only a part" in cards["backbones.html"].inner_text()
     assert cards["crop.html"].locator("pre").inner_text() == "python -m tatl study crop"
     done = [card for name, card in cards.items() if states[name] == "done"]
     assert all(card.locator("svg, img").count() == 1 and card.locator(".caption").count() == 1 for card in done)
@@ -117,6 +122,18 @@ def test_a_head_sorts_its_table(site: Path, page: Page, by_keyboard: bool) -> No
         assert header.get_attribute("aria-sort") == order and sorted(before) == sorted(after) and len(numbers) > 2
         assert numbers == sorted(numbers, reverse=order == "descending")
         assert not any(after[len(numbers) :])  # blank cells come last either way
+
+
+def test_numbers_with_commas_sort_as_numbers(page: Page) -> None:
+    """10,115,501 is ten million, not ten."""
+    counts = ["10,115,501", "9,876", "308,747,840", "", "-1,000", "+2,000 ± 3"]
+    shown = grid.html(pd.DataFrame({"parameters": counts}, index=list("abcdef")))
+    page.set_content(f'<div class="table">{shown}</div><script>{script()}</script>')
+    head = page.locator("thead th").nth(1)
+    for order in (1, -1):
+        head.click()
+        ordered = ["-1,000", "+2,000 ± 3", "9,876", "10,115,501", "308,747,840"][::order]
+        assert column(page, 0, 1) == [*ordered, ""]
 
 
 def test_rows_that_repeat_a_label_show_it_once_until_they_are_sorted(site: Path, page: Page) -> None:

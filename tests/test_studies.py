@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -13,16 +15,17 @@ import torch
 
 from tatl.__main__ import main
 from tatl.augment import augmented
+from tatl.data.case import Case, Size
 from tatl.data.feed import MEAN, STD, Feed
 from tatl.data.folds import split
-from tatl.data.store import Store
+from tatl.data.store import Store, prepare
 from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
-from tatl.settings import Settings, StudyName
-from tatl.studies import PARADIGMS, STUDIES, Asked, study
+from tatl.settings import Settings, StudyName, load_preset
+from tatl.studies import BACKBONES, PARADIGMS, STUDIES, Asked, study
 from tatl.study import pace
 from tatl.tasks import Segmentation, held, make_task, shuffled, start_model
 from tatl.variants import VARIANTS, Planner, in_order
-from toy import make_store, toy_run
+from toy import SIZE, Toy, make_store, toy_run
 
 SETTINGS = {"shapes": "link", "source": "textures", "folds": "0", "n_folds": 3, "offset": 4}
 
@@ -116,13 +119,40 @@ def test_crop_compares_lesion_networks_and_offsets(toy_store: Store, tmp_path: P
         runs_of(make_store(tmp_path / "none", lesions=False), "crop", Asked(offsets="0"))
 
 
-def test_backbones_are_those_of_table_8_and_the_paper_s_600(toy_store: Store) -> None:
-    """Four attributes there, three here: 5 backbones x 2 shapes x 3 starts x 5 folds x 3 attributes."""
-    found = study("backbones").rows(planner(toy_store, shapes="u,link", n_folds=5, folds=""), Asked())
-    assert len(found) * 4 / 3 == 600
+class Named:
+    """The toy's cases under other names of attributes, as many as are given: each is one of its three masks."""
+
+    name, problems = "named", ()
+
+    def __init__(self, attributes: tuple[str, ...]) -> None:
+        self.toy, self.attributes = Toy(48, every=(2, 3, 4)), attributes
+        self.ids, self.groups = self.toy.ids, self.toy.groups
+        self.provenance = {**self.toy.provenance, "attributes": list(attributes)}
+
+    def read(self, index: int, size: Size) -> Case:
+        case = self.toy.read(index, size)
+        drawn = list(case.attributes.values())
+        return dataclasses.replace(case, attributes={name: drawn[k % 3] for k, name in enumerate(self.attributes)})
+
+
+ISIC2017 = ("pigment_network", "negative_network", "milia_like_cyst", "streaks")
+
+
+@pytest.mark.parametrize("names, count", [(ISIC2017, 600), ((*ISIC2017, "globules"), 750)])
+def test_the_paper_s_backbones_are_600_networks_of_four_attributes(
+    names: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    """Table 8's number is of ISIC 2017's four: 5 backbones x 2 shapes x 3 starts x 5 folds x 4; 750 of 2018's five."""
+    store = prepare(Named(names), tmp_path / "store", SIZE, workers=1, progress=False)
+    settings, asked = Settings(**load_preset("paper", "backbones")[1]), Asked()
+    found = study("backbones").rows(Planner(settings, store), asked)
+    assert len(found) == len({member.run for member, _ in found}) == count
+    assert {kind["backbone"] for _, kind in found} == set(BACKBONES)
     for member, kind in found:
         assert member.run.backbone == kind["backbone"] and member.run.start == kind["start"]
-        assert member.run.parent is not None and member.run.parent.backbone == kind["backbone"]
+        assert (member.run.source, member.run.size) == ("imagenet", "32x64")
+        assert (member.run.parent is None) == (kind["start"] == "source")
+        assert member.run.parent is None or member.run.parent.backbone == kind["backbone"]
 
 
 def test_convergence_scores_the_pretext_itself(toy_store: Store) -> None:
@@ -216,9 +246,10 @@ def test_without_a_validation_positive_training_images_choose_the_epoch(toy_stor
     rare = present & ~np.isin(np.arange(len(present)), parts.validation)
     chosen = held(parts, rare)
     assert set(chosen) <= set(parts.train) and len(chosen) == max(len(parts.validation), 2) and rare[chosen].any()
-    notes = planner(toy_store).notes()
-    if not present[parts.validation].any():
-        assert any(note.startswith("dot: no early-stopping image of fold 0") for note in notes)
+    assert not present[parts.validation].any()
+    assert "dot: no early-stopping image of fold 0 (seed 0) has it; training images choose its epoch" in (
+        planner(toy_store).notes()
+    )
 
 
 def test_augmented_images_and_masks_move_together() -> None:
@@ -260,6 +291,20 @@ def test_a_study_from_plan_to_tables(
     assert "2 are there" in capsys.readouterr().out  # the agnostic network and the target of 100 %
     sizes = pd.read_csv("t/data-size_folds.csv")
     assert sorted(sizes["fraction"].unique()) == [0.5, 1.0] and set(sizes["start"]) == {"tatl"}
+    for name, folder, words in (
+        ("paradigms", made, list(table["variant"])),
+        ("data-size", Path("t"), ["tatl", "50 %", "100 %"]),
+    ):
+        sections = page_of(name, folder)
+        assert "<figure" in sections["average"] and "<table" in sections["table"]
+        assert all(word in "".join(sections.values()) for word in words)
+
+
+def page_of(name: str, folder: Path) -> dict[str, str]:
+    """Every section of the page that reads a study's tables, as HTML, as its notebook makes them."""
+    module = importlib.import_module(f"analysis.questions.{name.replace('-', '_')}")
+    made = module.read(folder)
+    return {section: getattr(module, section)(made).text for section in module.SECTIONS}
 
 
 @pytest.mark.parametrize(
@@ -297,6 +342,14 @@ def test_studies_with_tables_of_their_own(
     else:
         curves = pd.read_csv("t/convergence_curves.csv")
         assert set(curves["split"]) == {"train", "validation"} and set(curves["variant"]) == {"pretext", "tatl"}
+    for page, rows in {name: set(table["variant"]), "data": {"disc"}}.items():
+        sections = page_of(page, Path("t"))
+        assert all("<figure" in html or "<table" in html or "<p" in html for html in sections.values())
+        whole = "".join(sections.values())
+        assert all(row.split()[0] in whole for row in rows) and "toy" in whole and "24 cases" in whole
+        assert "<table" in whole and ("<figure" in whole or "<svg" in whole)
+        if page == name:
+            assert f"{table['dice'].iloc[0]:.3f}".removeprefix("0") in whole
 
 
 def test_a_failed_run_ends_the_study_with_its_name(
@@ -308,6 +361,7 @@ def test_a_failed_run_ends_the_study_with_its_name(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tatl.schedule.fit", failing)
     words = ["study", "variants", "--variants", "stage23", "--store", str(toy_store.path), "--preset", "smoke"]
+    words += ["--workers", "1"]  # processes of their own would not see the failing one
     assert main([*words, "--attribute", "disc", "--shapes", "link"]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: 2 runs of study variants failed (union link random") and "the loss is nan" in said

@@ -12,8 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import figures, show, tables, words
+from analysis.origin import CASES, published, read_paper
 from analysis.tables import AVERAGE, Study
-from fake_study import ISIC, VARIANTS, write
+from analysis.theme import markers, palette
+from fake_study import ISIC, VARIANTS, WINNERS, write
 from tatl.data.store import Store
 from tatl.gallery import gallery
 from tatl.settings import Settings
@@ -42,15 +44,75 @@ def test_measured_and_published_meet_row_by_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", ["isic2018", "isic2017"])
 def test_difference_is_taken_on_the_papers_data_and_only_there(tmp_path: Path, data: str) -> None:
     names = ISIC if data == "isic2018" else [name for name in ISIC if name != "globules"]
-    same = tables.beside(study(tmp_path / "same", data=data, attributes=names))
+    same = tables.beside(study(tmp_path / "same", data=data, cases=CASES[data][0], attributes=names))
     both = same.dropna(subset=["dice", "published_dice"])
     assert len(both) and np.allclose(both["dice_difference"], both["dice"] - both["published_dice"])
     other = tables.beside(study(tmp_path / "other", data="phantom"))
     assert other["dice_difference"].isna().all() and other["published_dice"].notna().any()
 
 
+@pytest.mark.parametrize("data, cases", [("isic2017", 600), ("isic2018", 100), ("isic2018", None)])
+def test_a_part_of_the_papers_data_is_not_the_papers_data(tmp_path: Path, data: str, cases: int | None) -> None:
+    """The 600 test images of ISIC 2017 are no five-fold study of its 2000."""
+    made = study(tmp_path, data=data, cases=cases, source="imagenet", enrich=False)
+    table = tables.beside(made)
+    assert made.reference == data and table["dice_difference"].isna().all()
+    assert table["published_dice"].notna().any() and made.theirs_cell == "published, other cases"
+    told = f"part of ISIC {data[4:]} ({cases or 'an unknown number of'} images)"
+    assert f"measured is {told}: no difference is taken." in words.caption(made)
+    assert "difference" not in head(show.averages(made, "").text)
+    assert not any(study(tmp_path / str(n), data=data, cases=n).part for n in CASES[data])
+
+
+def head(html: str) -> str:
+    return html.partition("</thead>")[0]
+
+
+def test_the_winners_meet_their_published_rows(tmp_path: Path) -> None:
+    """Measured and published are one row, and what is said of shapes is of the rows that have them."""
+    names = (*VARIANTS, *WINNERS)
+    made = study(tmp_path, data="isic2018", cases=2594, variants=names, shapes=("u", "link"))
+    table = tables.beside(made).set_index(["attribute", "variant"])
+    assert len(table) == (len(ISIC) + 1) * len(names)
+    row = table.loc[("streaks", "isic2018-winner")]
+    assert row["published_dice"] == 0.27 and row["dice_difference"] == pytest.approx(row["dice"] - 0.27)
+    assert np.isnan(table.loc[("streaks", "isic2017-winner"), "published_dice"])
+    assert "ISIC 2018 winner" in show.averages(made, "").text and "1st" not in show.attributes(made, "").text
+    said = words.shapes(made)
+    assert said.startswith("Averaging u and link beats") and said.endswith(f"of {len(VARIANTS)} variants.")
+    own = words.caption(made)
+    assert "isic2017-winner is isic2017-winner-vgg16" in own
+    assert "isic2018-winner is the average of pyramid-resnet152, pyramid-densenet169" in own
+    assert "networks of their own" not in words.caption(study(tmp_path / "five"))
+
+
+@pytest.mark.parametrize("name, keys", tables.KEYS.items())
+def test_a_row_that_is_there_twice_is_named(tmp_path: Path, name: str, keys: list[str]) -> None:
+    write(tmp_path)
+    frame = pd.read_csv(tmp_path / name)
+    pd.concat([frame, frame.iloc[[3]].assign(dice=0.1)]).to_csv(tmp_path / name, index=False)
+    row = ", ".join(str(frame.iloc[3][key]) for key in keys)
+    with pytest.raises(ValueError, match=rf"{name} has the row {row} twice: write it again with `python -m tatl"):
+        Study.read(tmp_path)
+
+
+def test_some_attributes_alone_have_an_average_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, folds=3)
+    some = Study.read(tmp_path, attributes="streaks, globules", dataset="drawn on Monday")
+    table = some.measured.set_index(["attribute", "variant"])
+    two = [("streaks", "stage3"), ("globules", "stage3")]
+    assert table.loc[("average", "stage3"), "dice"] == pytest.approx(table.loc[two, "dice"].mean())
+    assert some.attributes == ["globules", "streaks"] and list(some.counts["mask"])[1:-1] == some.attributes
+    assert some.bit("streaks") == 32 and "drawn on Monday, 240 cases" in words.caption(some)
+    arrays = some.gallery()
+    assert arrays is not None and list(arrays["attributes"]) == some.attributes
+    assert arrays["probability"].shape[1] == 2 and figures.gallery(some, 1)
+    with pytest.raises(ValueError, match=r"variants\.csv has no attribute streakz: choose of pigment_network"):
+        Study.read(tmp_path, attributes="streakz")
+
+
 def test_averages_over_other_attributes_have_no_difference(tmp_path: Path) -> None:
-    few = study(tmp_path, data="isic2018", attributes=("streaks", "globules"))
+    few = study(tmp_path, data="isic2018", cases=2594, attributes=("streaks", "globules"))
     table = tables.beside(few)
     average = table["attribute"] == AVERAGE
     assert table.loc[average, "dice_difference"].isna().all()
@@ -121,7 +183,7 @@ def test_captions_say_what_the_data_are_not(tmp_path: Path) -> None:
     for part in ("phantom", "240 cases at 96x128", "enriched", "textures", "quick", "seed 0", "fold 0 of 5"):
         assert part in phantom
     assert "phantom is not skin" in phantom and "textures is not ImageNet" in phantom and "other data" in phantom
-    real = words.caption(study(tmp_path / "b", data="isic2018", source="imagenet", enrich=False))
+    real = words.caption(study(tmp_path / "b", data="isic2018", cases=2594, source="imagenet", enrich=False))
     assert "not" not in real and "other data" not in real
 
 
@@ -141,14 +203,21 @@ def test_any_attributes_work_in_any_number(tmp_path: Path, number: int) -> None:
 def test_unknown_variants_get_a_colour_and_marker_of_their_own(tmp_path: Path) -> None:
     made = study(tmp_path, variants=("stage3", "mine", "yours"))
     assert made.variants == ["stage3", "mine", "yours"]
-    colours = figures.palette(made.variants, tables.VARIANTS)
+    colours = palette(made.variants, tables.VARIANTS)
     assert len({colours[name] for name in (*VARIANTS, "mine", "yours")}) == 7
     assert "mine" in words.headline(made)
 
 
 def test_a_variant_keeps_its_colour_whatever_else_is_drawn() -> None:
-    alone = figures.palette(["stage123"], tables.VARIANTS)["stage123"]
-    assert alone == figures.palette(["other", "stage123", "stage3"], tables.VARIANTS)["stage123"]
+    alone = palette(["stage123"], tables.VARIANTS)["stage123"]
+    assert alone == palette(["other", "stage123", "stage3"], tables.VARIANTS)["stage123"]
+
+
+def test_what_colours_are_of_is_told_by_equality() -> None:
+    """A list of the variants that was read from elsewhere draws as the tuple does."""
+    copy = [*tables.VARIANTS]
+    assert palette(["source"], copy) == palette(["source"], tables.VARIANTS) != palette(["source"], ())
+    assert markers(["source"], copy) == markers(["source"])
 
 
 def test_the_variants_and_masks_are_those_of_tatl() -> None:
@@ -252,8 +321,8 @@ def test_a_bare_study_json_is_enough(tmp_path: Path) -> None:
 
 def test_paper_tables_are_complete() -> None:
     for dataset, number in (("isic2018", 36), ("isic2017", 30)):
-        assert len(tables.published(dataset)) == number
-    assert len(tables.read_paper("table2")) == 9
+        assert len(published(dataset)) == number
+    assert len(read_paper("table2")) == 9
 
 
 def test_the_gallery_is_read_as_far_as_it_is_shown(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from analysis import show
+from analysis.origin import WINNERS, read_paper
 from analysis.questions import drawing, reading
 from analysis.show import Html
-from analysis.tables import ordered, read_paper, read_table
+from analysis.tables import ordered, read_table
 from analysis.words import listed, score
 
 BACKBONES = ("vgg16", "resnet152", "inceptionresnetv2", "densenet169", "efficientnet-b0")
@@ -27,6 +28,8 @@ COSTS = {
 SCALE = {"parameters": 1e-6, "memory_mb": 1.0, "train_seconds_per_image": 1e3, "predict_seconds_per_image": 1e3}
 COST_COLUMNS = ["backbone", "shape", "frozen", "trained", "batch", "size", "device", "threads", *COSTS]
 OUR_NAMES = {"u": "tatl-u", "link": "tatl-link"}
+# The winners' networks where the table has them: their shape, and how many of them one winner is.
+THEIR_SHAPES = {"isic2018-winner": ("pyramid", 4), "isic2017-winner": ("isic2017-winner", 1)}
 UNMEASURED = f"Parameters, memory and time were not measured: `{COMMAND}` writes {COST}."
 
 
@@ -41,25 +44,42 @@ def _lanes(cost: pd.DataFrame) -> pd.DataFrame:
     return cost.assign(lane=cost["shape"] + np.where(frozen, ", encoder frozen", ", all trained"), fixed=frozen)
 
 
-def parameters(cost: pd.DataFrame) -> Html:
-    """Table 7: our count of every network, what is trained where the encoder is frozen, and the paper's counts."""
+def parameters(cost: pd.DataFrame, where: str) -> Html:
+    """Table 7: our count of every network, what is trained where the encoder is frozen, and the paper's counts.
+
+    The challenge winners' counts stand below; ours beside them where all their networks were measured.
+    """
     if cost.empty:
         return show.sentence(UNMEASURED)
     grouped = _lanes(cost).sort_values("fixed").groupby(["backbone", "shape"], sort=False)
     frame = pd.DataFrame({"whole": grouped["parameters"].first(), "trained": grouped["trained"].last()}).reset_index()
     paper = read_paper("table7").set_index("architecture")["parameters"]
     ours = frame["shape"].map(OUR_NAMES).where(frame["backbone"] == "efficientnet-b0").map(paper)
-    theirs = frame["backbone"].map(paper)
+    frame = frame.assign(published=ours, classifier=frame["backbone"].map(paper))
+    frame = pd.concat([frame, _winners(frame, paper)], ignore_index=True)
+    difference = frame["whole"] - frame["published"]
     cells = {
         ("network, measured", "parameters"): _thousands(frame["whole"]),
         ("network, measured", "trained, encoder frozen"): _thousands(frame["trained"]),
-        ("published", "network"): _thousands(ours),
-        ("published", "difference"): ["" if np.isnan(value) else f"{value:+,.0f}" for value in frame["whole"] - ours],
-        ("published", "backbone with classifier"): _thousands(theirs),
+        ("published", "network"): _thousands(frame["published"]),
+        ("published", "difference"): ["" if np.isnan(value) else f"{value:+,.0f}" for value in difference],
+        ("published", "backbone with classifier"): _thousands(frame["classifier"]),
     }
     rows = pd.MultiIndex.from_arrays([frame["backbone"], frame["shape"]], names=[None, None])
     caption = "Parameters as the paper counts them: BatchNorm's running statistics are counted too. Published: Table 7."
-    return show.table(pd.DataFrame(cells, index=rows), caption, _parameters_reading(frame))
+    return show.table(pd.DataFrame(cells, index=rows), f"{caption} {where}", _parameters_reading(frame))
+
+
+def _winners(frame: pd.DataFrame, paper: pd.Series) -> pd.DataFrame:
+    """A row per challenge winner: backbone (its name), shape, whole (NaN where it was not counted), published."""
+    rows = []
+    for printed, name in WINNERS.items():
+        shape, number = THEIR_SHAPES[name]
+        mine = frame[frame["shape"] == shape]["whole"]
+        whole = mine.sum() if len(mine) == number else np.nan
+        of = f"{number} x {shape}" if number > 1 else "one network"
+        rows.append({"backbone": name, "shape": of, "whole": whole, "published": paper[printed]})
+    return pd.DataFrame(rows)
 
 
 def _thousands(values: pd.Series) -> list[str]:
@@ -67,7 +87,7 @@ def _thousands(values: pd.Series) -> list[str]:
 
 
 def _parameters_reading(frame: pd.DataFrame) -> str:
-    known = frame.dropna(subset=["whole"])
+    known = frame[~frame["backbone"].isin(list(THEIR_SHAPES))].dropna(subset=["whole"])
     if known.empty:
         return "No network was counted."
     low, high = reading.extreme(known, "whole", lowest=True), reading.extreme(known, "whole")
@@ -79,7 +99,7 @@ def _parameters_reading(frame: pd.DataFrame) -> str:
     return f"{said}, the largest, {high['backbone']} in shape {high['shape']}, has {times:.1f} times as many."
 
 
-def costs(cost: pd.DataFrame) -> Html:
+def costs(cost: pd.DataFrame, where: str) -> Html:
     """Parameters, memory and time, a panel each."""
     if cost.empty:
         return show.sentence(UNMEASURED)
@@ -92,15 +112,17 @@ def costs(cost: pd.DataFrame) -> Html:
     look = drawing.Look.of(list(dict.fromkeys(lanes.sort_values(["shape", "fixed"])["lane"])), ())
     drawn = drawing.dots(pd.concat(parts), list(COSTS.values()), names, look, "", columns=2)
     alt = "Parameters, training memory, and training and prediction time of every backbone."
-    return show.figure(drawn, alt, _costs_reading(cost), f"{_costs_caption(cost)} {_uneven(cost)}".strip())
+    return show.figure(
+        drawn, alt, _costs_reading(cost), " ".join(filter(None, [_costs_caption(cost, where), _uneven(cost)]))
+    )
 
 
-def _costs_caption(cost: pd.DataFrame) -> str:
+def _costs_caption(cost: pd.DataFrame, where: str) -> str:
     each = [
         listed(list(dict.fromkeys(cost[name].dropna().map(str)))) for name in ("device", "threads", "batch", "size")
     ]
     said = f"Measured on {each[0]}, {each[1]} threads, batch {each[2]}, at {each[3]}"
-    return f"{said}; memory above that before the first step."
+    return f"{said}; memory above that before the first step. {where}"
 
 
 def _uneven(cost: pd.DataFrame) -> str:
@@ -129,7 +151,7 @@ def _costs_reading(cost: pd.DataFrame) -> str:
     return f"{said} and takes {100 * memory:.0f} % of the memory (medians)."
 
 
-def table(cost: pd.DataFrame) -> Html:
+def table(cost: pd.DataFrame, where: str) -> Html:
     """Every measured cost."""
     if cost.empty:
         return show.sentence(UNMEASURED)
@@ -137,4 +159,4 @@ def table(cost: pd.DataFrame) -> Html:
     cells = {title: [score(SCALE[name] * value, digits=1) for value in lanes[name]] for name, title in COSTS.items()}
     cells["trained (millions)"] = [score(value / 1e6, digits=1) for value in lanes["trained"]]
     rows = pd.MultiIndex.from_arrays([lanes["backbone"], lanes["lane"]], names=[None, None])
-    return show.table(pd.DataFrame(cells, index=rows), _costs_caption(cost), _uneven(cost))
+    return show.table(pd.DataFrame(cells, index=rows), _costs_caption(cost, where), _uneven(cost))

@@ -13,16 +13,25 @@ from pathlib import Path
 import pandas as pd
 
 from analysis import show, words
-from analysis.questions import backbone_costs, drawing, reading
+from analysis.origin import AVERAGE, read_paper
+from analysis.questions import backbone_costs, drawing, extent, reading
 from analysis.questions.backbone_costs import BACKBONES
 from analysis.questions.comparison import Comparison, Scored
 from analysis.show import Html
-from analysis.tables import AVERAGE, ENSEMBLE, MICRO, ordered, read_paper
+from analysis.tables import ENSEMBLE, MICRO, ordered
 from analysis.theme import STARTS
 from analysis.words import counted, listed, score
 
 OWN = ["backbone", "start"]
 TATL, SOURCE = "tatl", "source"
+ROWS = (SOURCE, "tatl-freeze", TATL)
+EFFICIENT = {"u-eff-tatl": "u", "l-eff-tatl": "link"}  # Table 6's names for TATL on efficientnet-b0: the shape
+CROPPED = (
+    "The paper's TATL most probably sees Stage 1's crop (inferred), these rows see whole images: no difference is "
+    "taken of tatl and tatl-freeze."
+)
+HOLLOW = {"backbone": "row", "start": "lane", "attribute": "panel", "dice": "value"}
+SIX = "Table 6, the shape given for TATL alone"
 SECTIONS = ("headline", "average", "attributes", "table", "parameters", "costs", "cost_table")
 
 
@@ -49,9 +58,16 @@ def read(tables: str | Path, shape: str = ENSEMBLE, attributes: str = "", datase
 
 
 def table6(study: Backbones) -> pd.DataFrame:
-    """Published scores from ImageNet, the shape not given: backbone, attribute, dice, jaccard."""
-    table = read_paper("table6").rename(columns={"method": "backbone"})
-    return table[table["backbone"].isin(BACKBONES) & (study.scores.reference == "isic2018")]
+    """Published scores: backbone, start, shape (empty where it is not given), attribute, dice, jaccard."""
+    table = read_paper("table6")
+    shape = table["method"].map(EFFICIENT)
+    table = table.assign(
+        backbone=table["method"].where(shape.isna(), "efficientnet-b0"),
+        start=shape.where(shape.isna(), TATL).fillna(SOURCE),
+        shape=shape.fillna(""),
+    )
+    here = table["backbone"].isin(BACKBONES) & table["shape"].isin(["", *study.scores.paper_shapes])
+    return table[here & (study.scores.reference == "isic2018")]
 
 
 def table8(study: Backbones) -> pd.DataFrame:
@@ -63,6 +79,17 @@ def table8(study: Backbones) -> pd.DataFrame:
 
 def headline(study: Backbones) -> Html:
     return show.sentence(_reading(study))
+
+
+def unmeasured(study: Backbones) -> Html:
+    measured = study.scores.measured["backbone"].dropna()
+    return extent.unmeasured({"backbones": (BACKBONES, measured), "starts": (ROWS, study.starts)})
+
+
+def _theirs(study: Backbones, table: str, average: bool = True) -> str:
+    """What the published numbers of a table are, for a caption."""
+    said = study.scores.theirs(table, average)
+    return f"{said} {CROPPED}" if study.scores.reference else said
 
 
 def _reading(study: Backbones) -> str:
@@ -105,10 +132,10 @@ def average(study: Backbones) -> Html:
     """Table 6 and more: the average of every backbone and start."""
     if study.scores.measured.empty or not study.scores.panels:
         return show.sentence(reading.nothing(study.scores))
-    paper = table6(study).assign(panel=lambda t: t["attribute"], lane=SOURCE)
-    drawn = _dots(study, study.scores.panels[:1], paper.rename(columns={"backbone": "row", "dice": "value"}))
-    alt = "Average Dice of every backbone and start, measured and, from the source domain, published."
-    caption = study.scores.caption(study.scores.theirs("Table 6, shape not given"))
+    paper = table6(study).rename(columns=HOLLOW)
+    drawn = _dots(study, study.scores.panels[:1], paper)
+    alt = "Average Dice of every backbone and start, measured and published."
+    caption = study.scores.caption(_theirs(study, SIX))
     return show.figure(drawn, alt, _reading(study), caption)
 
 
@@ -117,11 +144,11 @@ def attributes(study: Backbones) -> Html:
     table = reading.wide(study.scores)
     if table.empty:
         return show.sentence(reading.nothing(study.scores))
-    paper = table8(study).rename(columns={"backbone": "row", "start": "lane", "attribute": "panel", "dice": "value"})
+    paper = table8(study).rename(columns=HOLLOW)
     drawn = _dots(study, study.scores.attributes, paper)
     said = f"Of {counted(table.shape[1], 'pair')} of backbone and start, {reading.highest(table)}"
     alt = "Dice of every backbone and start for each attribute, measured and published."
-    caption = study.scores.caption(study.scores.theirs("Table 8, each shape alone, rare attributes", average=False))
+    caption = study.scores.caption(_theirs(study, "Table 8, each shape alone, rare attributes", average=False))
     return show.figure(drawn, alt, f"{said} ({words.spread(study.scores)}).", caption)
 
 
@@ -132,22 +159,23 @@ def table(study: Backbones) -> Html:
     place = {name: i for i, name in enumerate([*scores.attributes, AVERAGE, *study.backbones, *study.starts])}
     frame = frame.sort_values(["attribute", *OWN], key=lambda names: names.map(place), kind="stable")
     cells = {("measured", name.capitalize()): reading.cells(frame, name) for name in ("dice", "jaccard")}
-    six = table6(study).assign(start=SOURCE)
-    if len(six):
-        cells |= _beside(study, frame, frame, six, "Table 6", scores.same_average)
+    for shape, theirs in table6(study).groupby("shape", sort=False):
+        ours = scores.scores[scores.scores["shape"] == shape] if shape else frame
+        head = f"Table 6, {shape!s}" if shape else "Table 6"
+        cells |= _beside(study, frame, ours, theirs, head, scores.same_average)
     for shape, theirs in table8(study).groupby("shape", sort=False):
         ours = scores.scores[scores.scores["shape"] == shape]
         cells |= _beside(study, frame, ours, theirs, f"Table 8, {shape}", True)
-    names = [str(name).replace("_", " ") for name in frame["attribute"]]
+    names = [words.plain(name) for name in frame["attribute"]]
     rows = pd.MultiIndex.from_arrays([names, frame["backbone"], frame["start"]], names=[None, None, None])
-    caption = f"Pooled scores; {words.spread(scores)}. {scores.theirs('Tables 6 and 8')} {words.SAME}"
+    caption = f"Pooled scores; {words.spread(scores)}. {scores.caption(_theirs(study, 'Tables 6 and 8'))}"
     return show.table(pd.DataFrame(cells, index=rows), caption)
 
 
 def _beside(
     study: Backbones, rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame, head: str, same: bool
 ) -> dict[tuple[str, str], list[str]]:
-    """The measured Dice that a published table is compared with, that table's, and their difference."""
+    """The measured Dice that a published table is compared with, that table's, and from the source their difference."""
     keys = ["attribute", *OWN]
     columns = rows[keys].merge(ours[[*keys, "dice", "dice_std"]], on=keys, how="left")
     columns = columns.merge(theirs[[*keys, "dice"]], on=keys, how="left", suffixes=("", "_published"))
@@ -155,8 +183,8 @@ def _beside(
         (f"Dice, {head}", "measured"): reading.cells(columns.where(columns["dice_published"].notna()), "dice"),
         (f"Dice, {head}", study.scores.theirs_cell): [score(value) for value in columns["dice_published"]],
     }
-    if study.scores.comparable:
-        alike = same | (columns["attribute"] != AVERAGE)
+    alike = (same | (columns["attribute"] != AVERAGE)) & (columns["start"] == SOURCE)
+    if study.scores.comparable and (alike & columns["dice_published"].notna()).any():
         difference = (columns["dice"] - columns["dice_published"]).where(alike)
         cells[f"Dice, {head}", "difference"] = [reading.signed(value) for value in difference]
     return cells
@@ -164,13 +192,20 @@ def _beside(
 
 def parameters(study: Backbones) -> Html:
     """Table 7."""
-    return backbone_costs.parameters(study.cost)
+    return backbone_costs.parameters(study.cost, study.scores.caption())
 
 
 def costs(study: Backbones) -> Html:
     """Parameters, memory and time."""
-    return backbone_costs.costs(study.cost)
+    return backbone_costs.costs(study.cost, _where(study))
 
 
 def cost_table(study: Backbones) -> Html:
-    return backbone_costs.table(study.cost)
+    """Every measured cost."""
+    return backbone_costs.table(study.cost, _where(study))
+
+
+def _where(study: Backbones) -> str:
+    """On what the costs were measured, and for which study."""
+    store = study.about.get("store_name", "not recorded")
+    return f"Drawn images of the size of the store {store}, random weights. Networks of: {study.scores.caption()}"

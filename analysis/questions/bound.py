@@ -11,11 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.questions.bound_tables import Measured, caption, percent, plain, three
+from analysis.origin import AVERAGE
+from analysis.questions.bound_tables import Measured, caption, percent, three
 from analysis.questions.lanes import WIDTH, Lanes, legend, nothing, span, tall, told
-from analysis.tables import AVERAGE
 from analysis.theme import GREY, INK, Style, label, theme
-from analysis.words import counted, listed
+from analysis.words import counted, listed, plain
 
 __all__ = ["Measured", "caption", "certainty", "figure7", "headline", "numbers"]
 

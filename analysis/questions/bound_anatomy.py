@@ -17,10 +17,10 @@ from matplotlib.patches import Patch
 
 from analysis.bound import bounds
 from analysis.questions.bound import NOTHING
-from analysis.questions.bound_tables import KEYS, Measured, between, plain, three
+from analysis.questions.bound_tables import KEYS, Measured, between, three
 from analysis.questions.lanes import WIDTH, Lanes, legend, nothing, panels, span, tall, told
 from analysis.theme import GREY, INK, theme
-from analysis.words import counted
+from analysis.words import counted, plain
 
 PARTS = {
     "risk": "risk R",

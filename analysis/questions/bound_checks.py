@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.bound import largest_step
-from analysis.questions.bound_tables import Measured, between, plain
+from analysis.questions.bound_tables import Measured, between
 from analysis.questions.lanes import WIDTH, Lanes, legend, panels, span, tall, told
 from analysis.theme import INK, theme
-from analysis.words import counted, listed
+from analysis.words import counted, listed, plain
 
 AS_MEASURED, POSITIVE = "as measured", "positive"
 VARIED = {"c": "c, of the steps c/t", "m": "m, training images"}

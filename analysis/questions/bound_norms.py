@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from analysis import show
 from analysis.questions.bound import NOTHING
-from analysis.questions.bound_tables import DISTANCE, Measured, between, caption, plain
+from analysis.questions.bound_tables import DISTANCE, Measured, between, caption
 from analysis.questions.lanes import WIDTH, Lanes, legend, span, tall, told
 from analysis.show import Html
 from analysis.theme import INK, Style, theme
-from analysis.words import counted, listed
+from analysis.words import counted, listed, plain
 
 HALF = 0.5
 MEAN: Style = {"marker": "|", "color": INK, "markersize": 9, "markeredgewidth": 1.6}

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.origin import AVERAGE, Origin
 from analysis.questions.drawing import Look
-from analysis.tables import AVERAGE, Origin, ordered, read_about
+from analysis.tables import ordered, read_about, read_csv
 from analysis.theme import STARTS
 from analysis.words import Told, counted, dataset, listed, warnings
 
@@ -47,17 +48,7 @@ def read_table(path: Path, wanted: Sequence[str], command: str = COMMAND) -> pd.
 
     Raises FileNotFoundError or ValueError with the command that writes it.
     """
-    try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{command}`") from None
-    if missing := [name for name in wanted if name not in frame]:
-        raise ValueError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {listed(missing)} (it has "
-            f"{', '.join(map(str, frame.columns))}): write it again with `{command}`"
-        )
+    frame = read_csv(path, wanted, command, dtype=str)
     try:
         return frame.assign(**{name: _typed(frame[name]) for name in wanted if name not in TEXTS})
     except (ValueError, TypeError) as error:
@@ -84,17 +75,18 @@ class Measured(Origin):
     tables: dict[str, pd.DataFrame]
 
     @classmethod
-    def read(cls, folder: str | Path, attributes: str = "") -> Measured:
+    def read(cls, folder: str | Path, attributes: str = "", dataset: str = "") -> Measured:
         """Read a folder, absolute or relative to the working directory.
 
         Args:
             folder: where `python -m analysis.bound` wrote
             attributes: names with commas; empty: all that were measured
+            dataset: what captions call the data; empty: as it was recorded
 
         Raises FileNotFoundError or ValueError with the command, ValueError for an attribute that was not measured.
         """
         folder = Path(folder).expanduser().resolve()
-        about = read_about(folder / "bound.json", COMMAND)
+        about = read_about(folder / "bound.json", COMMAND) | ({"label": dataset} if dataset else {})
         there = [name for name in COLUMNS if name != DISTANCE or (folder / f"{name}.csv").exists()]
         tables = {name: read_table(folder / f"{name}.csv", COLUMNS[name]) for name in there}
         table = tables["bound"]
@@ -181,11 +173,6 @@ def images(measured: Measured) -> str:
         return f"{pairs[0][0]} of m = {counted(pairs[0][1], 'training image')}"
     few, many = min(pair[0] for pair in pairs), max(pair[0] for pair in pairs)
     return f"{few} to {many} training images per attribute"
-
-
-def plain(name: object) -> str:
-    """pigment_network -> pigment network."""
-    return str(name).replace("_", " ")
 
 
 def three(value: float) -> str:

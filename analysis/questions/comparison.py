@@ -7,7 +7,7 @@ some attributes are asked for, `average` is taken anew over these, from the scor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,12 @@ from typing import Any
 import pandas as pd
 
 from analysis import words
-from analysis.tables import (
-    AVERAGE,
-    ENSEMBLE,
-    IMAGE_SCORES,
-    MICRO,
-    SCORES,
-    BesidePaper,
-    ordered,
-    published,
-    read_about,
-    read_table,
-)
+from analysis.narrow import KEYS, asked, narrowed
+from analysis.origin import AVERAGE, SCORES, BesidePaper, published
+from analysis.tables import ENSEMBLE, IMAGE_SCORES, MICRO, check_once, ordered, read_about, read_table
 
-KEYS = ["variant", "shape", "seed", "fold"]
 COLUMNS = ["variant", "shape", "attribute", *SCORES, *IMAGE_SCORES, "folds", "positives"]
-FOLD_COLUMNS = [*KEYS, "attribute", "jaccard", "dice", *IMAGE_SCORES]
-MEANS = ["jaccard", "dice", *IMAGE_SCORES]
+FOLD_COLUMNS = [*KEYS, "attribute", "jaccard", "dice", *IMAGE_SCORES, "positives"]
 
 
 @dataclass(frozen=True)
@@ -75,14 +64,12 @@ class Comparison(BesidePaper):
             (scores, COLUMNS[:3], f"{study}.csv"),
             (folds, FOLD_COLUMNS[:5], f"{study}_folds.csv"),
         ):
-            if (twice := frame[frame.duplicated(keys)]).size:
-                row = ", ".join(str(value) for value in twice.iloc[0][keys])
-                raise ValueError(f"{folder / name} has the row {row} twice: write it again with `{command}`")
+            check_once(frame, keys, folder / name, command)
         shapes = list(scores["shape"].unique())
         if shapes and shape not in shapes:
             raise ValueError(f"shape {shape!r} is not in {folder / f'{study}.csv'}: choose of {', '.join(shapes)}")
         whole = cls(study, folder, about | ({"label": dataset} if dataset else {}), scores, folds, shape)
-        return whole.only([name.strip() for name in attributes.split(",") if name.strip()])
+        return whole.only(asked(attributes))
 
     def only(self, attributes: Sequence[str]) -> Comparison:
         """The same of some attributes, their average taken anew; of all where none is named."""
@@ -93,18 +80,9 @@ class Comparison(BesidePaper):
             raise ValueError(
                 f"{self.study}.csv has no attribute {', '.join(unknown)}: choose of {known}, or leave empty"
             )
-        folds = self.all_folds[self.all_folds["attribute"].isin(attributes)]
-        kept = self.scores[self.scores["attribute"].isin(attributes)]
         own = [str(name) for name in self.scores if name not in COLUMNS]
-        average = _averaged(folds, [*KEYS, *own])
-        return Comparison(
-            self.study,
-            self.folder,
-            self.about,
-            _joined(kept, _over_folds(average, own)),
-            _joined(folds, average),
-            self.shape,
-        )
+        scores, folds = narrowed(self.scores, self.all_folds, attributes, own)
+        return replace(self, scores=scores, all_folds=folds)
 
     @property
     def differing(self) -> bool:
@@ -155,42 +133,17 @@ class Comparison(BesidePaper):
         if not self.reference:
             return "The paper has none of these attributes."
         said = f"Published ({table}): {self.reference}, ImageNet, 256x256"
-        said += "." if self.comparable else ", which are other data: no difference is taken."
+        said += f"{self.apart}: no difference is taken." if self.apart else "."
         if average and not self.same_average:
             number = len(published(self.reference)["attribute"].unique()) - 1
             said += f" Its average is over {number} attributes, the measured one over {len(self.attributes)}."
         return said
-
-    @property
-    def theirs_cell(self) -> str:
-        """The head of a column of published numbers."""
-        return "published" if self.comparable else "published, other data"
 
     @cached_property
     def paper_shapes(self) -> list[str]:
         """The shapes whose published numbers stand beside: the one that is read, or those that were averaged."""
         shapes = self.shapes if self.shape == ENSEMBLE else [self.shape]
         return [name for name in ("u", "link") if name in shapes]
-
-
-def _averaged(folds: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """The unweighted mean over attributes of each variant, shape, seed and fold."""
-    grouped = folds.groupby(list(keys), sort=False, dropna=False)
-    mean = grouped[MEANS].mean()
-    if "positives" in folds:
-        mean = mean.join(grouped["positives"].sum())
-    return mean.reset_index().assign(attribute=AVERAGE)
-
-
-def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([first, second], ignore_index=True)
-
-
-def _over_folds(average: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard deviation (n - 1) and number of folds and seeds."""
-    grouped = average.groupby(["variant", "shape", "attribute", *own], sort=False, dropna=False)
-    table = grouped[MEANS].mean().join(grouped[["jaccard", "dice"]].std(ddof=1).add_suffix("_std"))
-    return table.assign(folds=grouped.size()).reset_index()
 
 
 @dataclass(frozen=True)

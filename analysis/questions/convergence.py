@@ -1,7 +1,8 @@
 """Does a good pretext mean good targets, and do these learn faster?  Figures 5 and 6.
 
 `pretext` is the agnostic network scored on each attribute as it is; the other rows start from it, from the source
-domain or from random weights.  The score of a curve is 1 - validation loss.
+domain or from random weights.  The score of a curve is 1 - validation loss; who is fast is told by the steps to what
+the reference reaches (`pace`), not by those to a start's own best.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import pandas as pd
 from pandas.api.typing import SeriesGroupBy
 
 from analysis import show, words
-from analysis.questions import drawing, reading
+from analysis.narrow import KEYS
+from analysis.questions import drawing, extent, pace, reading
 from analysis.questions import transfer as points
-from analysis.questions.comparison import KEYS, Comparison, Scored
+from analysis.questions.comparison import Comparison, Scored
 from analysis.questions.transfer import PRETEXT
 from analysis.questions.transfer import TARGET as TATL
 from analysis.show import Html
@@ -26,7 +28,9 @@ from analysis.words import listed, score
 CURVES = [*KEYS, "attribute", "epoch", "step", "split", "loss"]
 PACE = [*KEYS, "attribute", "steps", "best", "steps_to_90", "area"]
 BINS = 30
-SECTIONS = ("headline", "scores", "transfer", "curves", "steps", "area", "table")
+ROWS = (PRETEXT, TATL, "source", "random")
+REFERENCE = "source"
+SECTIONS = ("headline", "scores", "transfer", "curves", "reached", "steps", "area", "table")
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,12 @@ def read(tables: str | Path, shape: str = ENSEMBLE, attributes: str = "", datase
     return Convergence(scores, *frames)
 
 
-def headline(study: Convergence) -> Html:
-    return show.sentence(f"{_scores_reading(study)} {_pace_reading(study)}".strip())
+def headline(study: Convergence, reference: str = REFERENCE) -> Html:
+    return show.sentence(f"{_scores_reading(study)} {_reached_reading(study, reference)}".strip())
+
+
+def unmeasured(study: Convergence) -> Html:
+    return extent.unmeasured({"rows": (ROWS, study.starts)})
 
 
 def _scores_reading(study: Convergence) -> str:
@@ -150,26 +158,55 @@ def _paced(study: Convergence, name: str) -> pd.DataFrame:
     return table.reindex(columns=[start for start in study.starts if start in table]).dropna(how="all")
 
 
+def _reaching(study: Convergence, reference: str) -> pd.DataFrame:
+    """Steps of every run to 90 % of the reference's best score, of the attributes that are shown."""
+    runs = pace.reaching(study.curves, reference)
+    return runs[runs["attribute"].isin(study.scores.attributes)]
+
+
+def _reached_reading(study: Convergence, reference: str) -> str:
+    """Who gets where the reference gets, and how fast."""
+    table = pace.over_runs(_reaching(study, reference))
+    wide = pace.sure(table, study.scores.attributes, study.starts)
+    if wide.empty:
+        return ""
+    said = f"To 90 % of {reference}'s best score, {pace.each_start(wide, table)}"
+    known = wide.dropna(how="all")
+    fastest = f"; {reading.highest(known, lowest=True, word='fastest')}" if len(known) else ""
+    return f"{said}{fastest} {_runs(study)}"
+
+
+def reached(study: Convergence, reference: str = REFERENCE) -> Html:
+    """Figure 6: training steps to 90 % of what the reference reaches."""
+    runs = _reaching(study, reference)
+    if runs.empty:
+        return show.sentence(f"{reference} has no validation loss of these attributes, so no start is measured by it.")
+    axis = f"training steps to 90 % of {reference}'s best score"
+    note = f"Steps to 90 % of {reference}'s best score on the same fold and seed; no mark: never reached."
+    table = pace.over_runs(runs)
+    return _pace_figure(study, table, runs.assign(value=runs["steps"]), axis, _reached_reading(study, reference), note)
+
+
 def _pace_reading(study: Convergence) -> str:
-    """Steps to 90 % of the best score."""
+    """Steps to 90 % of a start's own best score."""
     table = _paced(study, "steps_to_90")
     if table.empty:
         return ""
     each = [f"{name} {steps:.0f}" for name, steps in table.mean().items()]
     said = f"To 90 % of its own best score a start takes, on average, steps as follows: {listed(each)}"
-    return f"{said}; {reading.highest(table, lowest=True, word='fastest')} {_runs(study)}"
+    return f"{said}; where a start learns little these are few {_runs(study)}"
 
 
 def steps(study: Convergence) -> Html:
-    """Figure 6: training steps to 90 % of the best score."""
-    return _pace_figure(study, "steps_to_90", "training steps to 90 % of the best score", _pace_reading(study))
+    """Figure 6: training steps to 90 % of a start's own best score."""
+    return _own_figure(study, "steps_to_90", "training steps to 90 % of its own best score", _pace_reading(study))
 
 
 def area(study: Convergence) -> Html:
     """Figure 6: the mean score over training, from the first validation on."""
     table = _paced(study, "area")
     said = f"In the mean score over training, {reading.highest(table)} {_runs(study)}" if len(table) else ""
-    return _pace_figure(study, "area", "mean of 1 - validation loss over the steps", said)
+    return _own_figure(study, "area", "mean of 1 - validation loss over the steps", said)
 
 
 def _runs(study: Convergence) -> str:
@@ -179,40 +216,44 @@ def _runs(study: Convergence) -> str:
     )
 
 
-def _pace_figure(study: Convergence, name: str, axis: str, said: str) -> Html:
-    table = _paced(study, name)
-    if table.empty:
+def _own_figure(study: Convergence, name: str, axis: str, said: str) -> Html:
+    """A column of convergence_pace.csv, in which every start is measured by itself."""
+    if _paced(study, name).empty:
         return show.sentence("No pace can be given: convergence_pace.csv has no rows of these attributes.")
-    names = [str(name) for name in table]
     grouped = study.pace.groupby(["attribute", "variant"], sort=False)[name].agg(value="mean", std="std").reset_index()
+    return _pace_figure(study, grouped, study.pace.assign(value=study.pace[name]), axis, said, "")
+
+
+def _pace_figure(study: Convergence, means: pd.DataFrame, runs: pd.DataFrame, axis: str, said: str, note: str) -> Html:
     frame, singles = (
-        part.assign(panel=part["attribute"], row=part["variant"], lane=part["variant"])
-        for part in (grouped, study.pace.assign(value=study.pace[name]))
+        part.assign(panel=part["attribute"], row=part["variant"], lane=part["variant"]) for part in (means, runs)
     )
-    panels = [each for each in study.scores.attributes if each in table.index]
+    names = [name for name in study.starts if name in set(means["variant"])]
+    panels = [name for name in study.scores.attributes if name in set(means["attribute"])]
     look = drawing.Look.of(names, tuple(STARTS))
     drawn = drawing.dots(frame, panels, names, look, axis, singles=drawing.several(singles[singles["row"].isin(names)]))
-    return show.figure(
-        drawn, f"{axis[0].upper()}{axis[1:]} for every start, for each attribute.", said, study.scores.caption()
-    )
+    alt = f"{axis[0].upper()}{axis[1:]} for every start, for each attribute."
+    return show.figure(drawn, alt, said, f"{note} {study.scores.caption()}".strip())
 
 
-def table(study: Convergence) -> Html:
+def table(study: Convergence, reference: str = REFERENCE) -> Html:
     """The pace of every run, averaged over folds and seeds."""
     rows = study.pace[study.pace["attribute"].isin(study.tasks)]
     grouped = rows.groupby(["attribute", "variant"], sort=False)
+    reached = pace.cells(pace.over_runs(_reaching(study, reference)))
     frame = pd.DataFrame({
         "steps": grouped["steps"].mean().map("{:.0f}".format),
+        f"steps to 90 % of {reference}'s best": "",
         "best score": _spreads(grouped["best"]),
-        "steps to 90 %": _spreads(grouped["steps_to_90"], digits=0),
+        "steps to 90 % of its own best": _spreads(grouped["steps_to_90"], digits=0),
         "mean score": _spreads(grouped["area"]),
         "runs": [str(number) for number in grouped.size()],
     })  # fmt: skip
+    frame[f"steps to 90 % of {reference}'s best"] = reached.reindex(frame.index).fillna("")
     keys = frame.index.to_frame(index=False)
-    frame.index = pd.MultiIndex.from_arrays(
-        [keys["attribute"].str.replace("_", " "), keys["variant"]], names=[None, None]
-    )
-    return show.table(frame, f"Scores are 1 - validation loss, at the start of training taken as 0. {words.SAME}")
+    frame.index = pd.MultiIndex.from_arrays([keys["attribute"].map(words.plain), keys["variant"]], names=[None, None])
+    caption = f"Scores are 1 - validation loss, at the start of training taken as 0; blank: {reference}'s not reached."
+    return show.table(frame, f"{caption} {study.scores.caption()}")
 
 
 def _spreads(grouped: SeriesGroupBy, digits: int = 3) -> list[str]:

@@ -12,15 +12,23 @@ import numpy as np
 import pandas as pd
 
 from analysis import show, words
-from analysis.questions import drawing, reading
+from analysis.origin import AVERAGE, read_paper
+from analysis.questions import drawing, extent, reading
 from analysis.questions.comparison import Comparison, Scored
 from analysis.show import Html
-from analysis.tables import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, ordered, read_paper, read_table
+from analysis.tables import ENSEMBLE, IMAGE_SCORES, LESION, ordered, read_table
 from analysis.words import counted, score
 
 NETWORKS = ("u", "unet", "segnet", "mask-rcnn")
 LESION_COLUMNS = ["network", "start", "fold", "seed", "jaccard", "dice", *IMAGE_SCORES, "images"]
 PAPER_HEIGHT = 384
+OFFSETS = (0, 20, 40, 60)  # of the paper, in pixels at its height
+PUBLISHED = (
+    "Published: Table 5, data set not given by the table (0.387 at 40 px is ISIC 2017's average of the whole TATL), "
+    "ImageNet: no difference is taken."
+)
+STAGES = "The measured rows have no Stage 2."
+THEIRS = "published, data set not given"
 SECTIONS = ("headline", "lesion", "lesion_table", "average", "table", "attributes")
 
 
@@ -67,6 +75,14 @@ def headline(crop: Crop) -> Html:
     return show.sentence(f"{_lesion_reading(crop)} {_average_reading(crop) if crop.cropped else ''}".strip())
 
 
+def unmeasured(crop: Crop) -> Html:
+    parts: dict = {"lesion networks": (NETWORKS, crop.networks)}
+    if crop.cropped:
+        there = at_paper_size(crop, crop.scores.measured["offset"].dropna())
+        parts[f"offsets in px at height {PAPER_HEIGHT}"] = (OFFSETS, there.round().to_list())
+    return extent.unmeasured(parts)
+
+
 def _lesion_reading(crop: Crop) -> str:
     table = lesions(crop).dropna(subset=["dice"])
     if table.empty:
@@ -101,12 +117,7 @@ def lesion(crop: Crop) -> Html:
         hollow=frame.assign(value=frame["published"]).dropna(subset=["value"]),
     )
     alt = "Dice of the lesion for every lesion network, measured and published."
-    return show.figure(drawn, alt, _lesion_reading(crop), crop.scores.caption(_theirs(crop)))
-
-
-def _theirs(crop: Crop) -> str:
-    said = "Published (Table 5): isic2018, ImageNet"
-    return f"{said}." if crop.scores.comparable else f"{said}, which are other data: no difference is taken."
+    return show.figure(drawn, alt, _lesion_reading(crop), crop.scores.caption(PUBLISHED))
 
 
 def lesion_table(crop: Crop) -> Html:
@@ -119,7 +130,7 @@ def lesion_table(crop: Crop) -> Html:
         for name in ("dice", "jaccard")
     }
     table = pd.DataFrame({"start": frame["start"].to_list(), **cells}, index=frame["network"].to_list())
-    return show.table(table, f"Whole images of the test folds, pooled scores. {words.SAME}")
+    return show.table(table, f"Whole images of the test folds, pooled scores. {crop.scores.caption()}")
 
 
 def _over_offsets(study: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +169,12 @@ def average(crop: Crop) -> Html:
         return show.sentence(_absent(crop))
     drawn = _lines(crop, study.panels[:1], paper=bool(study.reference))
     alt = "Average Dice over attributes against the offset, for every lesion network, measured and published."
-    return show.figure(drawn, alt, _average_reading(crop), study.caption(study.theirs("Table 5")))
+    return show.figure(drawn, alt, _average_reading(crop), study.caption(_theirs(crop)))
+
+
+def _theirs(crop: Crop) -> str:
+    """What stands beside attributes measured on crops, for a caption."""
+    return f"{STAGES} {PUBLISHED if crop.scores.reference else 'The paper has none of these attributes.'}"
 
 
 def _absent(crop: Crop) -> str:
@@ -200,19 +216,12 @@ def table(crop: Crop) -> Html:
         ("offset", "px"): [f"{value:.0f}" for value in frame["offset"]],
         ("offset", f"px at height {PAPER_HEIGHT}"): [words.score(value, digits=0) for value in frame["offset_px"]],
         ("lesion Dice", "measured"): reading.cells(frame, "lesion_dice"),
-        ("lesion Dice", study.theirs_cell): [score(value) for value in frame["lesion_published"]],
+        ("lesion Dice", THEIRS): [score(value) for value in frame["lesion_published"]],
     }
-    if study.comparable:
-        cells["lesion Dice", "difference"] = [
-            reading.signed(value) for value in frame["lesion_dice"] - frame["lesion_published"]
-        ]
     cells["average attribute Dice", "measured"] = reading.cells(frame, "dice")
     if study.reference:
-        cells["average attribute Dice", study.theirs_cell] = [score(value) for value in frame["attribute_dice"]]
-    if study.differing:
-        difference = frame["dice"] - frame["attribute_dice"]
-        cells["average attribute Dice", "difference"] = [reading.signed(value) for value in difference]
-    caption = f"Pooled scores; {words.spread(study)}. {words.SAME}"
+        cells["average attribute Dice", THEIRS] = [score(value) for value in frame["attribute_dice"]]
+    caption = f"Pooled scores; {words.spread(study)}. {study.caption(_theirs(crop))}"
     return show.table(pd.DataFrame(cells, index=frame["lesion_network"].to_list()), caption)
 
 
@@ -223,4 +232,4 @@ def attributes(crop: Crop) -> Html:
         return show.sentence(_absent(crop))
     said = f"Of {counted(len(study.variants), 'crop')}, {reading.highest(reading.wide(study))} ({words.spread(study)})."
     alt = "Dice against the offset for every lesion network, for each attribute."
-    return show.figure(_lines(crop, study.attributes, paper=False), alt, said, study.caption())
+    return show.figure(_lines(crop, study.attributes, paper=False), alt, said, study.caption(STAGES))

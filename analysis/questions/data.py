@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis import figures, show, tables, words
+from analysis.narrow import asked
+from analysis.origin import PUBLISHED, Origin
 from analysis.questions import data_drawing, reading
 from analysis.show import Html
-from analysis.tables import COLUMNS, LESION, PUBLISHED, UNION, Origin, read_about, read_table
-from analysis.words import counted, listed, score
+from analysis.tables import COLUMNS, LESION, UNION, read_about, read_table
+from analysis.words import counted, listed, plain, score
 
 PAIRS = ["attribute", "other", "images", "with_attribute", "known"]
 AREAS = [
@@ -50,10 +52,9 @@ class Census(Origin):
         return [name for name in self.counts["mask"] if name not in MASKS]
 
     def caption(self) -> str:
-        """The data alone: no network is in these numbers."""
-        return " ".join(
-            [f"Data: {words.dataset(self)}.", *[said for said in words.warnings(self) if "phantom" in said]]
-        )
+        """The data alone: no network is in these numbers, so that there is no source domain, seed or fold."""
+        said = [said for said in words.warnings(self) if "textures" not in said]
+        return " ".join([f"Data: {words.dataset(self)}; counted in the store, without any network or fold.", *said])
 
 
 def read(folder: str | Path, attributes: str = "", dataset: str = "") -> Census:
@@ -67,7 +68,7 @@ def read(folder: str | Path, attributes: str = "", dataset: str = "") -> Census:
     there = next((folder / name for name in ABOUTS if (folder / name).exists()), None)
     about = read_about(there, COMMAND) if there else {}
     whole = Census(folder, about | ({"label": dataset} if dataset else {}), counts, *optional)
-    return _only(whole, [name.strip() for name in attributes.split(",") if name.strip()])
+    return _only(whole, asked(attributes))
 
 
 def _only(census: Census, names: Sequence[str]) -> Census:
@@ -90,7 +91,7 @@ def counts(census: Census) -> Html:
     """Table 2 as a figure."""
     if census.counts.empty:
         return show.sentence(f"counts.csv has no rows: `{COMMAND}` writes it.")
-    theirs = f"Published: Table 2{'' if census.comparable else ', other data'}."
+    theirs = f"Published: Table 2{census.apart}."
     known = tables.counts(census)[[f"{name}_rate" for name in PUBLISHED]].notna().any(axis=None)
     caption = f"{census.caption()} {theirs if known else 'The paper has none of these attributes.'}"
     alt = "Share of images that show the lesion, each attribute, and any attribute, here and as published."
@@ -103,11 +104,12 @@ def counts_table(census: Census) -> Html:
     cells = {("measured", name): [score(value, digits=0) for value in frame[name]] for name in ("present", "known")}
     cells["measured", "%"] = [score(value, digits=2) for value in frame["rate"]]
     for dataset in PUBLISHED:
+        here = dataset == census.data
         if frame[f"{dataset}_present"].notna().any():
-            head = f"published, {dataset}" + ("" if dataset == census.data else ", other data")
+            head = f"published, {dataset}{census.theirs_cell.removeprefix('published') if here else ', other data'}"
             cells[head, "present"] = [score(value, digits=0) for value in frame[f"{dataset}_present"]]
             cells[head, "%"] = [score(value, digits=2) for value in frame[f"{dataset}_rate"]]
-        if dataset == census.data:
+        if here and census.comparable:
             difference = frame["present"] - frame[f"{dataset}_present"]
             cells[head, "difference"] = ["" if np.isnan(value) else f"{value:+.0f}" for value in difference]
     caption = "Images with a non-empty mask, of those where it is known; the paper's Table 2 as published."
@@ -115,7 +117,7 @@ def counts_table(census: Census) -> Html:
 
 
 def _named(masks: pd.Series) -> list[str]:
-    return [MASKS.get(name, str(name).replace("_", " ")) for name in masks]
+    return [MASKS.get(name, plain(name)) for name in masks]
 
 
 def cooccurrence(census: Census) -> Html:

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis import show, words
-from analysis.questions import drawing, reading
+from analysis.questions import drawing, extent, reading
 from analysis.questions.comparison import Comparison
 from analysis.show import Html
 from analysis.tables import ENSEMBLE, ordered
@@ -17,6 +17,8 @@ from analysis.words import counted, listed, score
 
 OWN = ["start", "fraction"]
 TATL = "tatl"
+ROWS, FRACTIONS = (TATL, "tatl-scratch", "source"), (1.0, 0.8, 0.6, 0.4)
+WHOLE = "The validation part, for early stopping, stays whole at every share."
 SECTIONS = ("headline", "average", "table", "attributes", "advantage")
 
 
@@ -37,6 +39,16 @@ def averages(study: Comparison) -> pd.DataFrame:
 
 def headline(study: Comparison) -> Html:
     return show.sentence(_reading(study))
+
+
+def unmeasured(study: Comparison) -> Html:
+    there = [_percent(share) for share in study.measured["fraction"].dropna()]
+    full = [_percent(share) for share in FRACTIONS]
+    return extent.unmeasured({"shares of the training groups": (full, there), "starts": (ROWS, starts(study))})
+
+
+def _caption(study: Comparison) -> str:
+    return f"{WHOLE} {study.caption()}"
 
 
 def _reading(study: Comparison) -> str:
@@ -76,7 +88,7 @@ def average(study: Comparison) -> Html:
     if averages(study).empty:
         return show.sentence(reading.nothing(study))
     alt = "Average Dice over attributes against the share of training groups, for every start."
-    return show.figure(_lines(study, study.panels[:1]), alt, _reading(study), study.caption())
+    return show.figure(_lines(study, study.panels[:1]), alt, _reading(study), _caption(study))
 
 
 def attributes(study: Comparison) -> Html:
@@ -91,7 +103,7 @@ def attributes(study: Comparison) -> Html:
         f"At {_share(part['fraction'].min())}, {reading.highest(smallest)}" if len(smallest) else reading.nothing(study)
     )
     alt = "Dice against the share of training groups for every start, for each attribute."
-    return show.figure(_lines(study, study.attributes), alt, f"{said} ({words.spread(study)}).", study.caption())
+    return show.figure(_lines(study, study.attributes), alt, f"{said} ({words.spread(study)}).", _caption(study))
 
 
 def table(study: Comparison) -> Html:
@@ -103,7 +115,7 @@ def table(study: Comparison) -> Html:
             mine = part[part["start"] == start]
             cells[name.capitalize(), start] = pd.Series(reading.cells(mine, name), index=mine["fraction"].map(_percent))
     frame = pd.DataFrame(cells).reindex(list(dict.fromkeys(part["fraction"].map(_percent))))
-    caption = f"Average over attributes, by share of the training groups; {words.spread(study)}. {words.SAME}"
+    caption = f"Average over attributes, by share of the training groups; {words.spread(study)}. {_caption(study)}"
     return show.table(frame.fillna("").rename_axis(index=None), caption)
 
 
@@ -129,4 +141,4 @@ def advantage(study: Comparison, reference: str = "source") -> Html:
     )
     above = sum(told.startswith("+") for _, told in found)
     said = f"{TATL} is above {reference} on average at {above} of {counted(len(found), 'share')}."
-    return show.table(table, f"Average Dice, paired over folds and seeds. {words.SAME}", said)
+    return show.table(table, f"Average Dice, paired over folds and seeds. {_caption(study)}", said)

@@ -21,10 +21,11 @@ import pandas as pd
 from analysis import words
 from analysis.questions.bound_tables import chosen
 from analysis.tables import COMMAND, Study
-from analysis.words import counted, listed, score
+from analysis.words import counted, listed, plain, score
 
 CUT = 128  # floor(256 p) of p = 0.5
-ARRAYS = {"image": 4, "truth": 3, "union": 3, "probability": 4, "boxes": 2, "ids": 1, "attributes": 1, "variant": 0}
+ARRAYS = {"image": 4, "truth": 3, "union": 3, "probability": 4, "boxes": 2, "ids": 1, "attributes": 1}
+ARRAYS |= dict.fromkeys(("variant", "fold", "seed"), 0)
 HOW = "chosen to show every attribute, rare ones first, and not at random"
 MANY = 6  # attributes of which a sentence names each one
 
@@ -40,6 +41,8 @@ class Cases:
 
     study: Study
     variant: str
+    fold: int
+    seed: int
     ids: list[str]
     attributes: list[str]
     image: np.ndarray
@@ -50,12 +53,13 @@ class Cases:
     boxes: np.ndarray | None
 
     @classmethod
-    def read(cls, tables: str | Path, cases: int = 6, attributes: str = "") -> Cases:
+    def read(cls, tables: str | Path, cases: int = 6, attributes: str = "", dataset: str = "") -> Cases:
         """The first `cases` of gallery.npz and the attributes named with commas, or all; none where there is no file.
 
+        `dataset` is what captions call the data; empty: as the study recorded it.
         Raises FileNotFoundError or ValueError with the command that writes the tables, and for unknown attributes.
         """
-        study = Study.read(tables)
+        study = Study.read(tables, dataset=dataset)
         arrays = _arrays(study)
         names = [str(name) for name in arrays["attributes"]]
         asked = chosen(attributes, names, study.folder) if names else []
@@ -65,6 +69,8 @@ class Cases:
         return cls(
             study,
             str(arrays["variant"]),
+            int(arrays["fold"]),
+            int(arrays["seed"]),
             [str(name) for name in some["ids"]],
             asked,
             some["image"],
@@ -78,7 +84,7 @@ class Cases:
     @cached_property
     def names(self) -> list[str]:
         """The attributes in words."""
-        return [words_of(name) for name in self.attributes]
+        return [plain(name) for name in self.attributes]
 
     @cached_property
     def dice(self) -> pd.Series:
@@ -144,7 +150,7 @@ def reading(shown: Cases) -> str:
     """Pooled Dice of the shown cases by attribute and of the union map, and how the cases were chosen."""
     if none := nothing(shown):
         return none
-    each = [f"{value:.3f} for {words_of(name)}" for name, value in shown.dice.dropna().items()]
+    each = [f"{value:.3f} for {plain(name)}" for name, value in shown.dice.dropna().items()]
     said = listed(each) if 0 < len(each) <= MANY else _range(shown)
     number = counted(len(shown.ids), "test image")
     return f"{number}, {HOW}: on them the pooled Dice of {shown.variant} is {said}; {_union(shown)}."
@@ -158,11 +164,6 @@ def _union(shown: Cases) -> str:
     return f"that of the union map is {shown.union_dice:.3f}"
 
 
-def words_of(name: object) -> str:
-    """pigment_network -> pigment network."""
-    return str(name).replace("_", " ")
-
-
 def _range(shown: Cases) -> str:
     """0.125 (streaks) to 0.612 (globules)."""
     values = shown.dice.dropna()
@@ -170,8 +171,8 @@ def _range(shown: Cases) -> str:
         return "not defined (no attribute is in them, in truth or as found)"
     low, high = str(values.idxmin()), str(values.idxmax())
     if values[low] == values[high]:
-        return f"{values[low]:.3f} ({listed([words_of(name) for name in values.index])})"
-    return f"{values[low]:.3f} ({words_of(low)}) to {values[high]:.3f} ({words_of(high)})"
+        return f"{values[low]:.3f} ({listed([plain(name) for name in values.index])})"
+    return f"{values[low]:.3f} ({plain(low)}) to {values[high]:.3f} ({plain(high)})"
 
 
 def likeness(shown: Cases) -> str:
@@ -182,16 +183,17 @@ def likeness(shown: Cases) -> str:
     most = str(difference.abs().idxmax())
     if len(difference) == 1:
         here, there = shown.dice[most], shown.everywhere["dice"][most]
-        return f"Pooled Dice for {words_of(most)} is {here:.3f} on the shown images, {there:.3f} over the test folds."
+        return f"Pooled Dice for {plain(most)} is {here:.3f} on the shown images, {there:.3f} over the test folds."
     return (
         f"Pooled Dice of the shown images is above the mean over the test folds for {int((difference > 0).sum())} of "
-        f"{counted(len(difference), 'attribute')}; they differ most for {words_of(most)} ({difference[most]:+.3f})."
+        f"{counted(len(difference), 'attribute')}; they differ most for {plain(most)} ({difference[most]:+.3f})."
     )
 
 
 def caption(shown: Cases) -> str:
     """Which network made the maps, and from what data."""
-    return f"Variant {shown.variant}, one fold; maps cut at 0.5. {words.caption(shown.study, published=False)}"
+    made = f"Variant {shown.variant}, test fold {shown.fold}, seed {shown.seed}; maps cut at 0.5."
+    return f"{made} {words.caption(shown.study, published=False)}"
 
 
 def numbers(shown: Cases) -> pd.DataFrame:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis.origin import AVERAGE
 from analysis.questions.comparison import Comparison
 from analysis.statistics import paired
-from analysis.tables import AVERAGE, MICRO
+from analysis.tables import MICRO
 from analysis.words import counted, listed, score
 
 
@@ -32,20 +33,31 @@ def cells(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def differences(study: Comparison, reference: str, name: str = "dice") -> pd.DataFrame:
-    """Paired differences to `reference` by attribute and variant; no rows where it is not there or is alone."""
+    """Paired differences to `reference` by attribute and variant; no rows where it is not there or is alone.
+
+    low and high are NaN for fewer than 6 pairs: the interval of three is from the smallest to the largest of them.
+    """
     columns = ["attribute", "variant", "pairs", "difference", "low", "high", "p", "small"]
     if study.folds.empty or reference not in set(study.folds["variant"]):
         return pd.DataFrame(columns=columns)
     table = paired(study.all_folds, reference, name, study.shape)
-    return table[columns][table["attribute"] != MICRO] if len(table) else pd.DataFrame(columns=columns)
+    if table.empty:
+        return pd.DataFrame(columns=columns)
+    table = table[columns][table["attribute"] != MICRO]
+    return table.assign(**{end: table[end].mask(table["small"].astype(bool)) for end in ("low", "high")})
+
+
+def without_interval(pairs: float, of: str = "") -> str:
+    """3 pairs: no interval worth the name."""
+    return f"{counted(pairs, 'pair')}{of}: no interval worth the name"
 
 
 def difference(row: pd.Series | dict) -> str:
-    """+0.071 (95 % interval +0.010 to +0.130, 5 pairs); without interval below three pairs."""
+    """+0.071 (95 % interval +0.010 to +0.130, 8 pairs); without interval below 6 pairs."""
     if not np.isfinite(row["difference"]):
         return "not measured"
     if not np.isfinite(row["low"]):
-        return f"{signed(row['difference'])} ({counted(row['pairs'], 'pair')}: no interval)"
+        return f"{signed(row['difference'])} ({without_interval(row['pairs'])})"
     bounds = f"{signed(row['low'])} to {signed(row['high'])}"
     return f"{signed(row['difference'])} (95 % interval {bounds}, {counted(row['pairs'], 'pair')})"
 
@@ -57,10 +69,10 @@ def between(study: Comparison, variant: str, reference: str, attribute: str = AV
     return difference(row.iloc[0]) if len(row) and np.isfinite(row["difference"].iloc[0]) else ""
 
 
-def wide(study: Comparison, name: str = "dice", rows: str = "variant") -> pd.DataFrame:
+def wide(study: Comparison, name: str = "dice") -> pd.DataFrame:
     """Scores by attribute (rows) and variant (columns), unmeasured attributes left out."""
     part = study.measured[study.measured["attribute"].isin(study.attributes)]
-    table = part.pivot_table(index="attribute", columns=rows, values=name, sort=False).dropna(how="all")
+    table = part.pivot_table(index="attribute", columns="variant", values=name, sort=False).dropna(how="all")
     return table.loc[[name for name in study.attributes if name in table.index]]
 
 

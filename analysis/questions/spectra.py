@@ -20,12 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis import show
-from analysis.questions.bound_tables import KEYS, Measured, chosen, plain, read_table, scene, three
+from analysis.origin import Origin
+from analysis.questions.bound_tables import KEYS, Measured, chosen, read_table, scene, three
 from analysis.questions.lanes import WIDTH, Lanes, Look, legend, panels, tall, told
 from analysis.show import Html
-from analysis.tables import Origin, ordered, read_about
+from analysis.tables import ordered, read_about
 from analysis.theme import INK, STARTS, theme
-from analysis.words import counted, listed, warnings
+from analysis.words import counted, listed, plain, warnings
 
 COMMAND = "python -m analysis.spectrum --init source tatl"
 COLUMNS = {
@@ -56,7 +57,8 @@ class Spectra(Origin):
         path = measured.folder / "spectrum.csv"
         if not path.exists():
             return None
-        about = read_about(measured.folder / "spectrum.json", COMMAND)
+        label = {name: said for name, said in measured.about.items() if name == "label"}
+        about = read_about(measured.folder / "spectrum.json", COMMAND) | label
         table = read_table(path, COLUMNS["spectrum"], COMMAND)
         density = read_table(measured.folder / "spectrum_density.csv", COLUMNS["spectrum_density"], COMMAND)
         seen = list(dict.fromkeys(table["attribute"]))

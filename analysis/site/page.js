@@ -1,6 +1,8 @@
 // Tables that sort (by the shipped Tablesort) and copy themselves. Without scripts they are plain tables.
 (() => {
-  const number = (text) => parseFloat((text.match(/[-+−]?\d*\.?\d+(e[-+]?\d+)?/i) || ["NaN"])[0].replace("−", "-"));
+  // 10,115,501 is one number: commas between digits part thousands.
+  const plain = (text) => text.replace(/(\d),(?=\d{3}(?!\d))/g, "$1").replace("−", "-");
+  const number = (text) => parseFloat((plain(text).match(/[-+]?\d*\.?\d+(e[-+]?\d+)?/i) || ["NaN"])[0]);
   Tablesort.extend("number", (text) => /^\s*[-+−]?\.?\d/.test(text), (a, b) => {
     const [x, y] = [number(a), number(b)];
     if (isNaN(x) || isNaN(y)) return isNaN(x) - isNaN(y);

@@ -1,0 +1,76 @@
+"""How fast does a start get where the reference gets?
+
+    score = 1 - validation loss,    goal = 90 % of the reference's best score on the same shape, seed, fold, attribute
+    steps = first validated step whose score is at least the goal, empty where no step's is
+
+Measured against its own best score a start that learns little is fast, so that its own best says nothing alone.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import pandas as pd
+
+from analysis.narrow import KEYS
+from analysis.words import counted, listed
+
+SHARE = 0.9
+PLACE = ["shape", "seed", "fold", "attribute"]
+
+
+def reaching(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """One row per run whose reference has a curve: variant, shape, seed, fold, attribute, goal, steps (NaN: never)."""
+    validated = curves[curves["split"] == "validation"].assign(score=lambda t: 1 - t["loss"]).dropna(subset=["score"])
+    best = validated[validated["variant"] == reference].groupby(PLACE)["score"].max()
+    rows = []
+    for key, part in validated.sort_values("step").groupby([*KEYS, "attribute"], sort=False):
+        variant, *place = cast(tuple, key)
+        if tuple(place) in best.index:
+            goal = min(SHARE * best[tuple(place)], best[tuple(place)])  # 90 % of a score below 0 lies above it
+            steps = part["step"][part["score"] >= goal]
+            at = dict(zip(PLACE, place, strict=True))
+            rows.append({"variant": variant, **at, "goal": goal, "steps": steps.iloc[0] if len(steps) else np.nan})
+    return pd.DataFrame(rows, columns=["variant", *PLACE, "goal", "steps"])
+
+
+def over_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """By attribute and variant: mean and std of the steps, runs, and of them those that reached the goal."""
+    grouped = runs.groupby(["attribute", "variant"], sort=False)["steps"]
+    table = pd.DataFrame({"value": grouped.mean(), "std": grouped.std(ddof=1), "runs": grouped.size()})
+    return table.assign(reached=grouped.count()).reset_index()
+
+
+def sure(table: pd.DataFrame, attributes: list[str], starts: list[str]) -> pd.DataFrame:
+    """Mean steps by attribute (rows) and start (columns), NaN where a run never reached the goal."""
+    every = table.assign(value=table["value"].where(table["reached"] == table["runs"]).astype(float))
+    wide = every.pivot_table(index="attribute", columns="variant", values="value", sort=False, dropna=False)
+    return wide.reindex(
+        index=[name for name in attributes if name in wide.index], columns=[name for name in starts if name in wide]
+    )
+
+
+def each_start(wide: pd.DataFrame, table: pd.DataFrame) -> str:
+    """tatl takes 12 steps (2 of 2 attributes), random never gets there."""
+    told = []
+    for start in wide:
+        steps, mine = wide[start].dropna(), table[table["variant"] == start]
+        if len(steps):
+            told.append(f"{start} takes {steps.mean():.0f} steps ({len(steps)} of {counted(len(wide), 'attribute')})")
+        elif mine["reached"].sum():
+            told.append(f"{start} gets there in {mine['reached'].sum()} of {counted(mine['runs'].sum(), 'run')}")
+        else:
+            told.append(f"{start} never gets there")
+    return listed(told)
+
+
+def cells(table: pd.DataFrame) -> pd.Series:
+    """Steps as words, by attribute and variant: blank where never, and of how many runs where not of all."""
+    said = []
+    for row in table.to_dict("records"):
+        steps = f"{row['value']:.0f}" if row["reached"] else ""
+        steps += f" ± {row['std']:.0f}" if np.isfinite(row["std"]) else ""
+        few = 0 < row["reached"] < row["runs"]
+        said.append(f"{steps} ({row['reached']} of {row['runs']} runs)" if few else steps)
+    return pd.Series(said, index=pd.MultiIndex.from_frame(table[["attribute", "variant"]]), dtype=object)
