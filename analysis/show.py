@@ -235,13 +235,20 @@ def provenance(study: Folder, own: str = "") -> Html:
         "libraries": _pairs(about.get("versions")),
         "hardware": about.get("hardware"),
         "date": about.get("date"),
-        "time": f"{about['seconds']:.0f} s" if isinstance(about.get("seconds"), int | float) else None,
+        "time": _time(about),
     }
     rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v or 'not recorded'))}</dd>" for k, v in facts.items())
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in words.notes(study))
     command = f'<pre class="command">{escape(str(about.get("command", "not recorded")))}</pre>'
     notes = f"<p>Notes</p><ul>{notes}</ul>" if notes else ""
     return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study, own)}')
+
+
+def _time(about: dict[str, Any]) -> str | None:
+    """How long the last command took, and all training behind its tables; None where it is not recorded."""
+    told = {"the last command": about.get("seconds"), "training, all runs together": about.get("training_seconds")}
+    known = [f"{value:.0f} s ({what})" for what, value in told.items() if isinstance(value, int | float)]
+    return ", ".join(known) or None
 
 
 def _join(values: Any) -> str:
