@@ -135,7 +135,7 @@ def test_no_interval_is_given_of_few_pairs(folds: int, seeds: int, tmp_path: Pat
     study = Comparison.read("paradigms", tmp_path / "p")
     found = reading.differences(study, "source")
     for html in [*told, said(paradigms.paired(study).text)]:
-        assert ("95 %" in html) == (pairs >= 6) != (f"{pairs} pair" in html and "no interval worth the name" in html)
+        assert ("95 %" in html) == (pairs >= 6) != (f"{pairs} pair" in html and "too few for an interval" in html)
     assert found["low"].notna().any() == found["high"].notna().any() == (pairs >= 6)
 
 

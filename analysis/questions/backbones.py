@@ -208,4 +208,6 @@ def cost_table(study: Backbones) -> Html:
 def _where(study: Backbones) -> str:
     """On what the costs were measured, and for which study."""
     store = study.about.get("store_name", "not recorded")
-    return f"Drawn images of the size of the store {store}, random weights. Networks of: {study.scores.caption()}"
+    return (
+        f"Drawn images of the size of the store {store}, random weights. Rows as in the study; {study.scores.caption()}"
+    )

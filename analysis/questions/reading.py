@@ -48,8 +48,8 @@ def differences(study: Comparison, reference: str, name: str = "dice") -> pd.Dat
 
 
 def without_interval(pairs: float, of: str = "") -> str:
-    """3 pairs: no interval worth the name."""
-    return f"{counted(pairs, 'pair')}{of}: no interval worth the name"
+    """3 pairs: too few for an interval."""
+    return f"{counted(pairs, 'pair')}{of}: too few for an interval"
 
 
 def difference(row: pd.Series | dict) -> str:
