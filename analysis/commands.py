@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from analysis.measurement import Measurement, Shared
 from tatl import cli
 from tatl.__main__ import asked_preset
-from tatl.settings import Settings, load_preset, names
+from tatl.settings import OF_STUDIES, Settings, load_preset, names
 
 if TYPE_CHECKING:
     import torch
@@ -203,7 +203,8 @@ def parser_of(function: Callable[..., None], module: str, preset: str) -> Argume
     parser.add_class_arguments(Shared, skip={"init"}, as_group=False)
     parser.add_function_arguments(function, skip={"settings", "shared"}, as_group=False)
     parser.add_class_arguments(Settings, as_group=False)
-    parser.set_defaults({**values, "preset": preset})
+    own = {key: value for key, value in values.items() if key not in OF_STUDIES}
+    parser.set_defaults({**own, "preset": preset})
     return cli.dashed(parser)
 
 

@@ -26,6 +26,7 @@ OF_STUDIES = (
     "offsets",
     "networks",
     "backbones",
+    "workers",
 )  # options of `study` that are no settings, and that a preset may give too
 
 
