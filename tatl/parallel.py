@@ -63,8 +63,10 @@ class Machine:
         before = torch.get_num_threads()
         if workers > 1 and pick_device(self.device).type == "cpu":
             torch.set_num_threads(max(1, cores() // workers))
-        yield
-        torch.set_num_threads(before)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def together(todo: Sequence[Run]) -> list[Piece]:

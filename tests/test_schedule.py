@@ -167,3 +167,6 @@ def test_a_run_alone_has_the_threads_that_it_has_in_company(
     for workers in (0, 4, 1):
         execute([toy_run(toy_store)], tmp_path, toy_store, replace(QUIET, workers=workers))
     assert threads == [4, 2, before] and torch.get_num_threads() == before
+    with pytest.raises(FloatingPointError), Machine("cpu").share(8):
+        raise FloatingPointError("a run that failed")
+    assert torch.get_num_threads() == before
