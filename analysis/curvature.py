@@ -26,6 +26,7 @@ from analysis.lanczos import Basis, Extreme, lanczos, power
 from analysis.products import Hessians, Loss
 from analysis.risk import out_of_memory
 
+ENGINE = 2  # part of what identifies a measured norm: raised where the numbers of the engine change
 METHODS: dict[str, Callable[..., Extreme]] = {"lanczos": lanczos, "power": power}
 STARTS = ("gradient", "previous", "random")
 AGREEMENT = 1e-3  # largest relative difference of two evaluations of one gradient
