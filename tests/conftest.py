@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # Small networks on small images: two threads only wait for each other.  Processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# `nohup make test &` in a script starts the tests with interrupts ignored, and so they would all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
