@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import matplotlib as mpl
 import seaborn as sns
+from matplotlib import style as styles
 
 from analysis.tables import VARIANTS
 
@@ -49,7 +49,7 @@ Colour = tuple[float, float, float]
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """The one theme; every figure is made inside it."""
+    """The one theme, whatever a person's matplotlibrc says; every figure is made and saved inside it."""
     inked = {name: INK for name in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
     style = sns.axes_style("ticks") | sns.plotting_context("paper", font_scale=1.15) | inked
     extra = {
@@ -68,7 +68,7 @@ def theme() -> Iterator[None]:
         "savefig.facecolor": "none",
         "svg.hashsalt": "tatl",
     }
-    with mpl.rc_context(style | extra):
+    with styles.context(["default", style | extra]):
         yield
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import style as styles
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -32,8 +33,9 @@ Masks = Mapping[str, np.ndarray]
 
 
 def draw_overlay(image: np.ndarray, found: Found, truth: Masks, path: Path) -> None:
-    """Write the picture that `draw` makes as a PNG."""
-    draw(image, found, truth).savefig(path, dpi=100)
+    """Write the picture that `draw` makes as a PNG, whatever a person's matplotlibrc says."""
+    with styles.context("default"):
+        draw(image, found, truth).savefig(path, dpi=100)
 
 
 def draw(image: np.ndarray, found: Found, truth: Masks) -> Figure:

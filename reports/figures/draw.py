@@ -45,7 +45,8 @@ def phantom() -> Figure:
 def main() -> None:
     measured = bound_tables.Measured.read(HERE.parent / "quick/tables")
     for name, drawn in (("phantom", phantom()), ("bound", bound.figure7(measured))):
-        drawn.savefig(HERE / f"{name}.png", dpi=110, facecolor="white")
+        with theme():
+            drawn.savefig(HERE / f"{name}.png", dpi=110, facecolor="white")
         print(HERE / f"{name}.png")
 
 
