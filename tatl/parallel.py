@@ -22,7 +22,7 @@ from tatl.cli import ERRORS
 from tatl.data.store import Store
 from tatl.fit import fit, pick_device
 from tatl.inits import initialisation
-from tatl.processes import cores, do, pool
+from tatl.processes import cores, do, pool, raise_unstarted
 from tatl.run import Run, finished
 
 THREADS = 4  # of one run on a CPU with many cores; more only wait for each other at these sizes
@@ -153,6 +153,7 @@ def _at_once(waiting: list[Piece], trainers: list[Trainer], bar: tqdm) -> Genera
             for future in done - broken:
                 yield from _outcomes(flying.pop(future), future, bar)
             if broken:
+                raise_unstarted(processes)
                 return list(flying.values())
 
 

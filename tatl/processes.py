@@ -9,17 +9,21 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import util
 from typing import Any, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 AHEAD = 2  # tasks in flight per process
+LONGEST = 70  # bytes of a folder's path that leave a socket in it the 104 that every system allows
+UNSTARTED = 1  # the exit status of a process that could not import what it was to do; in a task it would be an error
 
 _work: Callable[[Any], Any] | None = None
 
@@ -32,7 +36,7 @@ def cores() -> int:
 def spread(workers: Sequence[Callable[[Task], Result]], tasks: Iterable[Task]) -> Iterator[Result]:
     """The results of all tasks, as they come; one process per worker, which is pickled into it.
 
-    One worker alone works here.  A process that is ended from outside is a RuntimeError.
+    One worker alone works here.  A process that is ended from outside, or cannot start, is a RuntimeError.
     """
     if len(workers) <= 1:
         yield from map(workers[0], tasks)
@@ -53,22 +57,57 @@ def spread(workers: Sequence[Callable[[Task], Result]], tasks: Iterable[Task]) -
 def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecutor]:
     """One process per worker, which is pickled into it; `submit(do, task)` gives a task to one of them.
 
-    When it is left, what is being done is waited for and the rest is dropped.
+    When it is left, what is being done is waited for and the rest is dropped.  OSError where the system has no shared
+    memory for it.
     """
-    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    turns = context.SimpleQueue()
-    for number in range(len(workers)):
-        turns.put(number)
-    processes = ProcessPoolExecutor(len(workers), context, _begin, (list(workers), turns))
+    _keep_sockets_short()
+    processes = _executor(workers)
     try:
         yield processes
     except BrokenProcessPool as error:
+        raise_unstarted(processes)
         raise RuntimeError(
             "a process was ended from outside, most likely because memory ran out: "
             "run the same command again, with fewer --workers; it continues"
         ) from error
     finally:
         processes.shutdown(wait=True, cancel_futures=True)
+
+
+def _executor(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    try:
+        turns = context.SimpleQueue()
+        for number in range(len(workers)):
+            turns.put(number)
+        return ProcessPoolExecutor(len(workers), context, _begin, (list(workers), turns))
+    except OSError as error:
+        raise OSError(
+            "several processes need shared memory, and this system's (/dev/shm) is full, read-only or absent: free or "
+            "mount it (docker run --shm-size 1g), or give --workers 1, which needs none"
+        ) from error
+
+
+def _keep_sockets_short() -> None:
+    """multiprocessing lays its sockets where temporary files go, and the path of a socket may have some 100 bytes."""
+    before = tempfile.gettempdir()
+    if sys.platform != "win32" and len(os.fsencode(before)) > LONGEST:
+        tempfile.tempdir = "/tmp"
+        try:
+            util.get_temp_dir()  # which is kept for this process and those that it starts
+        finally:
+            tempfile.tempdir = before
+
+
+def raise_unstarted(processes: ProcessPoolExecutor) -> None:
+    """RuntimeError if the processes of this broken pool failed before they took any task."""
+    known = list(processes._processes.values())
+    processes.shutdown(wait=True, cancel_futures=True)
+    if any(process.exitcode == UNSTARTED for process in known):
+        raise RuntimeError(
+            "a process could not start, for the reason above: where a script of your own asks for workers, put what it "
+            'does under `if __name__ == "__main__":`, since every process imports it first, or give workers=1'
+        )
 
 
 def _begin(workers: list[Callable[[Any], Any]], turns: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -337,16 +338,17 @@ def test_ctrl_c_in_the_middle_loses_nothing(tmp_path: Path, slow: subprocess.Pop
 
 
 def test_a_full_disk_is_said_and_what_is_written_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, calls = os.pwrite, 0
+    calls = 0
 
-    def full(*arguments: Any) -> int:
-        nonlocal calls
-        calls += 1
-        if calls > 9:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(*arguments)
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            nonlocal calls
+            calls += 1
+            if calls > 9:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
 
-    monkeypatch.setattr(rows_module.os, "pwrite", full)
+    monkeypatch.setattr(rows_module.io, "FileIO", Full)
     with pytest.raises(OSError, match=r"the disk is full while .*run the same command again"):
         make(tmp_path / "s", Toy(9))
     monkeypatch.undo()

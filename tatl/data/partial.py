@@ -1,6 +1,6 @@
 """A store that is not whole yet: `<path>.partial/`, which survives kill -9 and is never read as a store.
 
-Processes decode cases and write them straight into two files with pwrite, so that memory does not grow with the
+Processes decode cases and write them straight into two files, so that memory does not grow with the
 number of cases.  Every case that is written gets a line in `progress.jsonl` with the checksums of its rows, and
 only what agrees with its checksum counts as done when the same command runs again: a torn row, a changed source
 file or a lost page is simply decoded once more.  Bad cases are read again every time, so that a repaired file
@@ -9,16 +9,17 @@ counts and the outcome is that of one uninterrupted run.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from tatl.data.case import MAX_ATTRIBUTES, BadCase, Case, Reader, Size
 from tatl.data.rows import Rows
@@ -47,8 +48,10 @@ def recipe(reader: Reader, size: Size) -> dict[str, Any]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk."""
-    number = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on the disk; Windows knows no such thing of folders."""
+    if os.name == "nt" and path.is_dir():
+        return
+    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(number)
     finally:
@@ -107,24 +110,29 @@ class Partial:
         self.masks = Rows(self.folder / "masks.npy", size, np.uint16)
         self.decoder = Decoder(reader, size, self.images, self.masks)
         self.done: dict[str, Record] = {}
+        self._lock = FileLock(f"{self.folder}.lock", timeout=0)  # beside it: Windows renames no folder of open files
 
     def __enter__(self) -> Partial:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._log = open(self.folder / "progress.jsonl", "a+b")
         try:
-            fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._resume()
-        except BlockingIOError:
-            self.__exit__()
+            self._lock.acquire()
+        except Timeout:
             raise ValueError(
                 f"another process is writing {self.path}: wait for it, or choose another --store"
             ) from None
+        self._log = open(self.folder / "progress.jsonl", "a+b")
+        try:
+            self._resume()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+        self._lock.release()
+
+    def _close(self) -> None:
         self._log.close()
         self.images.close()
         self.masks.close()
@@ -208,10 +216,15 @@ class Partial:
 
     def publish(self) -> None:
         """Give the folder its final name; only now is it a store."""
+        self._close()
         sync(self.folder)
+        if os.name == "nt" and self.path.is_dir():
+            self.path.rmdir()  # an empty one, which other systems replace
         os.rename(self.folder, self.path)
         sync(self.path.parent)
         (self.path / "progress.jsonl").unlink()
+        with suppress(PermissionError):  # Windows removes it when it is given back
+            Path(self._lock.lock_file).unlink()
 
 
 def _parsed(line: bytes) -> Any:

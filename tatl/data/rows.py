@@ -18,8 +18,8 @@ HEADER = 128  # bytes before the first row
 class Rows:
     """Rows at their places; the header comes last, so that a file that is not whole is not a .npy file.
 
-    Rows are written with pwrite and not through a memory map: a full disk is then an error and not a crash, and
-    what is written does not count as this process's memory.
+    Rows are written by each process through a file of its own and not through a memory map: a full disk is then an
+    error and not a crash, and what is written does not count as this process's memory.
     """
 
     def __init__(self, path: Path, shape: Sequence[int], dtype: type[np.generic]) -> None:
@@ -30,10 +30,12 @@ class Rows:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None}
 
-    def _number(self) -> int:
+    def _at(self, offset: int) -> io.FileIO:
         if self._file is None:
-            self._file = io.FileIO(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), "r+")
-        return self._file.fileno()
+            number = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
+            self._file = io.FileIO(number, "r+")
+        self._file.seek(offset)
+        return self._file
 
     def write(self, row: int, array: np.ndarray) -> int:
         """Write one row and return its checksum."""
@@ -42,7 +44,7 @@ class Rows:
         return zlib.crc32(data)
 
     def read(self, row: int) -> bytes:
-        return os.pread(self._number(), self.nbytes, HEADER + row * self.nbytes)
+        return self._at(HEADER + row * self.nbytes).read(self.nbytes)
 
     def exchange(self, source: int, target: int) -> None:
         """Exchange two rows."""
@@ -56,14 +58,14 @@ class Rows:
         described = {"descr": self.dtype.str, "fortran_order": False, "shape": (rows, *self.shape)}
         np.lib.format.write_array_header_1_0(header, described)
         assert len(header.getvalue()) == HEADER
-        os.ftruncate(self._number(), HEADER + rows * self.nbytes)
+        self._at(0).truncate(HEADER + rows * self.nbytes)
         self._put(header.getvalue(), 0)
-        os.fsync(self._number())
+        os.fsync(self._at(0).fileno())
 
     def _put(self, data: bytes, offset: int) -> None:
         view = memoryview(data)
         while view:  # near a full disk, a write may be short before the next one raises ENOSPC
-            done = os.pwrite(self._number(), view, offset)
+            done = self._at(offset).write(view)
             view, offset = view[done:], offset + done
 
     def close(self) -> None:
