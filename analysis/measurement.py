@@ -76,7 +76,7 @@ class Shared:
         from tatl.commands import open_store
         from tatl.variants import Planner
 
-        planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights)
+        planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights, self.device)
         shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
         return Scene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
 

@@ -7,7 +7,6 @@ start alike, in one pass over training images without their masks, as training d
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from analysis.ledger import Subject, subject_name
 from tatl.batch_norm import calibrate as estimate
 from tatl.crop import grow, read_boxes
 from tatl.data.feed import Feed, even_chunks
-from tatl.data.folds import split
 from tatl.data.store import UNION, Store
 from tatl.inits import load_exactly, read_weights
 from tatl.models import build
-from tatl.run import Recipe, Run
+from tatl.run import Recipe, Run, read_run
 from tatl.tasks import start_model
 from tatl.variants import VARIANTS, Planner
 
@@ -61,8 +59,7 @@ class Scene:
 
     def train(self) -> np.ndarray:
         """Training images of the fold: sorted indices."""
-        s = self.planner.settings
-        return split(self.store, self.fold, s.n_folds, self.seed, s.fraction).train
+        return self.planner.split(self.fold).train
 
     def run(self, name: str, attribute: str = "") -> Run:
         """The target segmenter that begins at this start, of the first attribute if none is named."""
@@ -117,19 +114,20 @@ class Scene:
         if not described.is_file():
             return [f"{path} has no run.json beside it: which images it was trained on is not known"]
         try:
-            run = Run.from_json(json.loads(described.read_text()))
-        except (ValueError, KeyError, TypeError) as error:
+            run = read_run(described)
+        except (ValueError, OSError) as error:
             return [f"{described} cannot be read ({error}): which images the weights were trained on is not known"]
         notes = []
+        s = self.planner.settings
         if run.digest != self.store.digest:
             notes.append(
                 f"{path} was trained on store {run.store!r} ({run.digest}) and is measured on {self.store.name!r} "
                 f"({self.store.digest})"
             )
-        elif (run.fold, run.n_folds, run.seed) != (self.fold, self.planner.settings.n_folds, self.seed):
+        elif (run.fold, run.n_folds, run.split_seed) != (self.fold, s.n_folds, s.split_seed):
             notes.append(
-                f"{path} was trained on fold {run.fold} of {run.n_folds} (seed {run.seed}) and is measured on the "
-                f"training images of fold {self.fold} of {self.planner.settings.n_folds} (seed {self.seed})"
+                f"{path} was trained on fold {run.fold} of {run.n_folds} (split seed {run.split_seed}) and is measured "
+                f"on the training images of fold {self.fold} of {s.n_folds} (split seed {s.split_seed})"
             )
         return notes
 
@@ -151,4 +149,4 @@ class Scene:
 
     def recipe(self) -> Recipe:
         """How the target segmenters are trained, which the theorem has assumptions about."""
-        return self.planner.settings.recipe("target")
+        return self.planner.settings.recipe("target", self.planner.precision)

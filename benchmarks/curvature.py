@@ -271,7 +271,7 @@ def main(
     # Figure 7 is extrapolated to the real frequencies of attributes, so then they are drawn.
     phantom = Phantom(cases, seed=0, enrich=not figure_7)
     opened = prepare(phantom, folder, Size.parse(size), progress=False)
-    scene = Scene(Planner(Settings(**{**values, "shapes": "u"}), opened), runs, "u", 0, 0)
+    scene = Scene(Planner(Settings(**{**values, "shapes": "u"}), opened, device=device), runs, "u", 0, 0)
     names = [name for name in STARTS if name != "random"] if figure_7 else ["tatl"]
     execute([run for name in names for run in scene.run(name).needs()], runs, opened, Machine(device))
     starts = [scene.start(name) for name in names]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tatl.data.store import LESION, UNION
+from tatl.data.store import LESION, UNION, Store
 from tatl.pretext import PRETEXTS
 from tatl.run import LESION_NETWORKS, RIVALS, Run, find_runs, finished
 from tatl.settings import names, numbers
 from tatl.variants import STAGE1, VARIANTS, Variant
 
-VARYING = ("task", "shape", "fold", "seed")
+VARYING = ("store", "task", "shape", "fold", "seed", "split_seed")
 STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
 USUAL: tuple[Callable[[Run], bool], ...] = (
     lambda run: run.source != "random",
@@ -48,9 +48,8 @@ def choose(root: Path, variant: str, store: str = "", folds: str = "", where: st
     """
     if variant not in (*VARIANTS, STAGE1):
         raise ValueError(f"variant {variant!r} is unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
-    store = Path(store).resolve().name if store else ""
     runs = _of_variant(root, variant, store)
-    if len(stores := sorted({run.store for run in runs})) > 1:
+    if len(stores := sorted(set({run.digest: run.store for run in runs}.values()))) > 1:
         raise ValueError(f"runs of several stores are there ({', '.join(stores)}): choose with --store {stores[0]}")
     runs = _matching(runs, where)
     for usual in USUAL:
@@ -63,18 +62,26 @@ def choose(root: Path, variant: str, store: str = "", folds: str = "", where: st
 
 
 def _of_variant(root: Path, variant: str, store: str) -> list[Run]:
-    there = {run: path for run, path in find_runs(root, store) if variant_of(run)}
-    runs = [run for run in there if variant_of(run) == variant and store in ("", run.store)]
+    there = {run: path for run, path in find_runs(root) if variant_of(run)}
+    name, digests = Path(store).resolve().name if store else "", _digests(store, there)
+    runs = [run for run in there if variant_of(run) == variant and (not store or run.digest in digests)]
     if not runs:
         known = sorted({f"{variant_of(run)} on {run.store}" for run in there})
         raise FileNotFoundError(
-            f"{root} has no finished runs of {variant}{f' on store {store}' if store else ''} "
+            f"{root} has no finished runs of {variant}{f' on store {name}' if store else ''} "
             f"(there are: {', '.join(known) or 'none'}): train them with python -m tatl train --variant {variant}"
         )
     if misplaced := [run for run in runs if not finished(run, root)]:
         path = there[misplaced[0]]
         raise ValueError(f"{path} should be {misplaced[0].folder(root)}: give --runs {path.resolve().parents[3]}")
     return runs
+
+
+def _digests(store: str, runs: Iterable[Run]) -> set[str]:
+    """Of the store at a path, whatever its name was when its runs were trained, else of the stores of that name."""
+    if store and (Path(store) / "store.json").is_file():
+        return {Store.open(Path(store)).digest}
+    return {run.digest for run in runs if store and run.store == Path(store).resolve().name}
 
 
 def settings_of(run: Run) -> dict[str, str]:
@@ -148,10 +155,10 @@ def report(runs: Sequence[Run]) -> list[str]:
         lines.append(
             "note: boxes of stage1 lie tight round the lesion; the variants that crop grow them by their offset"
         )
-    cover = {name: {(run.shape, run.fold, run.seed) for run in runs if run.task == name} for name in parts(runs)}
+    cover = {name: {(run.shape, run.fold, run.seeds) for run in runs if run.task == name} for name in parts(runs)}
     every = set().union(*cover.values())
     for name, there in cover.items():
         if name not in (LESION, UNION) and (lacking := sorted(every - there)):
-            listed = ", ".join(f"{shape} fold {fold} seed {seed}" for shape, fold, seed in lacking[:5])
+            listed = ", ".join(f"{shape} fold {fold} {seeds}" for shape, fold, seeds in lacking[:5])
             lines.append(f"note: {name} has {len(there)} of {len(every)} networks (first missing: {listed})")
     return lines

@@ -79,17 +79,18 @@ def train(
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
     from tatl.choice import variant_of
-    from tatl.compare import check_sources
+    from tatl.compare import check_sources, note_outdated
     from tatl.parallel import Machine
     from tatl.schedule import execute
     from tatl.study import ENSEMBLE, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
 
     opened = open_store(store, preset)
-    planner = Planner(settings, opened, imagenet_weights)
+    planner = Planner(settings, opened, imagenet_weights, device)
     members = planner.members([variant])
     needed = [member.run for member in members]
     check_sources(needed, runs, imagenet_weights)
+    note_outdated(needed, runs)
     execute(needed, runs, opened, Machine(device, devices, imagenet_weights))
     table = over_folds(per_fold(scores_of(members, runs, opened)))
     print(table[table["shape"] == ENSEMBLE].drop(columns="shape").to_string(index=False, float_format="%.3f"))
@@ -97,7 +98,7 @@ def train(
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
     print(
-        f"next: python -m tatl predict IMAGE --runs {runs} --store {opened.name} "
+        f"next: python -m tatl predict IMAGE --runs {runs} --store {opened.path} "
         f"--variant {variant_of(members[0].run)} --out predictions"
     )
 
@@ -150,7 +151,7 @@ def study(
     from tatl.studies import Asked
     from tatl.variants import Planner
 
-    planner = Planner(settings, open_store(store, preset), imagenet_weights)
+    planner = Planner(settings, open_store(store, preset), imagenet_weights, device)
     asked = Asked(variants, fractions, offsets, networks, backbones)
     machine = Machine(device, devices, imagenet_weights, workers=workers)
     comparison = Comparison(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)

@@ -24,7 +24,7 @@ from tatl.models.encoders import encoder
 from tatl.parallel import Machine
 from tatl.record import provenance, write_tables
 from tatl.relay import pass_on
-from tatl.run import RIVALS, Run, finished
+from tatl.run import RIVALS, Run, finished, outdated
 from tatl.schedule import execute
 from tatl.settings import OF_STUDIES, Settings, load_preset
 from tatl.studies import BOUND, Asked, Rows, study
@@ -57,6 +57,7 @@ class Comparison:
         print(f"study {self.name} ({study(self.name).paper}): {len(rows)} {what}")
         needed = self._needed(rows)
         print(plan_of(needed, self.runs, self.planner.store).words())
+        note_outdated(needed, self.runs)
         for run in in_order(needed) if self.name == BOUND else ():
             print(f"  {run.title()}")
 
@@ -67,6 +68,7 @@ class Comparison:
         """
         started, rows = time.monotonic(), self._rows()
         check_sources(self._needed(rows), self.runs, self.machine.imagenet_weights)
+        note_outdated(self._needed(rows), self.runs)
         if self.name == BOUND:
             pass_on(self.command(rows))
             return
@@ -149,6 +151,12 @@ def check_runs(runs: Iterable[Run]) -> None:
     for run in ordered:
         if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
             raise ValueError(f"offset {run.offset} is larger than the images of {run.size}: give a smaller --offset")
+
+
+def note_outdated(runs: Iterable[Run], root: Path) -> None:
+    """Say which finished runs are there in the place of these and no longer count."""
+    for said in outdated(in_order(runs), root):
+        print(f"note: {said}")
 
 
 def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None) -> None:

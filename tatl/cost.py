@@ -170,7 +170,7 @@ class _Steps:
         self.masks = (self.images[:, :1] > 1).float()
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = Learner(run, cast(Task, SimpleNamespace(model=self.model))).configure_optimizers()
-        half = precision_of(run, device) == "bf16-mixed"
+        half = precision_of(run) == "bf16-mixed"
         self.precision, self.pool = partial(torch.autocast, device.type, torch.bfloat16, enabled=half), run.recipe.pool
 
     def train(self) -> None:

@@ -31,6 +31,7 @@ from tatl.data.store import Store
 from tatl.learner import VALIDATION_LOSS, Learner
 from tatl.run import Run, finished, write_atomically
 from tatl.tasks import Task, make_task
+from tatl.version import commit, versions
 
 
 class Keep(Callback):
@@ -81,12 +82,14 @@ def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
 
 
-def precision_of(run: Run, device: torch.device) -> Any:
-    """Lightning's name of the precision: bf16 autocast on a GPU, float32 on a CPU, unless the recipe says."""
-    asked = run.recipe.precision
-    if asked == "auto":
-        asked = "bf16" if device.type == "cuda" else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[asked]
+def usual_precision(device: torch.device) -> str:
+    """What precision "auto" is there: bf16 autocast on a GPU, float32 on a CPU."""
+    return "bf16" if device.type == "cuda" else "32"
+
+
+def precision_of(run: Run) -> Any:
+    """Lightning's name of the precision."""
+    return {"32": "32-true", "bf16": "bf16-mixed"}[run.recipe.precision]
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -194,7 +197,7 @@ def _trainer(run: Run, folder: Path, device: torch.device, devices: int, callbac
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=devices,
         strategy="ddp_spawn" if devices > 1 else "auto",
-        precision=precision_of(run, device),
+        precision=precision_of(run),
         max_epochs=run.recipe.epochs,
         callbacks=callbacks,
         default_root_dir=folder,
@@ -242,6 +245,8 @@ def _log(folder: Path, learner: Learner, seconds: float, device: torch.device) -
     lines = [
         f"{datetime.now():%Y-%m-%d %H:%M:%S}  {learner.run.title()}",
         f"{seconds:.1f} s in this process on {where} ({platform.machine()}), torch {torch.__version__}",
+        f"precision {learner.run.recipe.precision}; code {commit() or 'of no commit'}; "
+        + ", ".join(f"{library} {number}" for library, number in versions().items()),
         f"best epoch {learner.best_epoch} of {learner.run.recipe.epochs}, validation loss {learner.best_loss:.4f}",
     ]
     with (folder / "log").open("a") as stream:

@@ -41,7 +41,7 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
     same = [m for m in members if (m.variant, m.fold, m.seed) == (first.variant, first.fold, first.seed)]
     attributes = list(dict.fromkeys(m.attribute for m in same))
     run = first.run
-    test = split(store, run.fold, run.n_folds, run.seed, run.fraction).test
+    test = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).test
     at = pick(store, test, attributes, count)
     maps = [_framed([m.run for m in same if m.attribute == name], root, at, store) for name in attributes]
     agnostic = [m.run.parent for m in same if m.run.parent is not None and m.run.parent.task == "union"]

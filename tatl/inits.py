@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -142,6 +142,26 @@ def weights_file(path: Path, backbone: str) -> Path:
 def file_digest(path: Path) -> str:
     """A short checksum that names the file in a run's identity."""
     return _digest(_existing(path), path.stat().st_mtime_ns)
+
+
+@lru_cache
+def hub_weights(backbone: str) -> str:
+    """The name of the file of ImageNet weights that the hub gives for a backbone; empty where it is not known.
+
+    timm's repository with the tag of the training, or that of segmentation-models-pytorch with its revision.
+    """
+    import segmentation_models_pytorch as smp
+    import timm
+
+    if backbone == "efficientnet-b0" or backbone.startswith(UNIVERSAL):
+        name = "efficientnet_b0" if backbone == "efficientnet-b0" else backbone.removeprefix(UNIVERSAL)
+        with contextlib.suppress(RuntimeError):  # of a name that timm does not know, which is told elsewhere
+            known: Any = timm.get_pretrained_cfg(name)
+            return str(known.hf_hub_id or known.url or "") if known else ""
+        return ""
+    registered: Any = smp.encoders.encoders.get(backbone, {})
+    file = registered.get("pretrained_settings", {}).get("imagenet", {})
+    return f"{file['repo_id']}@{file['revision'][:12]}" if file else ""
 
 
 @lru_cache

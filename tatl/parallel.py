@@ -74,8 +74,9 @@ def together(todo: Sequence[Run]) -> list[Piece]:
     pieces: dict[object, list[Run]] = {}
     for run in todo:
         frozen = initialisation(run.start).frozen and not run.recipe.augment
-        encoder = (run.start, run.parent, run.shape, run.backbone, run.fold, run.seed, run.fraction, run.cropper)
-        pieces.setdefault((*encoder, run.offset) if frozen else run, []).append(run)
+        encoder = (run.start, run.parent, run.shape, run.backbone, run.seed)
+        images = (run.fold, run.n_folds, run.split_seed, run.fraction, run.cropper, run.offset)
+        pieces.setdefault((*encoder, *images) if frozen else run, []).append(run)
     return [tuple(piece) for piece in pieces.values()]
 
 

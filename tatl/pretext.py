@@ -117,7 +117,7 @@ class SelfSupervised(Pretext):
 
     def __init__(self, run: Run, store: Store, model: nn.Module) -> None:
         self.run, self.store, self.model = run, store, model
-        parts = split(store, run.fold, run.n_folds, run.seed, run.fraction)
+        parts = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
         self.train, self.validation, self.test = parts.train, parts.validation, parts.test
         self.feed = Feed(store, UNION)
 

@@ -7,7 +7,6 @@ import platform
 import shlex
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,7 @@ from tatl.settings import Settings, names
 from tatl.studies import Rows
 from tatl.study import ENSEMBLE, histories, lesion_scores, over_folds, pace, per_fold, scores_of
 from tatl.variants import Member, Planner
-from tatl.version import commit
-
-LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
+from tatl.version import commit, versions
 
 
 def write_tables(
@@ -102,7 +99,7 @@ def provenance(
         "notes": planner.notes(),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": commit(),
-        "versions": {library: version(library) for library in LIBRARIES},
+        "versions": versions(),
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "hardware": _hardware(),
     }

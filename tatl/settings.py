@@ -41,7 +41,9 @@ class Settings:
         attributes: which attributes get a target segmenter, with commas; empty: all of the store
         folds: which test folds to run, counted from 0, with commas; empty: all
         n_folds: number of folds
-        seeds: how many repetitions (3: seeds 0, 1 and 2), or their seeds with commas (0,1,2; seed 7 alone: 7,)
+        seeds: how many trainings on the same folds (3: seeds 0, 1 and 2), or their seeds with commas (0,1,2; seed 7
+            alone: 7,)
+        split_seed: draws the folds, fractions and the early-stopping part
         fraction: share of the training groups that is used, 0 to 1
         lesion_network: the network of Stage 1: u, unet (plain, from random weights), segnet or mask-rcnn
         offset: pixels of the store's frame added round the lesion box on every side
@@ -70,6 +72,7 @@ class Settings:
     folds: str = ""
     n_folds: int = 5
     seeds: str = "0"
+    split_seed: int = 0
     fraction: float = 1.0
     lesion_network: str = "u"
     offset: int = 40
@@ -106,7 +109,10 @@ class Settings:
             )
         if self.n_folds < 2:
             raise ValueError(f"n_folds {self.n_folds} leaves nothing to test on: give at least 2")
+        if self.split_seed < 0:
+            raise ValueError(f"split_seed {self.split_seed} is negative: give a whole number from 0")
         numbers("seeds", self.seeds)
+        _among("precision", [self.precision], ("auto", "32", "bf16"))
         for stage in STAGES:
             self.recipe(stage)
 
@@ -120,9 +126,10 @@ class Settings:
         found = numbers("seeds", self.seeds) or [0]
         return found if "," in self.seeds or found == [0] else list(range(found[0]))
 
-    def recipe(self, stage: str) -> Recipe:
-        """The recipe of Stage 1 ("lesion"), 2 ("agnostic") or 3 ("target")."""
+    def recipe(self, stage: str, auto: str = "32") -> Recipe:
+        """The recipe of Stage 1 ("lesion"), 2 ("agnostic") or 3 ("target"); `auto` is the device's usual precision."""
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe)}
+        shared["precision"] = auto if self.precision == "auto" else self.precision
         own = {"lesion": self.lesion_epochs, "agnostic": self.agnostic_epochs}.get(stage, 0)
         return Recipe(**{**shared, "epochs": own or self.epochs})
 

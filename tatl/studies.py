@@ -189,14 +189,13 @@ def data_size(planner: Planner, asked: Asked) -> Rows:
 
 def _require_positives(planner: Planner, smaller: Planner) -> None:
     """ValueError where a share of the training groups has no positive of an attribute that the whole of them has."""
-    for seed in planner.settings.seed_numbers:
-        for fold in planner.settings.fold_numbers:
-            there = smaller.trainable(fold, seed)
-            if lost := [name for name in planner.trainable(fold, seed) if name not in there]:
-                raise ValueError(
-                    f"{smaller.settings.fraction:.0%} of the training groups of fold {fold} (seed {seed}) leave no "
-                    f"image with {', '.join(lost)}: give larger --fractions, or other --attributes"
-                )
+    for fold in planner.settings.fold_numbers:
+        there = smaller.trainable(fold)
+        if lost := [name for name in planner.trainable(fold) if name not in there]:
+            raise ValueError(
+                f"{smaller.settings.fraction:.0%} of the training groups of fold {fold} leave no image with "
+                f"{', '.join(lost)}: give larger --fractions, or other --attributes"
+            )
 
 
 def bound(planner: Planner, asked: Asked) -> Rows:

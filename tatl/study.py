@@ -60,7 +60,7 @@ def probabilities_of(runs: Sequence[Run], root: Path) -> np.ndarray:
 def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
     run = members[0].run
     mean = probabilities_of([member.run for member in members], root)
-    test = split(store, run.fold, run.n_folds, run.seed, run.fraction).test
+    test = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).test
     size = Size.parse(run.score_size) if run.score_size else store.size
     # Values are floor(256 p), on average half a step below 256 p.
     attribute = members[0].attribute

@@ -74,7 +74,7 @@ class Segmentation:
     def __init__(self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None) -> None:
         self.run, self.store = run, store
         self.mask = UNION if run.task == SHUFFLED else run.task
-        self.split = split(store, run.fold, run.n_folds, run.seed, run.fraction)
+        self.split = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
         self._require_known()
         boxes = None
         if run.cropper is not None:

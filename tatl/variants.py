@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tatl.data.folds import scarce, split
+from tatl.data.folds import Split, scarce, split
 from tatl.data.store import LESION, UNION, Store
-from tatl.inits import file_digest, initialisation, weights_file
-from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES, texture_run
+from tatl.fit import pick_device, usual_precision
+from tatl.inits import file_digest, hub_weights, initialisation, weights_file
+from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURE_RECIPE, TEXTURES, texture_run
 from tatl.run import PLAIN, RIVALS, Run
 from tatl.settings import Settings, names
 
@@ -53,10 +54,16 @@ class Member:
 
 
 class Planner:
-    """Settings and a store to runs; raises ValueError before any training where the store lacks something."""
+    """Settings, a store and a device to runs; raises ValueError before any training where the store lacks something.
 
-    def __init__(self, settings: Settings, store: Store, imagenet_weights: Path | None = None) -> None:
-        self.settings, self.store, self.imagenet_weights = settings, store, imagenet_weights
+    Of the device only its usual precision is part of a run.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, imagenet_weights: Path | None = None, device: str = "auto"
+    ) -> None:
+        self.settings, self.store, self.imagenet_weights, self.device = settings, store, imagenet_weights, device
+        self.precision = usual_precision(pick_device(device))
         self.remarks = list[str]()  # what a study found about the store
         if imagenet_weights and settings.source != "imagenet":
             raise ValueError(
@@ -87,18 +94,23 @@ class Planner:
             start="random" if source == "random" else "source",
             source=source,
             weights=self._weights(backbone) if source == "imagenet" else "",
-            parent=texture_run(backbone) if source == TEXTURES else None,
+            parent=self._textures(backbone) if source == TEXTURES else None,
             fold=fold,
             n_folds=s.n_folds,
             fraction=s.fraction,
             seed=seed,
+            split_seed=s.split_seed,
             score_size=s.score_size,
-            recipe=s.recipe(stage),
+            recipe=s.recipe(stage, self.precision),
         )
 
+    def _textures(self, backbone: str) -> Run:
+        return texture_run(backbone, replace(TEXTURE_RECIPE, precision=self.precision))
+
     def _weights(self, backbone: str) -> str:
-        """What names the file of ImageNet weights in a run's identity; empty where none was given."""
-        return file_digest(weights_file(self.imagenet_weights, backbone)) if self.imagenet_weights else ""
+        """What names the file of ImageNet weights in a run's identity: its checksum, or its name on the hub."""
+        given = self.imagenet_weights
+        return file_digest(weights_file(given, backbone)) if given else hub_weights(backbone)
 
     def lesion(self, fold: int, seed: int, scratch: bool = False) -> Run:
         """Stage 1: the lesion in the whole image."""
@@ -162,7 +174,7 @@ class Planner:
         if name == STAGE1:
             yield Member(name, self.settings.lesion_network, seed, fold, LESION, self.lesion(fold, seed))
             return
-        for attribute in self.trainable(fold, seed):
+        for attribute in self.trainable(fold):
             for shape in names(self.settings.shapes):
                 run = self.target(VARIANTS[name], attribute, shape, fold, seed)
                 yield Member(name, shape, seed, fold, attribute, run)
@@ -176,11 +188,16 @@ class Planner:
 
     def but(self, **changed: Any) -> Planner:
         """The same with other settings, such as `fraction=0.4`."""
-        return Planner(replace(self.settings, **changed), self.store, self.imagenet_weights)
+        return Planner(replace(self.settings, **changed), self.store, self.imagenet_weights, self.device)
 
-    def trainable(self, fold: int, seed: int) -> list[str]:
+    def split(self, fold: int) -> Split:
+        """The images of a fold, which all seeds share."""
+        s = self.settings
+        return split(self.store, fold, s.n_folds, s.split_seed, s.fraction)
+
+    def trainable(self, fold: int) -> list[str]:
         """The attributes that some training image of the fold has."""
-        train = split(self.store, fold, self.settings.n_folds, seed, self.settings.fraction).train
+        train = self.split(fold).train
         return [name for name in self.attributes if self.store.present(name)[train].any()]
 
     def _check(self, variants: list[str]) -> None:
@@ -222,16 +239,14 @@ class Planner:
             for name, count in few.items()
             if name in self.attributes
         ]
-        for seed in self.settings.seed_numbers:
-            for fold in self.settings.fold_numbers:
-                said += self._notes(fold, seed)
+        for fold in self.settings.fold_numbers:
+            said += self._notes(fold)
         return said
 
-    def _notes(self, fold: int, seed: int) -> Iterator[str]:
-        trainable = self.trainable(fold, seed)
-        parts = split(self.store, fold, self.settings.n_folds, seed, self.settings.fraction)
+    def _notes(self, fold: int) -> Iterator[str]:
+        trainable, parts = self.trainable(fold), self.split(fold)
         for name in self.attributes:
-            present, where = self.store.present(name), f"of fold {fold} (seed {seed}) has it"
+            present, where = self.store.present(name), f"of fold {fold} has it"
             if name not in trainable:
                 yield f"{name}: no training image {where}; not measured"
                 continue

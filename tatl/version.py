@@ -1,10 +1,12 @@
-"""Which code made something: the commit, marked where the code beside it has changed since."""
+"""Which code made something: the commit, marked where the code beside it has changed since, and the libraries."""
 
 from __future__ import annotations
 
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
+LIBRARIES = ("torch", "torchvision", "lightning", "timm", "segmentation-models-pytorch", "numpy", "scipy", "pandas")
 HERE = Path(__file__).resolve().parent
 MADE = ":(exclude)reports"  # what commands write into the checkout is no change of the code
 
@@ -17,6 +19,11 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return f"{name}-dirty" if name and changed else name
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that decide what is learnt and measured."""
+    return {library: version(library) for library in LIBRARIES}
 
 
 def _git(*words: str) -> str:
