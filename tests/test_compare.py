@@ -63,7 +63,7 @@ SMOKE = ["--preset", "smoke", "--store"]
         ),
         (
             ["study", "data-size", "--fractions", "100,10"],
-            "10% of the training groups of fold 0 (seed 0) leave no image",
+            "10% of the training groups of fold 0 leave no image",
         ),
         (["study", "data-size", "--fractions", "0"], "fractions '0' are percentages of the training groups such as"),
     ],
