@@ -167,8 +167,8 @@ def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: in
     checkpoint = _checkpoint(run, folder)
     if checkpoint is None or not _complete(checkpoint, run):
         stopper = EarlyStopping(VALIDATION_LOSS, patience=run.recipe.patience, check_finite=False)
-        trainer = _trainer(run, folder, device, devices, [stopper, *([bar] if bar else []), Keep(folder)])
         resume = None if checkpoint is None else folder / "last.ckpt"
+        trainer = _trainer(run, folder, device, devices, [stopper, *([bar] if bar else []), Keep(folder)], not resume)
         _interruptible(trainer, learner, resume)
         # With several devices the processes that trained are gone: what they learnt is in the checkpoint.
         checkpoint = cast(dict[str, Any], _checkpoint(run, folder))
@@ -192,7 +192,9 @@ def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) ->
         raise KeyboardInterrupt from stopped
 
 
-def _trainer(run: Run, folder: Path, device: torch.device, devices: int, callbacks: list[Callback]) -> L.Trainer:
+def _trainer(
+    run: Run, folder: Path, device: torch.device, devices: int, callbacks: list[Callback], fresh: bool
+) -> L.Trainer:
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=devices,
@@ -205,7 +207,7 @@ def _trainer(run: Run, folder: Path, device: torch.device, devices: int, callbac
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if fresh else 0,  # the loss of the start; generators are put back after it
         use_distributed_sampler=False,
         log_every_n_steps=1,
     )

@@ -119,14 +119,17 @@ class Learner(L.LightningModule):
         self._sums = sums if self._sums is None else self._sums + sums
 
     def on_validation_epoch_end(self) -> None:
+        """Remember the loss; before the first step (Lightning's sanity check) it is step 0's, never the best."""
         self._record()
         loss = self.task.validation_loss(cast(Tensor, self._sums))
         self._sums = None
-        step = self.history[-1]["step"]
-        if not np.isfinite(loss):
-            raise FloatingPointError(f"the validation loss is {loss} after step {step}: lower --lr")
+        step = self.history[-1]["step"] if self.history else 0
         row = {"epoch": self.current_epoch, "step": step, "split": "validation", "loss": loss, "lr": self.run.recipe.lr}
         self.history.append(row)
+        if self.trainer.sanity_checking:
+            return
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"the validation loss is {loss} after step {step}: lower --lr")
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.current_epoch
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}

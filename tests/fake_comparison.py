@@ -110,12 +110,12 @@ def _curves(
 ) -> Iterator[dict[str, Any]]:
     for (name, _, better), shape, seed, fold in product(made, shapes, range(seeds), range(folds)):
         for attribute, split in product(("union",) if name == "pretext" else attributes, ("train", "validation")):
-            for step in range(1, 41) if split == "train" else range(4, 41, 4):
+            for step in range(1, 41) if split == "train" else range(0, 41, 4):
                 loss = (
                     0.2 + 0.75 * np.exp(-step * max(0.02, 0.1 + better) / 4) + draw.normal(0, 0.02 * (split == "train"))
                 )
                 keys = {"variant": name, "shape": shape, "seed": seed, "fold": fold, "attribute": attribute}
-                yield keys | {"epoch": (step - 1) // 4, "step": step, "split": split, "loss": loss}
+                yield keys | {"epoch": max(step - 1, 0) // 4, "step": step, "split": split, "loss": loss}
 
 
 def _costs(kind: pd.DataFrame, shapes: Sequence[str]) -> Iterator[dict[str, Any]]:

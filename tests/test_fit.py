@@ -83,7 +83,9 @@ def test_a_finished_run_has_its_files(trained: tuple[Run, Path], toy_store: Stor
     assert history.columns.tolist() == ["epoch", "step", "split", "loss", "lr"]
     train = history[history["split"] == "train"]
     assert train["step"].tolist() == list(range(1, 1 + 4 * steps(run, toy_store)))
-    assert history[history["split"] == "validation"]["epoch"].tolist() == [0, 1, 2, 3]
+    validated = history[history["split"] == "validation"]
+    assert validated["epoch"].tolist() == [0, 0, 1, 2, 3]  # before the first step, and after every epoch
+    assert validated["step"].tolist() == [n * steps(run, toy_store) for n in range(5)]
     assert history["loss"].between(0, 1).all() and (history["lr"] == 0.05).all()
     assert "torch" in (folder / "log").read_text()
 
@@ -197,17 +199,46 @@ def test_a_finished_run_is_not_repeated(
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [{}, {"calibration": 0}, {"task": "context"}, {"start": "frozen-random"}, {"augment": True}],
+    ids=["calibrated", "running", "context", "frozen", "augmented"],
+)
+def test_looking_at_the_start_changes_nothing_that_is_learnt(
+    kind: dict[str, Any], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy_run(toy_store, **{"epochs": 2, **kind})
+    looked = fit(run, tmp_path / "looked", toy_store, **CPU)
+    trainer = fit_module.L.Trainer
+    monkeypatch.setattr(fit_module.L, "Trainer", lambda **given: trainer(**{**given, "num_sanity_val_steps": 0}))
+    not_looked = fit(run, tmp_path / "not", toy_store, **CPU)
+    assert (looked / "weights.safetensors").read_bytes() == (not_looked / "weights.safetensors").read_bytes()
+    history, without = (pd.read_csv(folder / "history.csv") for folder in (looked, not_looked))
+    assert history.iloc[0][["epoch", "step", "split"]].tolist() == [0, 0, "validation"]
+    pd.testing.assert_frame_equal(history[1:].reset_index(drop=True), without)
+
+
+def test_the_loss_of_the_start_is_that_of_its_weights(toy_store: Store, tmp_path: Path) -> None:
+    """Steps of rate 1e-30 leave the weights as they are: the loss before them is the loss after them."""
+    history = pd.read_csv(fit(toy_run(toy_store, lr=1e-30), tmp_path, toy_store, **CPU) / "history.csv")
+    before, after = history[history["split"] == "validation"]["loss"]
+    assert before == after
+
+
 def test_patience_stops_early_and_keeps_the_best(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validation losses .5, .4, .6, .7: with patience 2 the fifth epoch does not come, and the second is kept."""
-    losses = iter([0.5, 0.4, 0.6, 0.7, 0.1])
+    """Validation losses .5, .4, .6, .7: with patience 2 the fifth epoch does not come, and the second is kept.
+
+    That of the start, .3, is written down; it is no epoch's, so that it is neither the best nor counted by patience.
+    """
+    losses = iter([0.3, 0.5, 0.4, 0.6, 0.7, 0.1])
     monkeypatch.setattr(tasks.Segmentation, "validation_loss", lambda self, sums: next(losses))
     folder = fit(toy_run(toy_store, epochs=5, patience=2), tmp_path, toy_store, **CPU)
     history = pd.read_csv(folder / "history.csv")
-    assert history[history["split"] == "validation"]["loss"].tolist() == [0.5, 0.4, 0.6, 0.7]
+    assert history[history["split"] == "validation"]["loss"].tolist() == [0.3, 0.5, 0.4, 0.6, 0.7]
     assert "best epoch 1 of 5, validation loss 0.4000" in (folder / "log").read_text()
-    losses = iter([0.5, 0.4])
+    losses = iter([0.3, 0.5, 0.4])
     two = fit(toy_run(toy_store, epochs=2, patience=2), tmp_path, toy_store, **CPU)
     assert (folder / "weights.safetensors").read_bytes() == (two / "weights.safetensors").read_bytes()
 
@@ -448,7 +479,7 @@ def test_two_processes_share_every_mini_batch(
     for one, other, whole in zip(*halves, [batch for epoch in range(2) for batch in task.batches(epoch)], strict=True):
         assert sorted([*one, *other]) == sorted(whole)
     history = pd.read_csv(folder / "history.csv")
-    assert (history["split"] == "validation").sum() == 2
+    assert (history["split"] == "validation").sum() == 3
     assert (history["split"] == "train").sum() == 2 * steps(run, toy_store)
     assert finished(run, tmp_path) and not (folder / "last.ckpt").exists()
 

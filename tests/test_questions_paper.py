@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,9 @@ def test_the_page_leads_with_steps_to_what_the_reference_reaches(tmp_path: Path)
     study = convergence.read(write(tmp_path, "convergence"))
     assert "To 90 % of source&#x27;s best score" in convergence.headline(study).text
     html = convergence.table(study).text
+    assert "score before the first step" in html and "0 is there before any" in html and "taken as 0" not in html
+    older = replace(study, curves=study.curves[study.curves["step"] > 0])  # of runs whose start was not looked at
+    assert ">0.050<" in html and ">0.050<" not in convergence.table(older).text
     assert "steps to 90 % of source's best" in head(html) and "steps to 90 % of its own best" in head(html)
     assert "To 90 % of tatl&#x27;s best score" in convergence.reached(study, "tatl").text
     assert "nobody has no validation loss" in convergence.reached(study, "nobody").text

@@ -171,6 +171,29 @@ def test_pace_by_hand() -> None:
     assert row["area"] == pytest.approx(((0.1 + 0.5) / 2 + (0.5 + 0.8) / 2 + (0.8 + 0.75) / 2) / 3)
 
 
+def test_a_head_start_counts_and_a_low_plateau_is_not_fast() -> None:
+    """From step 0 on: tatl is where source gets before its first step, random never gets there."""
+    scores = {"source": [0.0, 0.3, 0.5, 0.6], "tatl": [0.55, 0.5, 0.6, 0.7], "random": [0.1, 0.1, 0.1, 0.1]}
+    keys = {"shape": "u", "seed": 0, "fold": 0, "attribute": "dot", "split": "validation", "epoch": 0}
+    made = [
+        {**keys, "variant": name, "step": 10 * i, "loss": 1 - score}
+        for name, values in scores.items()
+        for i, score in enumerate(values)
+    ]
+    table = pace(pd.DataFrame(made)).set_index("variant")
+    assert table["start"].tolist() == pytest.approx([0, 0.55, 0.1]) and table["best"].tolist() == pytest.approx(
+        [0.6, 0.7, 0.1]
+    )
+    assert table["goal"].tolist() == pytest.approx([0.54] * 3)
+    assert table["steps_to_goal"].tolist()[:2] == [30, 0] and np.isnan(table["steps_to_goal"]["random"])
+    assert table["steps_to_90"].tolist() == [30, 30, 0]
+    assert table["area"]["tatl"] == pytest.approx(((0.5 + 0.6) / 2 + (0.6 + 0.7) / 2) / 2)
+    old = pace(pd.DataFrame([row for row in made if row["step"]])).set_index("variant")  # before there was a step 0
+    assert old["start"].isna().all() and old["steps_to_goal"].tolist()[:2] == [30, 20]
+    alone = pace(pd.DataFrame([row for row in made if row["variant"] == "tatl"])).iloc[0]
+    assert np.isnan(alone["goal"]) and np.isnan(alone["steps_to_goal"])
+
+
 def test_pace_of_losses_above_one_counts_the_best_step() -> None:
     keys = {"variant": "v", "shape": "u", "seed": 0, "fold": 0, "attribute": "dot", "split": "validation"}
     curve = pd.DataFrame([{**keys, "step": step, "loss": loss} for step, loss in ((5, 3.0), (10, 1.5), (15, 2.0))])

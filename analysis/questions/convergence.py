@@ -1,8 +1,9 @@
 """Does a good pretext mean good targets, and do these learn faster?  Figures 5 and 6.
 
 `pretext` is the agnostic network scored on each attribute as it is; the other rows start from it, from the source
-domain or from random weights.  The score of a curve is 1 - validation loss; who is fast is told by the steps to what
-the reference reaches (`pace`), not by those to a start's own best.
+domain or from random weights.  The score of a curve is 1 - validation loss, from step 0 (the start, before anything
+is learnt) on; who is fast is told by the steps to what the reference reaches (`pace`), not by those to a start's own
+best.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def curves(study: Convergence) -> Html:
     if frame.empty or not tasks:
         return show.sentence("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
     drawn = drawing.lines(
-        _by(frame[frame["split"] == "validation"], "epoch"),
+        _by(frame[frame["split"] == "validation"].assign(epoch=lambda t: t["epoch"].where(t["step"] > 0, -1)), "epoch"),
         tasks,
         study.look,
         ("training step", "validation loss\n(training loss thin)"),
@@ -142,6 +143,7 @@ def _by(frame: pd.DataFrame, key: str) -> pd.DataFrame:
 def _curves_reading(study: Convergence, frame: pd.DataFrame) -> str:
     """Who ends lowest."""
     rows = frame[(frame["split"] == "validation") & frame["attribute"].isin(study.scores.attributes)]
+    rows = rows[rows["step"] > 0]
     runs = rows.groupby(["attribute", "variant", "shape", "seed", "fold"])["loss"].min()
     table = runs.groupby(["attribute", "variant"]).mean().unstack()
     if table.empty:
@@ -203,7 +205,7 @@ def steps(study: Convergence) -> Html:
 
 
 def area(study: Convergence) -> Html:
-    """Figure 6: the mean score over training, from the first validation on."""
+    """Figure 6: the mean score over training, from the end of the first epoch on."""
     table = _paced(study, "area")
     said = f"In the mean score over training, {reading.highest(table)} {_runs(study)}" if len(table) else ""
     return _own_figure(study, "area", "mean of 1 - validation loss over the steps", said)
@@ -242,6 +244,7 @@ def table(study: Convergence, reference: str = REFERENCE) -> Html:
     grouped = rows.groupby(["attribute", "variant"], sort=False)
     reached = pace.cells(pace.over_runs(_reaching(study, reference)))
     frame = pd.DataFrame({
+        "score before the first step": "",
         "steps": grouped["steps"].mean().map("{:.0f}".format),
         f"steps to 90 % of {reference}'s best": "",
         "best score": _spreads(grouped["best"]),
@@ -250,9 +253,15 @@ def table(study: Convergence, reference: str = REFERENCE) -> Html:
         "runs": [str(number) for number in grouped.size()],
     })  # fmt: skip
     frame[f"steps to 90 % of {reference}'s best"] = reached.reindex(frame.index).fillna("")
+    starts = pace.before(study.curves).groupby(["attribute", "variant"])["score"]
+    before = pd.Series(_spreads(starts), starts.mean().index, dtype=object)
+    frame["score before the first step"] = before.reindex(frame.index).fillna("")
     keys = frame.index.to_frame(index=False)
     frame.index = pd.MultiIndex.from_arrays([keys["attribute"].map(words.plain), keys["variant"]], names=[None, None])
-    caption = f"Scores are 1 - validation loss, at the start of training taken as 0; blank: {reference}'s not reached."
+    caption = (
+        f"Scores are 1 - validation loss; blank: {reference}'s not reached, or of the start: not measured. Steps count "
+        "from the start, so that 0 is there before any; the mean is over the steps from the first epoch's end on."
+    )
     return show.table(frame, f"{caption} {study.scores.caption()}")
 
 

@@ -1,7 +1,7 @@
 """How fast does a start get where the reference gets?
 
     score = 1 - validation loss,    goal = 90 % of the reference's best score on the same shape, seed, fold, attribute
-    steps = first validated step whose score is at least the goal, empty where no step's is
+    steps = first validated step whose score is at least the goal, empty where no step's is; 0: before the first step
 
 Measured against its own best score a start that learns little is fast, so that its own best says nothing alone.
 """
@@ -23,7 +23,8 @@ PLACE = ["shape", "seed", "fold", "attribute"]
 def reaching(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
     """One row per run whose reference has a curve: variant, shape, seed, fold, attribute, goal, steps (NaN: never)."""
     validated = curves[curves["split"] == "validation"].assign(score=lambda t: 1 - t["loss"]).dropna(subset=["score"])
-    best = validated[validated["variant"] == reference].groupby(PLACE)["score"].max()
+    trained = validated[validated["step"] > 0]
+    best = trained[trained["variant"] == reference].groupby(PLACE)["score"].max()
     rows = []
     for key, part in validated.sort_values("step").groupby([*KEYS, "attribute"], sort=False):
         variant, *place = cast(tuple, key)
@@ -33,6 +34,12 @@ def reaching(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
             at = dict(zip(PLACE, place, strict=True))
             rows.append({"variant": variant, **at, "goal": goal, "steps": steps.iloc[0] if len(steps) else np.nan})
     return pd.DataFrame(rows, columns=["variant", *PLACE, "goal", "steps"])
+
+
+def before(curves: pd.DataFrame) -> pd.DataFrame:
+    """Scores before the first step, one row per run: variant, shape, seed, fold, attribute, score; older: none."""
+    at_start = curves[(curves["split"] == "validation") & (curves["step"] == 0)]
+    return at_start.assign(score=1 - at_start["loss"])[[*KEYS, "attribute", "score"]]
 
 
 def over_runs(runs: pd.DataFrame) -> pd.DataFrame:
