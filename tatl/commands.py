@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from tatl.data.case import Size
+from tatl.data.problems import summary
 from tatl.data.readers import reader
+from tatl.data.reading import MAX_PIXELS, Reading
 from tatl.data.store import LESION, Store, counts, write_csv
 from tatl.data.store import prepare as write_store
 from tatl.settings import Settings, StudyName, load_preset
@@ -25,6 +27,12 @@ def prepare(
     enrich: bool = False,
     skip_bad: bool = False,
     workers: int = 0,
+    foreground: str = "",
+    ignore: str = "",
+    threshold: int | None = None,
+    exif: Literal["apply", "ignore"] = "apply",
+    max_pixels: int = MAX_PIXELS,
+    follow_links: bool = False,
 ) -> None:
     """Decode images and masks once into a memory-mapped store.
 
@@ -41,15 +49,24 @@ def prepare(
         enrich: raise the phantom's rare attributes above their real frequencies
         skip_bad: leave bad cases out, listed in store.json, instead of stopping with their list
         workers: processes that decode; 0: one a core
+        foreground: of label images, the levels that are the mask: 1,2 for all masks, or lesion=1,2,dots=2
+        ignore: of label images, the levels of pixels that nobody judged, written alike: they count as background
+        threshold: of grey masks (resized with interpolation), the level of 0 to 255 above which a pixel is set: 128
+        exif: apply the EXIF orientation of pictures, or ignore it, where masks were drawn on the stored pixels
+        max_pixels: larger pictures are refused
+        follow_links: let linked folders lead out of the folder of a cases.csv
     """
+    reading = Reading(foreground, ignore, threshold, exif, max_pixels, follow_links)
     made = write_store(
-        reader(data, root, cases=cases, seed=seed, enrich=enrich, split=split or None),
+        reader(data, root, cases=cases, seed=seed, enrich=enrich, split=split or None, reading=reading),
         store,
         Size.parse(size),
         workers=workers or None,
         skip_bad=skip_bad,
     )
     print(counts(made).to_string(index=False))
+    for line in summary(made.notes):
+        print(f"note: {line}")
     print(f"{made.path}: {len(made)} cases of {made.size}" + (f", {len(made.skipped)} skipped" if made.skipped else ""))
     print(f"next: {_next_of(made)}")
 
@@ -168,6 +185,11 @@ def predict(
     where: str = "",
     truth: Path | None = None,
     device: str = "auto",
+    foreground: str = "",
+    ignore: str = "",
+    threshold: int | None = None,
+    exif: Literal["apply", "ignore"] = "apply",
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Segment images with trained networks, in their original size.
 
@@ -183,16 +205,30 @@ def predict(
         where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
         truth: folder of true masks (ISIC file names), drawn in green under the red predictions
         device: auto, cpu or cuda
+        foreground: of true label images, the levels that are the mask: 1,2 for all masks, or lesion=1,2,dots=2
+        ignore: of true label images, the levels of pixels that nobody judged, written alike: they count as background
+        threshold: of grey true masks, the level of 0 to 255 above which a pixel is set: 128
+        exif: apply the EXIF orientation of pictures, or ignore it, as the store was prepared
+        max_pixels: larger pictures are refused
     """
     from tatl.predict import predict_images
 
-    predict_images(images, out, variant, runs, store, folds, where, truth, device)
+    reading = Reading(foreground, ignore, threshold, exif, max_pixels)
+    predict_images(images, out, variant, runs, store, folds, where, truth, device, reading)
     print(f"masks, probability maps and overlays are in {out}")
     if variant != "stage1":  # of lesions there is no official score
         print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")
 
 
-def score(predictions: Path, truth: Path, out: Path = Path("scores.csv"), only_predicted: bool = False) -> None:
+def score(
+    predictions: Path,
+    truth: Path,
+    out: Path = Path("scores.csv"),
+    only_predicted: bool = False,
+    foreground: str = "",
+    ignore: str = "",
+    threshold: int | None = None,
+) -> None:
     """Score a folder of ISIC-named attribute masks against another, by the official definition.
 
     Example: python -m tatl score --predictions predictions --truth ISIC2018_Task2_Training_GroundTruth_v3
@@ -202,12 +238,16 @@ def score(predictions: Path, truth: Path, out: Path = Path("scores.csv"), only_p
         truth: folder of the same names
         out: CSV of the summary; per-image fractions go beside it as *_images.csv
         only_predicted: leave out true masks of images and attributes without any prediction, instead of refusing
+        foreground: of true label images, the levels that are the mask: 1,2 for all masks, or streaks=1,globules=2
+        ignore: of true label images, the levels of pixels that nobody judged, written alike: they count as background
+        threshold: of grey true masks, the level of 0 to 255 above which a pixel is set: 128
     """
     from tatl.score import score_folders
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give --out the file for the scores, such as {out / 'scores.csv'}")
-    table, per_image = score_folders(predictions, truth, only_predicted)
+    reading = Reading(foreground, ignore, threshold)
+    table, per_image = score_folders(predictions, truth, only_predicted, reading)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, out)
     write_csv(per_image, images := out.with_name(out.stem + "_images.csv"))

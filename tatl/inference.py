@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tatl.data.case import Size
-from tatl.data.pictures import reduce_mask
+from tatl.data.reduction import reduce_mask
 from tatl.data.store import Store
 
 

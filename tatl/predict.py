@@ -12,7 +12,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from tatl.choice import choose, parts, report
-from tatl.data.pictures import check_size, read_image, read_mask
+from tatl.data.files import composed
+from tatl.data.masks import check_size, read_mask
+from tatl.data.pictures import read_image
+from tatl.data.reading import AS_THEY_ARE, Reading
 from tatl.data.store import LESION, UNION, write_csv
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import pick_device
@@ -33,6 +36,7 @@ def predict_images(
     where: str = "",
     truth: Path | None = None,
     device: str = "auto",
+    reading: Reading = AS_THEY_ARE,
 ) -> None:
     """Write masks, probability maps, overlays and boxes.csv; a bad image does not stop the others.
 
@@ -51,9 +55,9 @@ def predict_images(
     try:
         for image in tqdm(images, desc="predict", unit="image"):
             try:
-                found = segment(image, out, ensemble)
+                found = segment(image, out, ensemble, reading)
                 boxes[image.stem] = (image.stem, *found.box, found.lesion)
-                overlay(image, out, found, true)
+                overlay(image, out, found, true, reading)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
     finally:
@@ -83,10 +87,10 @@ def true_files(folder: Path, images: Sequence[Path], names: Iterable[str]) -> di
         raise ValueError(f"{folder} is not a folder of true masks: give another --truth")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if TRUE.fullmatch(path.name) and (twin := files.setdefault(path.name.lower(), path)) != path:
+        if TRUE.fullmatch(path.name) and (twin := files.setdefault(composed(path.name).lower(), path)) != path:
             raise ValueError(f"{folder} holds {twin.name} and {path.name}: names must not differ in case alone")
     wanted = [mask_file(image.stem, name) for image in images for name in names if name != UNION]
-    if wanted and not any(name.lower() in files for name in wanted):
+    if wanted and not any(composed(name).lower() in files for name in wanted):
         such = " or ".join(wanted[:2])
         raise ValueError(f"{folder} has no true mask of these images, such as {such}: give another --truth")
     return files
@@ -96,15 +100,15 @@ def read_table(path: Path) -> dict[str, tuple]:
     """The rows of an earlier table by image, none if there is no file; ValueError for a table of something else."""
     if not path.is_file():
         return {}
-    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False)
+    table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, encoding_errors="surrogateescape")
     if list(table.columns) != COLUMNS:
         raise ValueError(f"{path} does not have the columns {', '.join(COLUMNS)}: choose another --out")
     return {row[0]: row for row in table.itertuples(index=False, name=None)}
 
 
-def segment(path: Path, out: Path, ensemble: Ensemble) -> Found:
+def segment(path: Path, out: Path, ensemble: Ensemble, reading: Reading = AS_THEY_ARE) -> Found:
     """Write the masks and the probability maps of one image."""
-    found = ensemble(*read_image(path, ensemble.size))
+    found = ensemble(*read_image(path, ensemble.size, reading))
     for name, mask in found.masks.items():
         _save(mask * 255.0, out / mask_file(path.stem, name))
     for name, p in found.probabilities.items():
@@ -112,11 +116,12 @@ def segment(path: Path, out: Path, ensemble: Ensemble) -> Found:
     return found
 
 
-def overlay(path: Path, out: Path, found: Found, true: Mapping[str, Path]) -> None:
+def overlay(path: Path, out: Path, found: Found, true: Mapping[str, Path], reading: Reading = AS_THEY_ARE) -> None:
     """Draw what was found in an image; ValueError whatever goes wrong, so that no picture costs masks or boxes."""
     try:
-        image, original = read_image(path)
-        draw_overlay(image, found, read_truth(true, path.stem, found, original), out / f"{path.stem}_overlay.png")
+        image, original = read_image(path, reading=reading)
+        masks = read_truth(true, path, found, original, reading)
+        draw_overlay(image, found, masks, out / f"{path.stem}_overlay.png")
     except Exception as error:
         raise ValueError(f"{path.name} has masks but no overlay ({error})") from error
 
@@ -126,19 +131,22 @@ def mask_file(stem: str, name: str) -> str:
     return stem + {LESION: "_segmentation", UNION: "_union"}.get(name, f"_attribute_{name}") + ".png"
 
 
-def read_truth(files: Mapping[str, Path], stem: str, found: Found, size: tuple[int, int]) -> dict[str, np.ndarray]:
+def read_truth(
+    files: Mapping[str, Path], image: Path, found: Found, size: tuple[int, int], reading: Reading = AS_THEY_ARE
+) -> dict[str, np.ndarray]:
     """The true masks bool [H, W] of one image, by lower-case file name in `files`: the lesion's and every attribute's.
 
     Attributes that were not looked for are part of the true union; the lesion is left out where it was not.
     Raises BadCase for a mask of another size than the image's.
     """
-    start = f"{stem}_attribute_".lower()
+    stem = image.stem
+    start = composed(f"{stem}_attribute_").lower()
     named = {key: key.removeprefix(start).removesuffix(".png") for key in files if key.startswith(start)}
-    named |= {mask_file(stem, name).lower(): name for name in found.probabilities}
+    named |= {composed(mask_file(stem, name)).lower(): name for name in found.probabilities}
     paths = {name: files[key] for key, name in named.items() if key in files}
-    true = {name: read_mask(path) for name, path in paths.items()}
+    true = {name: read_mask(path, reading, name) for name, path in paths.items()}
     for name, mask in true.items():
-        check_size(paths[name], mask.shape, size)
+        check_size(paths[name], mask.shape, size, image)
     return true
 
 

@@ -10,7 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from tatl.data.case import BadCase, Size
-from tatl.data.pictures import read_image, read_mask, read_reduced, reduce_mask
+from tatl.data.masks import read_mask, read_reduced
+from tatl.data.pictures import read_image
+from tatl.data.reading import Reading
+from tatl.data.reduction import reduce_mask
 
 SIZE = Size(24, 32)
 
@@ -171,19 +174,19 @@ def test_a_threshold_binarises_any_grey_picture(tmp_path: Path, scene: np.ndarra
     levels = np.array([[0, 64, 127, 128, 129, 255]], np.uint8)
     Image.fromarray(levels).save(tmp_path / "a.png")
     for threshold in (0, 127, 128, 200):
-        assert np.array_equal(read_mask(tmp_path / "a.png", threshold), levels > threshold)
+        assert np.array_equal(read_mask(tmp_path / "a.png", Reading(threshold=threshold)), levels > threshold)
     Image.fromarray(levels // 2).save(tmp_path / "faint.png")
-    assert not read_mask(tmp_path / "faint.png", 128).any()
+    assert not read_mask(tmp_path / "faint.png", Reading(threshold=128)).any()
     Image.fromarray(scene).save(tmp_path / "colour.png")
     with pytest.raises(BadCase, match="colour picture"):
-        read_mask(tmp_path / "colour.png", 128)
+        read_mask(tmp_path / "colour.png", Reading(threshold=128))
 
 
 def test_full_and_empty_masks_are_masks(tmp_path: Path) -> None:
     for level, expected in ((0, False), (1, True), (255, True)):
         Image.new("L", (8, 6), level).save(tmp_path / "a.png")
         assert (read_mask(tmp_path / "a.png") == expected).all()
-        assert (read_mask(tmp_path / "a.png", 128) == expected).all()
+        assert (read_mask(tmp_path / "a.png", Reading(threshold=128)) == expected).all()
         assert (read_mask(tmp_path / "a.png") == expected).all()  # an empty file is remembered
 
 

@@ -7,7 +7,7 @@ is unknown in IDRiD, while a missing streaks mask in a cases.csv means that ther
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -49,6 +49,7 @@ class Case:
     lesion      bool [H, W], or None if unknown
     attributes  name -> bool [H, W], or None if unknown
     height, width  of the original image, in pixels
+    notes       what a person should know of how it was read, each the rest of a sentence about the case
     """
 
     id: str
@@ -58,7 +59,7 @@ class Case:
     attributes: Mapping[str, np.ndarray | None]
     height: int
     width: int
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Reader(Protocol):

@@ -7,7 +7,8 @@ A reader lists its files once, cheaply, and finds there what is already wrong (`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ from typing import Any
 import numpy as np
 
 from tatl.data.case import Case, Size
-from tatl.data.pictures import read_image, read_reduced
+from tatl.data.masks import check_size, read_part
+from tatl.data.pictures import SIDEWAYS, decoded
+from tatl.data.reading import Reading
+from tatl.data.reduction import reduce_part
+
+HEAD = 1 << 16  # bytes that tell most pictures apart
+TURNED = (
+    "has an EXIF orientation of {}, which was applied to the image, while its masks have that size either way: look "
+    "at an overlay, and if they were drawn on the stored pixels, prepare with --exif ignore"
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +60,23 @@ class FileReader:
     provenance: Mapping[str, Any]
 
     def __init__(
-        self, root: Path, attributes: Sequence[str], sources: Sequence[Source], problems: Sequence[str], **options: Any
+        self,
+        root: Path,
+        attributes: Sequence[str],
+        sources: Sequence[Source],
+        problems: Sequence[str],
+        reading: Reading,
+        **options: Any,
     ) -> None:
+        reading.check(("lesion", *attributes))
         self.root = root
+        self.reading = reading
         self.attributes = tuple(attributes)
         self.sources = list(sources)
         self.ids = [source.id for source in sources]
         self.groups = [source.group for source in sources]
         self.problems = list(problems)
-        self.provenance = {"data": self.name, "root": str(root.resolve()), **options}
+        self.provenance = {"data": self.name, "root": str(root.resolve()), **options, **reading.said()}
         if not sources and not problems:
             raise ValueError(f"{root} holds no images for --data {self.name}: give the folder they were unpacked into")
 
@@ -68,15 +86,29 @@ class FileReader:
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""
         source = self.sources[index]
-        image, original = read_image(source.image, size)
-        lesion = None if source.lesion is None else read_reduced(source.lesion, original, size)
-        attributes = self._attributes(source, original, size)
-        return Case(source.id, source.group, image, lesion, attributes, *original)
+        image, original, told = decoded(source.image, size, self.reading)
+        notes: dict[str, None] = {}  # in order, each once
 
-    def _attributes(self, source: Source, original: tuple[int, int], size: Size) -> dict[str, np.ndarray | None]:
+        def drawn(name: str, path: Path) -> np.ndarray:
+            part = read_part(path, self.reading, name)
+            check_size(path, part.shape, original, source.image)
+            notes.update(dict.fromkeys(part.notes))
+            return reduce_part(part.values, part.corner, part.shape, size)
+
+        lesion = None if source.lesion is None else drawn("lesion", source.lesion)
+        attributes = self._attributes(source, original, size, drawn)
+        either = told != 1 and (told not in SIDEWAYS or original[0] == original[1])
+        if either and self.reading.exif == "apply" and len(source.files()) > 1:
+            notes[TURNED.format(told)] = None
+        return Case(source.id, source.group, image, lesion, attributes, *original, tuple(notes))
+
+    def _attributes(
+        self, source: Source, original: tuple[int, int], size: Size, drawn: Callable[[str, Path], np.ndarray]
+    ) -> dict[str, np.ndarray | None]:
+        """Every attribute's mask, bool of `size`, None if unknown; `drawn` decodes and reduces the one of a file."""
         masks: dict[str, np.ndarray | None] = dict.fromkeys(self.attributes)
         for name, path in source.attributes.items():
-            masks[name] = np.zeros(size, bool) if path is None else read_reduced(path, original, size)
+            masks[name] = np.zeros(size, bool) if path is None else drawn(name, path)
         return masks
 
     def stamp(self, index: int) -> str:
@@ -85,9 +117,10 @@ class FileReader:
         for path in self.sources[index].files():
             try:
                 status = path.stat()
-                digest.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+                told = f"{path.name} {status.st_size} {status.st_mtime_ns}\n"
             except OSError:
-                digest.update(f"{path.name} missing\n".encode())
+                told = f"{path.name} missing\n"
+            digest.update(told.encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
 
@@ -114,3 +147,43 @@ def unique(sources: list[Source]) -> tuple[list[Source], list[str]]:
         if len(twins) > 1
     ]
     return [source for source in sources if len(by_id[source.id]) == 1], problems
+
+
+def twins(sources: list[Source]) -> list[list[Source]]:
+    """Those cases of several groups whose images are the same file, by content."""
+    clusters = [sources]
+    for key in (_length, _head, _content):  # cheap first: few pictures are read whole
+        clusters = [part for cluster in clusters for part in _split(cluster, key)]
+    return clusters
+
+
+def _split(cluster: list[Source], key: Callable[[Path], Any]) -> list[list[Source]]:
+    """The parts with the same key that have several groups."""
+    parts: dict[Any, list[Source]] = {}
+    for source in cluster:
+        parts.setdefault(key(source.image), []).append(source)
+    return [part for part in parts.values() if len({source.group for source in part}) > 1]
+
+
+def _length(path: Path) -> int | Path:
+    return path.stat().st_size if path.exists() else path
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read(HEAD)).digest()
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def composed(name: str) -> str:
+    """A file's name with its accents composed (NFC), as Latin-1 where its bytes are no UTF-8."""
+    raw = name.encode(errors="surrogateescape")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    return unicodedata.normalize("NFC", text)

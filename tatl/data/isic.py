@@ -10,22 +10,27 @@
 
 `root` may hold any of them: a folder of masks that is not there leaves its masks *unknown* for that split, and a
 split without any is not read.  Where a folder of masks is there, an image without its masks and a mask without
-its image are problems.  Names match case-insensitively; other files (ATTRIBUTION.txt, LICENSE.txt) are no matter.
-The group of an image is its id.
+its image are problems, and so are two masks of one image.  Names match case-insensitively; other files
+(ATTRIBUTION.txt, LICENSE.txt) are no matter.  A folder may hold its files one level deeper, in a folder of its own.
+The group of an image is its id, or for the same picture under several ids the first of them.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from tatl.data.case import BadCase, Size
-from tatl.data.files import FileReader, Source, existing_folder, unique
-from tatl.data.pictures import check_size, opened, reduce_mask
+from tatl.data.files import FileReader, Source, existing_folder, twins, unique
+from tatl.data.masks import check_size
+from tatl.data.pictures import FORMATS, opened
+from tatl.data.reading import AS_THEY_ARE, MAX_PIXELS, Reading
+from tatl.data.reduction import reduce_mask
 
 ATTRIBUTES_2018 = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
 ATTRIBUTES_2017 = ("pigment_network", "milia_like_cyst", "negative_network", "streaks")
@@ -40,10 +45,42 @@ Found = dict[str, Path]
 
 
 def _matches(folder: Path | None, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Path]]:
+    """What matches in a folder, or else in the one folder in it, as where an archive was unpacked into its own name."""
     if folder is not None:
-        for path in sorted(folder.iterdir()):
-            if match := pattern.fullmatch(path.name):
-                yield match, path
+        for place in (folder, *_below(folder)):
+            found = [(match, path) for path in sorted(place.iterdir()) if (match := pattern.fullmatch(path.name))]
+            yield from found
+            if found:
+                return
+
+
+def _below(folder: Path) -> list[Path]:
+    """The folder in a folder, if there is just one beside what a Mac's archives add."""
+    inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
+    return inner if len(inner) == 1 else []
+
+
+def _repeated(*places: tuple[Path | None, re.Pattern[str]]) -> dict[str, str]:
+    """Upper-case id -> what is wrong, where two files in a folder would be the same mask of an image."""
+    told: dict[str, str] = {}
+    for folder, pattern in places:
+        first: dict[tuple[str, ...], Path] = {}
+        for match, path in _matches(folder, pattern):
+            key = tuple(part.upper() for part in match.groups())
+            if (twin := first.setdefault(key, path)) != path:
+                told[key[0]] = f"two files are the same mask of it, {twin.name} and {path.name}: remove one"
+    return told
+
+
+def _converted(*places: tuple[Path | None, re.Pattern[str]]) -> list[str]:
+    """Masks that are no .png, one problem a file."""
+    return [
+        f"{path.name}: mask that is {path.suffix} and not .png: save it as PNG, with 0 and 255 alone"
+        for folder, pattern in places
+        for place in ((folder, *_below(folder)) if folder is not None else ())
+        for path in sorted(place.iterdir())
+        if path.suffix.lower() in set(FORMATS) - {".png"} and pattern.fullmatch(f"{path.stem}.png")
+    ]
 
 
 def _found(folder: Path | None, pattern: re.Pattern[str]) -> Found | None:
@@ -67,9 +104,14 @@ def _chosen(root: Path, split: str | None, known: Iterable[str], inputs: str) ->
     if not chosen:
         raise ValueError(
             f"{root} has none of the folders {', '.join(expected if split is None else [inputs.format(split)])}: "
-            "give the folder that the official archives were unpacked into"
+            f"give the folder that the official archives were unpacked into{_hint(root, expected)}"
         )
     return chosen
+
+
+def _hint(root: Path, expected: Iterable[str]) -> str:
+    below = sorted(path.parent for name in expected for path in root.glob(f"*/{name}") if path.is_dir())
+    return f", such as {below[0]}" if below else ""
 
 
 def _images(folder: Path) -> list[tuple[str, Path]]:
@@ -85,6 +127,12 @@ def _strays(images: Iterable[tuple[str, Path]], masks: Iterable[tuple[str, Path]
     return [f"{path.name}: mask without image" for name, path in masks if name not in ids]
 
 
+def _together(sources: list[Source]) -> list[Source]:
+    """Give the same picture under several ids one group, so that folds keep it on one side."""
+    groups = {source.id: cluster[0].group for cluster in twins(sources) for source in cluster}
+    return [replace(source, group=groups.get(source.id, source.group)) for source in sources]
+
+
 class _Isic(FileReader):
     """What both years share: splits, each listed by `_list`."""
 
@@ -92,7 +140,7 @@ class _Isic(FileReader):
     splits: tuple[str, ...]
     inputs: str
 
-    def __init__(self, root: str | Path, split: str | None = None) -> None:
+    def __init__(self, root: str | Path, split: str | None = None, reading: Reading = AS_THEY_ARE) -> None:
         folder = existing_folder(root)
         sources: list[Source] = []
         problems: list[str] = []
@@ -105,8 +153,10 @@ class _Isic(FileReader):
                 problems += listed[1]
         if not read:
             raise ValueError(f"{folder} has images but no ground truth folder beside them: unpack the masks there too")
-        sources, twins = unique(sources)
-        super().__init__(folder, self.known_attributes, sources, [*problems, *twins], splits=read)
+        sources, repeated = unique(sources)
+        super().__init__(
+            folder, self.known_attributes, _together(sources), [*problems, *repeated], reading, splits=read
+        )
 
     def _list(self, root: Path, split: str) -> tuple[list[Source], list[str]] | None:
         """Sources and problems of one split, None if it has no masks at all."""
@@ -128,10 +178,12 @@ class Isic2018(_Isic):
             return None
         images, lesions = _images(root / self.inputs.format(split)), _found(first, LESION)
         attributes, files, problems = self._attribute_files(second)
+        problems += _converted((first, LESION), (second, ATTRIBUTE))
+        repeated = _repeated((first, LESION), (second, ATTRIBUTE))
         sources: list[Source] = []
         for name, path in images:
             masks = attributes.get(name, {})
-            if lacking := self._lacking(name, lesions, None if second is None else masks):
+            if lacking := repeated.get(name) or self._lacking(name, lesions, None if second is None else masks):
                 problems.append(f"{name}: {lacking}")
             else:
                 sources.append(Source(name, name, path, (lesions or {}).get(name), masks))
@@ -182,9 +234,10 @@ class Isic2017(_Isic):
         images, lesions, features = _images(data), _found(first, LESION), _found(second, FEATURES)
         superpixels = _found(data, SUPERPIXELS) or {}
         sources: list[Source] = []
-        problems: list[str] = []
+        problems = _converted((first, LESION), (data, SUPERPIXELS))
+        repeated = _repeated((first, LESION), (second, FEATURES), (data, SUPERPIXELS))
         for name, path in images:
-            if lacking := self._lacking(name, lesions, features, superpixels):
+            if lacking := repeated.get(name) or self._lacking(name, lesions, features, superpixels):
                 problems.append(f"{name}: {lacking}")
             else:
                 labels = () if features is None else (superpixels[name], features[name])
@@ -203,21 +256,25 @@ class Isic2017(_Isic):
         parts = (["lesion mask"] if lacks_lesion else []) + (["features"] if lacks_features else [])
         return f"image without its {' and '.join(parts)}" if parts else ""
 
-    def _attributes(self, source: Source, original: tuple[int, int], size: Size) -> dict[str, np.ndarray | None]:
+    def _attributes(
+        self, source: Source, original: tuple[int, int], size: Size, drawn: Callable[[str, Path], np.ndarray]
+    ) -> dict[str, np.ndarray | None]:
         if not source.labels:
             return dict.fromkeys(self.attributes)
         superpixels, features = source.labels
-        masks = decode_features(superpixels, features, original)
+        masks = decode_features(superpixels, features, original, self.reading.max_pixels)
         return {name: reduce_mask(masks[name], size) if name in masks else None for name in self.attributes}
 
 
-def decode_features(superpixels: Path, features: Path, original: tuple[int, int]) -> dict[str, np.ndarray]:
+def decode_features(
+    superpixels: Path, features: Path, original: tuple[int, int], max_pixels: int = MAX_PIXELS
+) -> dict[str, np.ndarray]:
     """Attribute -> mask bool [h, w], from the superpixel image (index = R + 256 G + 65536 B) and the JSON lists.
 
     Raises BadCase if either cannot be read, a key is unknown, a list is not of 0 and 1, or lengths differ.
     """
     flags = _read_features(features)
-    with opened(superpixels) as picture:
+    with opened(superpixels, max_pixels) as picture:
         if picture.mode not in ("RGB", "RGBA"):
             raise BadCase(f"{superpixels.name} is a picture of mode {picture.mode}, and superpixels are coded in RGB")
         colours = np.asarray(picture.convert("RGB"))
@@ -236,7 +293,7 @@ def _read_features(path: Path) -> dict[str, np.ndarray]:
     """Attribute -> bool [superpixels]."""
     try:
         lists = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadCase(f"{path.name} cannot be read as JSON ({error})") from error
     if not isinstance(lists, dict):
         raise BadCase(f"{path.name} is not a JSON object of attributes")

@@ -91,6 +91,7 @@ class Decoder:
             "height": case.height,
             "width": case.width,
             "states": "".join("u" if m is None else "p" if m.any() else "a" for m in masks),
+            "notes": list(case.notes),
         }
 
     def _check(self, case: Case, masks: list[np.ndarray | None]) -> None:

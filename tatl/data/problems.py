@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 SHOWN = 20  # lines in the message; every case has one in problems.txt
 FIRST = 5  # cases named in a line
+FILE = re.compile(r"^.+\.\w+ (?=has the levels |has coloured |is compressed )")  # what all masks of a data set share
 
 
 class BadCases(ValueError):
@@ -22,7 +24,7 @@ class BadCases(ValueError):
 
 def listed(problems: list[str], good: int, path: Path) -> BadCases:
     """Write all problems to `path` and make the error that shows the first."""
-    path.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8")
+    path.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8", errors="surrogateescape")
     lines = summary(problems)
     shown = lines[:SHOWN] + ([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
     remedy = "repair them, or leave them out with --skip-bad" if good else "none is left, so repair them"
@@ -35,13 +37,14 @@ def listed(problems: list[str], good: int, path: Path) -> BadCases:
 
 def summary(problems: list[str]) -> list[str]:
     """One line a kind of problem: what, how many, the first five; problems read `<which>: <what>`."""
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
         which, _, what = problem.partition(": ")
-        kinds.setdefault(what, []).append(which)
-    return [
-        f"{named[0]}: {what}"
-        if len(named) == 1
-        else f"{what}: {len(named)} cases ({', '.join(named[:FIRST])}{', ...' if len(named) > FIRST else ''})"
-        for what, named in kinds.items()
-    ]
+        kinds.setdefault(FILE.sub("", what), []).append((which, what))
+    return [_line([which for which, _ in found], found[0][1]) for found in kinds.values()]
+
+
+def _line(named: list[str], what: str) -> str:
+    if len(named) == 1:
+        return f"{named[0]}: {what}"
+    return f"{what}: {len(named)} cases ({', '.join(named[:FIRST])}{', ...' if len(named) > FIRST else ''})"

@@ -7,6 +7,7 @@ from pathlib import Path
 from tatl.data.case import Reader
 from tatl.data.isic import Isic2017, Isic2018
 from tatl.data.manifest import Manifest
+from tatl.data.reading import AS_THEY_ARE, Reading
 
 DATA = ("isic2018", "isic2017", "manifest", "phantom")
 
@@ -18,8 +19,9 @@ def reader(
     seed: int = 0,
     enrich: bool = False,
     split: str | None = None,
+    reading: Reading = AS_THEY_ARE,
 ) -> Reader:
-    """The reader of `--data`; `cases`, `seed` and `enrich` are the phantom's, `split` is ISIC's.
+    """The reader of `--data`; `cases`, `seed` and `enrich` are the phantom's, `split` is ISIC's, `reading` all files'.
 
     Raises ValueError for an unknown name or a root that is missing.
     """
@@ -32,5 +34,5 @@ def reader(
     if root is None:
         raise ValueError(f"--data {data} needs --root, the folder that holds it")
     if data == "manifest":
-        return Manifest(root)
-    return Isic2018(root, split) if data == "isic2018" else Isic2017(root, split)
+        return Manifest(root, reading)
+    return (Isic2018 if data == "isic2018" else Isic2017)(root, split, reading)

@@ -47,6 +47,7 @@ class Store:
         self.attributes: tuple[str, ...] = tuple(described["attributes"])
         self.source: dict[str, Any] = described["source"]
         self.skipped: list[str] = described["skipped"]
+        self.notes: list[str] = described.get("notes", [])  # what a person should know of how cases were read
         self.digest = hashlib.sha256("".join(described["sha256"][f] for f in FILES).encode()).hexdigest()[:12]
         self.images = self._map("images.npy", np.uint8, (described["cases"], *self.size, 3))
         self.masks = self._map("masks.npy", np.uint16, (described["cases"], *self.size))
@@ -216,6 +217,7 @@ def _finish(partial: Partial, problems: list[str]) -> None:
         "ids": _digest(partial.reader.ids),
         "files": _files(partial.reader),
         "skipped": problems,
+        "notes": [f"{record['id']}: {note}" for record in records for note in record.get("notes", ())],
     }
     (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n")
     for name in ("cases.csv", "store.json"):
@@ -265,5 +267,5 @@ def counts(store: Store) -> pd.DataFrame:
 def write_csv(table: pd.DataFrame, path: Path) -> None:
     """Write beside the final name, then rename."""
     partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False)
+    table.to_csv(partial, index=False, errors="surrogateescape")  # names of files may be no UTF-8
     os.replace(partial, path)
