@@ -159,15 +159,21 @@ def test_a_mask_is_read_however_its_0_and_255_are_stored(tmp_path: Path, disc: n
         assert np.array_equal(read_mask(tmp_path / name), disc), name
 
 
-def test_jpeg_noise_and_soft_edges_are_binarised_above_127(tmp_path: Path, disc: np.ndarray) -> None:
+def test_jpeg_noise_is_binarised_and_soft_edges_need_a_threshold(tmp_path: Path, disc: np.ndarray) -> None:
+    """Soft edges were accepted round a disc and refused along thin lines: one rule asks for both."""
     for mode in ("L", "RGB"):
         Image.fromarray(disc.astype(np.uint8) * 255).convert(mode).save(tmp_path / "a.jpg", quality=85)
         assert (read_mask(tmp_path / "a.jpg") != disc).mean() < 0.01
     soft = ndimage.gaussian_filter(disc * 255.0, 0.5).round().astype(np.uint8)
     Image.fromarray(soft).save(tmp_path / "soft.png")
-    assert np.array_equal(read_mask(tmp_path / "soft.png"), soft > 127)
-    Image.new("L", (80, 60), 3).save(tmp_path / "black.jpg")
+    with pytest.raises(BadCase, match=r"soft\.png has the levels .* --threshold 128"):
+        read_mask(tmp_path / "soft.png")
+    assert np.array_equal(read_mask(tmp_path / "soft.png", Reading(threshold=128)), soft > 128)
+    Image.new("L", (80, 60), 0).save(tmp_path / "black.jpg")
     assert not read_mask(tmp_path / "black.jpg").any()
+    Image.new("L", (80, 60), 3).save(tmp_path / "label.jpg")  # noise, or a label: nobody can tell
+    with pytest.raises(BadCase, match=r"label\.jpg is compressed with loss and has levels up to 3"):
+        read_mask(tmp_path / "label.jpg")
 
 
 def test_a_threshold_binarises_any_grey_picture(tmp_path: Path, scene: np.ndarray) -> None:
@@ -193,9 +199,9 @@ def test_full_and_empty_masks_are_masks(tmp_path: Path) -> None:
 def test_what_is_no_mask_is_refused(tmp_path: Path, scene: np.ndarray, disc: np.ndarray) -> None:
     pictures = {
         "colour": Image.fromarray(scene),
-        "grey picture": Image.fromarray(scene).convert("L"),
-        "go up to 3": Image.fromarray((np.arange(48).reshape(6, 8) % 4).astype(np.uint8)),
-        "go up to 100": Image.fromarray(disc.astype(np.uint8) * 100),
+        r"has the levels 15 \.\. 226, and": Image.fromarray(scene).convert("L"),
+        "has the levels 0, 1, 2, 3, and": Image.fromarray((np.arange(48).reshape(6, 8) % 4).astype(np.uint8)),
+        "has the levels 0, 100, and": Image.fromarray(disc.astype(np.uint8) * 100),
         "transparent": Image.merge("LA", (Image.new("L", (80, 60)), Image.fromarray(disc.astype(np.uint8) * 255))),
     }
     for reason, picture in pictures.items():

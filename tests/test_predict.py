@@ -303,7 +303,7 @@ def test_case_does_not_matter_in_the_names_of_true_masks(runs: Path, tmp_path: P
     bar = block(truth / "ISIC_1_attribute_bar.png", (16, 6, 20, 20), 40, 50)
     files = true_files(truth, [image], [LESION, "disc", "dot"])
     found = Found({name: np.zeros((40, 50), np.float32) for name in (LESION, "disc", "dot")}, (0, 0, 40, 50), "found")
-    true = read_truth(files, "Isic_1", found, (40, 50))
+    true = read_truth(files, Path("Isic_1.png"), found, (40, 50))
     assert true.keys() == {LESION, "dot", "bar"}
     assert all(np.array_equal(true[name], mask) for name, mask in ((LESION, lesion), ("dot", dot), ("bar", bar)))
     predict_images([image], tmp_path / "out", "stage123-scratch", runs, truth=truth)

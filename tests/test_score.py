@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tatl.commands import score
+from tatl.data.reading import Reading
 from tatl.score import score_folders
 
 
@@ -77,12 +78,18 @@ def test_four_by_four(tmp_path: Path) -> None:
 
 
 def test_masks_are_set_above_128(tmp_path: Path) -> None:
-    """Of the levels 127, 128, 129, 255 the last two are set; a grey mask is binarised, one of 0 and 1 is a mask."""
+    """Of the levels 127, 128, 129, 255 the last two are set; a grey prediction is binarised, one of 0 and 1 is a mask.
+
+    A grey true mask may hold labels: it is binarised where a person says so.
+    """
     save(tmp_path / "p", "a_attribute_streaks", np.array([[127, 128, 129, 255]]))
     save(tmp_path / "y", "a_attribute_streaks", np.array([[0, 0, 255, 255]]))
     save(tmp_path / "p", "a_attribute_globules", np.array([[0, 1, 1, 0]]))
     save(tmp_path / "y", "a_attribute_globules", np.array([[90, 110, 150, 90]]))
-    per_image = score_folders(tmp_path / "p", tmp_path / "y")[1].set_index("attribute")
+    with pytest.raises(ValueError, match=r"a_attribute_globules\.png has the levels 90, 110, 150.*--threshold 128"):
+        score_folders(tmp_path / "p", tmp_path / "y")
+    scored = score_folders(tmp_path / "p", tmp_path / "y", reading=Reading(threshold=128))
+    per_image = scored[1].set_index("attribute")
     assert per_image.loc["streaks", ["tp", "fp", "fn", "tn"]].tolist() == [0.5, 0, 0, 0.5]
     assert per_image.loc["globules", ["tp", "fp", "fn", "tn"]].tolist() == [0.25, 0.25, 0, 0.5]
 

@@ -142,7 +142,7 @@ def _refusal(levels: np.ndarray, lossless: bool, labels: bool) -> str:
             f"is compressed with loss and has levels up to {levels[-1]}: a mask of 0 and 1, or of labels, is lost in "
             "that noise, so save it as PNG"
         )
-    told = ", ".join(map(str, levels)) if len(levels) <= NAMED else f"{levels[0]} .. {levels[-1]} ({len(levels)})"
+    told = ", ".join(map(str, levels)) if len(levels) <= NAMED else f"{levels[0]} .. {levels[-1]}"
     resized = ", or, if it was resized with interpolation, --threshold 128" if levels[-1] > THRESHOLD else ""
     if labels:
         return f"has coloured labels, the palette's entries {told}: say with --foreground which of them are the mask"
