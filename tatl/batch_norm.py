@@ -25,8 +25,9 @@ def calibrate(model: nn.Module, forward: Callable[[np.ndarray], object], batches
     kept = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a cumulative average
-    for batch in batches:
+    for number, batch in enumerate(batches, 1):
+        for norm in norms:
+            norm.momentum = 1 / number  # a cumulative average, as momentum None makes by reading a GPU's counter
         forward(batch)
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum

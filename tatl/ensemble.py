@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tatl.choice import parts
-from tatl.crop import Box, cut, lesion_box, paste, scale
+from tatl.crop import Box, cut, grow, lesion_box, paste, scale
 from tatl.data.case import Size
 from tatl.data.feed import normalise
 from tatl.data.store import LESION, UNION
@@ -87,7 +87,8 @@ class Ensemble:
         if LESION in self.networks:
             lesion = average({LESION: self.networks[LESION]}, frame)[LESION]
             mask = (lesion[0, 0] >= 0.5).cpu().numpy()
-            said, box = "found" if mask.any() else "none found", lesion_box(mask, self.offset)
+            said, tight = "found" if mask.any() else "none found", np.array([lesion_box(mask)])
+            box = cast(Box, tuple(grow(tight, self.offset, self.size)[0].tolist()))
             probabilities[LESION] = resize(lesion, original)[0]
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)

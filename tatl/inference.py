@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tatl.crop import resample
 from tatl.data.case import Size
 from tatl.data.reduction import reduce_mask
 from tatl.data.store import Store
@@ -32,7 +32,7 @@ def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Probabilities [B, C, H, W] at another size."""
     if tuple(frames.shape[-2:]) == tuple(size):
         return frames
-    return F.interpolate(frames, tuple(size), mode="bilinear", align_corners=False, antialias=True)
+    return resample(frames, size)
 
 
 def quantise(probabilities: Tensor) -> np.ndarray:

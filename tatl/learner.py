@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tatl.batch_norm import calibrate
+from tatl.data.feed import sent
 from tatl.inits import freeze, initialisation
 from tatl.run import Run
 from tatl.tasks import Task
@@ -22,14 +23,15 @@ VALIDATION_LOSS = "validation_loss"
 class Chunks:
     """The validation batches (Lightning takes a plain list for several loaders)."""
 
-    def __init__(self, chunks: list[np.ndarray]) -> None:
-        self.chunks = chunks
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.chunks = learner.task.validation_batches()
 
     def __len__(self) -> int:
         return len(self.chunks)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(self.chunks)
+        return iter(sent(self.chunks, self.learner.device))
 
 
 class Batches:
@@ -44,8 +46,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         trainer = self.learner.trainer
-        for indices in self.learner.task.batches(self.learner.current_epoch):
-            yield indices[trainer.global_rank :: trainer.world_size]
+        batches = self.learner.task.batches(self.learner.current_epoch)
+        yield from sent(batches[:, trainer.global_rank :: trainer.world_size], self.learner.device)
 
 
 class Learner(L.LightningModule):
@@ -71,7 +73,7 @@ class Learner(L.LightningModule):
         return Batches(self)
 
     def val_dataloader(self) -> Chunks:
-        return Chunks(self.task.validation_batches())
+        return Chunks(self)
 
     def on_train_epoch_start(self) -> None:
         if initialisation(self.run.start).frozen:
@@ -109,7 +111,7 @@ class Learner(L.LightningModule):
 
     def on_validation_model_eval(self) -> None:
         if self.run.recipe.calibration:
-            batches = self.task.calibration_batches(self.current_epoch)
+            batches = sent(self.task.calibration_batches(self.current_epoch), self.device)
             with self.trainer.precision_plugin.forward_context():
                 calibrate(self.model, lambda indices: self.task.forward(indices, self.device), batches)
         self.eval()

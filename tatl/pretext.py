@@ -21,8 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tatl.crop import without_autocast
 from tatl.data.case import CONTEXT, PRETEXTS, ROTATION, SHUFFLED, TEXTURES, Size  # noqa: F401 (their names)
-from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks, normalise
+from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks, normalise, placed, send
 from tatl.data.folds import split
 from tatl.data.store import UNION, Store
 from tatl.data.textures import CLASSES, draw_textures
@@ -76,10 +77,13 @@ class TextureClassification(Pretext):
         self.model = seeded(lambda: Classifier(run.backbone, len(CLASSES)), run.seed)
         self.pictures, self.labels = draw_textures(self.trained + self.held, Size.parse(run.size).height, run.seed)
         self.train, self.validation = np.arange(self.trained), np.arange(self.trained, self.trained + self.held)
+        self._there: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        images = normalise(torch.from_numpy(self.pictures[indices]).to(device))
-        labels = torch.from_numpy(self.labels[indices]).to(device)
+        if device not in self._there:
+            self._there[device] = send(self.pictures, device), send(self.labels, device)
+        images, labels = (each[placed(indices, device)] for each in self._there[device])
+        images = normalise(images)
         return self.model(images.contiguous(memory_format=torch.channels_last)).float(), labels
 
     def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
@@ -94,7 +98,7 @@ class TextureClassification(Pretext):
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         logits, labels = self._forward(indices, device)
         loss = F.cross_entropy(logits.mean(0), labels, reduction="sum")
-        return torch.stack([loss, loss.new_tensor(len(indices))])
+        return torch.stack([loss, loss.new_full((), len(indices))])
 
     @torch.no_grad()
     def finish(self, folder: Path, device: torch.device) -> None:
@@ -143,7 +147,7 @@ class Rotation(SelfSupervised):
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         logits, labels = self._forward(indices, device)
         loss = F.cross_entropy(logits.mean(0), labels, reduction="sum")
-        return torch.stack([loss, loss.new_tensor(len(labels))])
+        return torch.stack([loss, loss.new_full((), len(labels))])
 
     @torch.no_grad()
     def finish(self, folder: Path, device: torch.device) -> None:
@@ -193,7 +197,7 @@ class ContextRestoration(SelfSupervised):
 
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         restored, images, _ = self._forward(indices, device)
-        return torch.stack([F.mse_loss(restored, images) * len(images), images.new_tensor(len(images))])
+        return torch.stack([F.mse_loss(restored, images) * len(images), images.new_full((), len(images))])
 
     @torch.no_grad()
     def finish(self, folder: Path, device: torch.device) -> None:
@@ -210,30 +214,32 @@ class ContextRestoration(SelfSupervised):
         pd.concat(tables).to_csv(folder / "scores.csv", index=False)
 
 
+@without_autocast()
 def swapped(images: Tensor, draws: list[np.random.Generator], swaps: int = SWAPS) -> Tensor:
     """Images [B, C, H, W] with `swaps` pairs of small square patches exchanged, one after another; a new tensor.
 
-    Each image's pixels are permuted by a map of places, so nothing is lost and the original is not touched.
+    The patches are drawn image by image and exchanged in all images at once, where these are.
     """
     height, width = images.shape[-2:]
     side = max(2, round(PATCH * height))
-    places = np.stack([_places(height, width, side, swaps, draw) for draw in draws])
-    at = torch.from_numpy(places).to(images.device).flatten(1)[:, None].expand(-1, images.shape[1], -1)
-    return images.flatten(2).gather(2, at).view(images.shape)
+    corners = np.stack([_corners(height, width, side, swaps, draw) for draw in draws])
+    first = send(corners @ np.array([width, 1]), images.device)[..., None]  # [B, swaps, 2, 1], counted along the rows
+    patch = torch.arange(side, device=images.device)
+    places = first + (width * patch[:, None] + patch).flatten()
+    made = images.clone(memory_format=torch.contiguous_format).flatten(2)
+    for pair in places.unbind(1):
+        here, there = (at.flatten(1)[:, None].expand(-1, images.shape[1], -1) for at in (pair, pair.flip(1)))
+        made.scatter_(2, here, made.gather(2, there))
+    return made.view(images.shape)
 
 
-def _places(height: int, width: int, side: int, swaps: int, draw: np.random.Generator) -> np.ndarray:
-    """Where each pixel comes from: int64 [H, W], after the swaps of patches that do not overlap."""
+def _corners(height: int, width: int, side: int, swaps: int, draw: np.random.Generator) -> np.ndarray:
+    """Top left corners of `swaps` pairs of patches that do not overlap: int [swaps, 2, 2]."""
     if max(height, width) < 2 * side:
         raise ValueError(f"an image of {height}x{width} has no room for two patches of {side} px")
-    places = np.arange(height * width).reshape(height, width)
-    left = swaps
-    while left:
+    pairs = np.zeros((0, 2, 2), int)
+    while left := swaps - len(pairs):
         corners = draw.integers(0, (height - side + 1, width - side + 1), (left, 2, 2))
         apart = (np.abs(corners[:, 0] - corners[:, 1]) >= side).any(axis=1)
-        for (top, start), (other_top, other_start) in corners[apart]:
-            one = places[top : top + side, start : start + side]
-            other = places[other_top : other_top + side, other_start : other_start + side]
-            one[:], other[:] = other.copy(), one.copy()
-        left -= int(apart.sum())
-    return places
+        pairs = np.concatenate([pairs, corners[apart]])
+    return pairs

@@ -175,7 +175,7 @@ class Segmentation:
         boxes: list[Box] = []
         for chunk in chunks(np.arange(len(self.store))):
             lesions = (infer(self.model, self.feed(chunk, device)[0])[:, 0] >= 0.5).cpu().numpy()
-            boxes += [lesion_box(lesion, 0) for lesion in lesions]
+            boxes += [lesion_box(lesion) for lesion in lesions]
         table = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"])
         table.insert(0, "image", self.store.cases["id"].to_numpy())
         table.to_csv(folder / "boxes.csv", index=False)
@@ -209,7 +209,7 @@ def shuffled(parts: Split, count: int, seed: int) -> np.ndarray:
 
 def _losses_and_count(sums: Tensor) -> Tensor:
     losses = loss_from_overlaps(sums)
-    return torch.stack([losses.sum(), losses.new_tensor(len(losses))])
+    return torch.stack([losses.sum(), losses.new_full((), len(losses))])
 
 
 def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:

@@ -29,33 +29,31 @@ def smooth_frames(count: int = 2, seed: int = 0) -> torch.Tensor:
 
 
 def test_a_box_is_tight_at_offset_zero() -> None:
-    assert lesion_box(block(5, 10, 12, 31), 0) == (5, 10, 12, 31)
+    assert lesion_box(block(5, 10, 12, 31)) == (5, 10, 12, 31)
 
 
-def test_the_offset_grows_a_box_on_every_side_and_the_frame_clips_it() -> None:
-    mask = block(5, 10, 12, 31)
-    assert lesion_box(mask, 3) == (2, 7, 15, 34)
-    assert lesion_box(mask, 8) == (0, 2, 20, 39)
-    assert lesion_box(mask, 100) == (0, 0, *SIZE)
+@pytest.mark.parametrize("offset, grown", [(3, [2, 7, 15, 34]), (8, [0, 2, 20, 39]), (100, [0, 0, *SIZE])])
+def test_the_offset_grows_a_box_on_every_side_and_the_frame_clips_it(offset: int, grown: list[int]) -> None:
+    assert grow(np.array([[5, 10, 12, 31]]), offset, SIZE).tolist() == [grown]
 
 
 def test_no_lesion_is_the_whole_frame() -> None:
-    assert lesion_box(np.zeros(SIZE, bool), 0) == (0, 0, *SIZE)
+    assert lesion_box(np.zeros(SIZE, bool)) == (0, 0, *SIZE)
 
 
 def test_one_pixel_is_a_lesion() -> None:
-    assert lesion_box(block(23, 39, 24, 40), 0) == (23, 39, 24, 40)
+    assert lesion_box(block(23, 39, 24, 40)) == (23, 39, 24, 40)
 
 
 def test_a_stray_pixel_does_not_widen_the_box() -> None:
     mask = block(5, 10, 12, 31)
     mask[23, 39] = True
-    assert lesion_box(mask, 0) == (5, 10, 12, 31)
+    assert lesion_box(mask) == (5, 10, 12, 31)
 
 
 def test_pixels_that_touch_at_a_corner_are_one_region() -> None:
     mask = block(2, 2, 6, 6) | block(6, 6, 9, 9)
-    assert lesion_box(mask, 0) == (2, 2, 9, 9)
+    assert lesion_box(mask) == (2, 2, 9, 9)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -63,12 +61,28 @@ def test_a_box_contains_its_region_and_grows_with_the_offset(seed: int) -> None:
     rng = np.random.default_rng(seed)
     top, left = int(rng.integers(0, 15)), int(rng.integers(0, 30))
     mask = block(top, left, top + int(rng.integers(1, 9)), left + int(rng.integers(1, 9)))
-    inner = lesion_box(mask, 0)
+    inner = lesion_box(mask)
     for offset in range(6):
-        top, left, bottom, right = lesion_box(mask, offset)
+        top, left, bottom, right = grow(np.array([inner]), offset, SIZE)[0]
         assert mask[top:bottom, left:right].sum() == mask.sum()
         assert top <= inner[0] and left <= inner[1] and bottom >= inner[2] and right >= inner[3]
-        assert grow(np.array([inner]), offset, SIZE)[0].tolist() == [top, left, bottom, right]
+
+
+@pytest.mark.parametrize("offset", [0, 1, 30])
+def test_no_side_of_a_box_is_less_than_a_thirtysecond_of_the_frame_s_and_no_other_box_changes(offset: int) -> None:
+    rng, frame = np.random.default_rng(0), np.array([384, 500])
+    low = rng.integers(0, frame, (2000, 2))
+    high = np.minimum(low + np.where(rng.random((2000, 2)) < 0.5, rng.integers(1, 20), rng.integers(1, 300)), frame)
+    grown = grow(np.concatenate([low, high], axis=1), offset, (384, 500))
+    top, bottom = grown[:, :2], grown[:, 2:]
+    plain_top, plain_bottom = np.maximum(low - offset, 0), np.minimum(high + offset, frame)
+    assert (top >= 0).all() and (bottom <= frame).all() and (bottom - top >= np.array([12, 16])).all()
+    assert (top <= plain_top).all() and (bottom >= plain_bottom).all()
+    large = plain_bottom - plain_top >= np.array([12, 16])
+    assert (top[large] == plain_top[large]).all() and (bottom[large] == plain_bottom[large]).all()
+    assert ((bottom - top)[~large] == np.broadcast_to([12, 16], low.shape)[~large]).all()
+    inside = ~large & (top > 0) & (bottom < frame)
+    assert (np.abs((top + bottom) - (low + high))[inside] <= 1).all()  # round its middle
 
 
 def test_boxes_are_read_as_written(tmp_path: Path) -> None:
@@ -117,6 +131,34 @@ def test_pasting_at_the_crop_s_size_is_exact() -> None:
     crop = smooth_frames(1)[0, :, :10, :20]
     pasted = paste(crop, (4, 8, 14, 28), SIZE)
     torch.testing.assert_close(pasted[:, 4:14, 8:28], crop)
+
+
+def test_a_crop_is_pasted_into_a_box_of_one_pixel() -> None:
+    """Of a tiny original: more than a GPU's antialiased reduction can do at once."""
+    crop = torch.arange(4.0).view(1, 2, 2).repeat_interleave(512, 1).repeat_interleave(512, 2)
+    pasted = paste(crop, (1, 2, 2, 3), (3, 4))
+    assert pasted[0, 1, 2].item() == pytest.approx(1.5) and pasted.count_nonzero() == 1
+
+
+RAMP = torch.stack(torch.meshgrid(torch.arange(384.0), torch.arange(512.0), indexing="ij"))[None]  # coordinates
+
+
+@pytest.mark.parametrize("box", [(0, 0, 384, 512), (37, 101, 309, 417), (100, 11, 112, 27)])
+def test_crops_are_the_same_under_autocast(box: tuple[int, int, int, int]) -> None:
+    """A cut of coordinates says where each pixel came from: exactly for the identity, within 1e-3 px for all."""
+    boxes = torch.tensor([box])
+    with torch.autocast("cpu", torch.bfloat16):
+        seen, nearest = (cut(RAMP, boxes, (384, 512), mode) for mode in ("bilinear", "nearest"))
+        low = cut(RAMP.bfloat16(), boxes, (384, 512))
+    top, left, bottom, right = box
+    rows = (top + (torch.arange(384.0, dtype=torch.float64) + 0.5) * (bottom - top) / 384 - 0.5).clamp(0, 383)
+    columns = (left + (torch.arange(512.0, dtype=torch.float64) + 0.5) * (right - left) / 512 - 0.5).clamp(0, 511)
+    for made in (seen, cut(RAMP, boxes, (384, 512))):
+        assert made.dtype == torch.float32
+        assert (made[0, 0] - rows[:, None]).abs().max() < 1e-3 and (made[0, 1] - columns).abs().max() < 1e-3
+    assert low.dtype == torch.float32 and (low - seen).abs().max() <= 2  # the values have eight bits, not the places
+    if box == (0, 0, 384, 512):
+        assert torch.equal(nearest, RAMP)
 
 
 def test_probabilities_stay_probabilities() -> None:

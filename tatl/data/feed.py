@@ -1,11 +1,13 @@
 """Batches from a store: which images an epoch visits, and how they reach the device.
 
-The store is decoded once; an epoch gathers rows of its memory map.  On a GPU the whole store moves to the device
-when it takes less than half of the free memory, and a batch is then one indexing kernel.
+The store is decoded once; an epoch gathers rows of its memory map.  On a GPU the whole store moves to the device, once
+for all masks and feeds, when it takes less than half of the free memory; a batch is then one indexing kernel.  What a
+step needs beside it (which images, boxes, means) is on the device before the step, so that no step waits for a copy.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil
 
@@ -13,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tatl.crop import cut
+from tatl.crop import cut, without_autocast
 from tatl.data.store import Store
 
 # Per-channel centring and scaling by ImageNet's statistics, which its weights expect; RGB, for values 0 .. 255.
@@ -55,56 +57,125 @@ def even_chunks(indices: np.ndarray, size: int = EVALUATION_BATCH) -> list[np.nd
     return np.array_split(indices, ceil(len(indices) / size))
 
 
+def send(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array on a device; nobody waits for a GPU, where a plain copy waits for all that it has to do before."""
+    here = torch.from_numpy(array if array.flags.writeable else array.copy())
+    if device.type == "cuda" and torch.cuda.is_available():
+        here = here.pin_memory()
+    return here.to(device, non_blocking=True)
+
+
+@lru_cache
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers per channel as float32 [1, C, 1, 1], sent to a device once."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
+class Sent(np.ndarray):
+    """Indices of images, int [B], that are on a device too: `there`; what is computed from them is not."""
+
+    there: Tensor | None = None
+
+
+def sent(batches: Sequence[np.ndarray], device: torch.device) -> list[np.ndarray]:
+    """Batches of indices that a `Feed` finds on the device, sent there together."""
+    if device.type == "cpu" or not len(batches):
+        return list(batches)
+    together = send(np.concatenate(batches), device).split([len(batch) for batch in batches])
+    made = [batch.view(Sent) for batch in batches]
+    for batch, there in zip(made, together, strict=True):
+        batch.there, batch.flags.writeable = there, False
+    return list(made)
+
+
+def placed(indices: np.ndarray, device: torch.device) -> Tensor:
+    """Indices on the device, where they may be already."""
+    there = getattr(indices, "there", None)
+    return send(indices, device) if there is None or there.device != device else there
+
+
 def normalise(images: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] to centred float32 [B, 3, H, W] in channels-last order."""
-    mean, std = (images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = constant(MEAN, images.device), constant(STD, images.device)
     return (images.permute(0, 3, 1, 2).float() - mean) / std
+
+
+def exact(device: torch.device | str) -> torch.device:
+    """The device with its number: `cuda` is this process's current one."""
+    device = torch.device(device)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", torch.cuda.current_device())
+    return device
 
 
 class Feed:
     """Images and one mask of a store, cut to boxes: `feed(indices, device)`.
 
     Returns images float32 [B, 3, H, W], normalised, and masks float32 [B, 1, H, W] of zeros and ones, both at
-    the store's size.  `boxes` int [N, 4] (tatl.crop), or None for whole frames.  `lender` int [N] names for every
-    image the one whose mask it gets; None: its own.
+    the store's size, whatever autocast the caller is in.  `boxes` int [N, 4] (tatl.crop), or None for whole frames.
+    `lender` int [N] names for every image the one whose mask it gets; None: its own.
     """
 
     def __init__(
         self, store: Store, mask: str, boxes: np.ndarray | None = None, lender: np.ndarray | None = None
     ) -> None:
         self.store, self.mask, self.boxes, self.lender = store, mask, boxes, lender
+        self._tables: dict[tuple[str, torch.device], Tensor] = {}
 
+    @without_autocast()
     def __call__(self, indices: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-        images, masks = self._gather(indices, torch.device(device))
-        x, y = normalise(images), masks[:, None].float()
-        if self.boxes is not None:
-            boxes = torch.as_tensor(self.boxes[indices], device=x.device)
-            x, y = cut(x, boxes, self.store.size), cut(y, boxes, self.store.size, mode="nearest")
-        return x.contiguous(memory_format=torch.channels_last), y
+        device = exact(device)
+        images, masks = self._gather(indices, device)
+        return self._cut(normalise(images), indices).contiguous(memory_format=torch.channels_last), self._mask(
+            masks, indices
+        )
 
+    @without_autocast()
     def masks(self, indices: np.ndarray) -> Tensor:
         """The masks alone, as a call gives them; images are not read."""
         lenders = indices if self.lender is None else self.lender[indices]
-        y = torch.from_numpy((self.store.masks[lenders] & self.store.bits(self.mask)) != 0)[:, None].float()
+        return self._mask(torch.from_numpy(_bits(self.store.masks[lenders])), indices)
+
+    def _mask(self, bits: Tensor, indices: np.ndarray) -> Tensor:
+        """Zeros and ones float32 [B, 1, H, W] of the store's bits [B, H, W]."""
+        asked = int(_bits(np.array(self.store.bits(self.mask), np.uint16)))
+        return self._cut(((bits & asked) != 0)[:, None].float(), indices, "nearest")
+
+    def _cut(self, frames: Tensor, indices: np.ndarray, mode: str = "bilinear") -> Tensor:
         if self.boxes is None:
-            return y
-        return cut(y, torch.as_tensor(self.boxes[indices]), self.store.size, mode="nearest")
+            return frames
+        boxes = self._table("boxes", self.boxes, frames.device)[placed(indices, frames.device)]
+        return cut(frames, boxes, self.store.size, mode)
+
+    def _table(self, name: str, rows: np.ndarray, device: torch.device) -> Tensor:
+        """One row per image of the store, sent to a device once."""
+        key = (name, device)
+        if key not in self._tables:
+            self._tables[key] = send(rows, device)
+        return self._tables[key]
 
     def _gather(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        lenders = indices if self.lender is None else self.lender[indices]
-        if device.type == "cuda" and (held := _resident(self.store, self.mask, device)) is not None:
-            at, there = (torch.as_tensor(each, device=device) for each in (indices, lenders))
+        """Images uint8 [B, H, W, 3] and the bits of all masks int16 [B, H, W]."""
+        if (held := _resident(self.store, device)) is not None:
+            at = placed(indices, device)
+            there = at if self.lender is None else self._table("lender", self.lender, device)[at]
             return held[0][at], held[1][there]
-        images = torch.from_numpy(self.store.images[indices])
-        masks = torch.from_numpy((self.store.masks[lenders] & self.store.bits(self.mask)) != 0)
-        return images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
+        lenders = indices if self.lender is None else self.lender[indices]
+        return send(self.store.images[indices], device), send(_bits(self.store.masks[lenders]), device)
+
+
+def _bits(masks: np.ndarray) -> np.ndarray:
+    """uint16 as int16 of the same bits, which every device can `&`."""
+    return masks.view(np.int16)
 
 
 @lru_cache(maxsize=1)
-def _resident(store: Store, mask: str, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    """The whole store on the device, or None where it does not fit."""
-    free, _ = torch.cuda.mem_get_info(device)
-    if store.images.nbytes * 4 // 3 > free // 2:
+def _resident(store: Store, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    """Images and masks' bits of the whole store on a GPU, or None where they do not fit and on a CPU."""
+    if device.type != "cuda":
         return None
-    masks = np.stack([(row & store.bits(mask)) != 0 for row in store.masks])
-    return torch.from_numpy(np.array(store.images)).to(device), torch.from_numpy(masks).to(device)
+    free, _ = torch.cuda.mem_get_info(device)
+    if store.images.nbytes + store.masks.nbytes > free // 2:
+        return None
+    images, masks = (torch.from_numpy(np.array(each)).to(device) for each in (store.images, _bits(store.masks)))
+    return images, masks
