@@ -47,7 +47,7 @@ class Batches:
     def __iter__(self) -> Iterator[np.ndarray]:
         trainer = self.learner.trainer
         batches = self.learner.task.batches(self.learner.current_epoch)
-        yield from sent(batches[:, trainer.global_rank :: trainer.world_size], self.learner.device)
+        yield from sent(list(batches[:, trainer.global_rank :: trainer.world_size]), self.learner.device)
 
 
 class Learner(L.LightningModule):
