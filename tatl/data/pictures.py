@@ -39,7 +39,7 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata are no matter here
-            with Image.open(path) as picture:
+            with open(path, "rb") as file, Image.open(file) as picture:  # by its name, Pillow maps turned TIFFs wrongly
                 _check_pixels(path, picture.width * picture.height, max_pixels)
                 yield picture
     except (BadCase, MemoryError):
