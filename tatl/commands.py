@@ -190,8 +190,9 @@ def predict(
     threshold: int | None = None,
     exif: Literal["apply", "ignore"] = "apply",
     max_pixels: int = MAX_PIXELS,
+    in_sample: bool = False,
 ) -> None:
-    """Segment images with trained networks, in their original size.
+    """Segment images with trained networks, in their original size; images of the store with those that never saw them.
 
     Example: python -m tatl predict ISIC_0000001.jpg --runs runs --variant stage123 --out predictions
 
@@ -200,7 +201,8 @@ def predict(
         out: folder for masks, probability maps and overlays (ISIC file names), and boxes.csv, which grows
         variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
         runs: folder of trained networks
-        store: name or folder of the store they were trained on; needed if `runs` holds several
+        store: name or folder of the store they were trained on, by which its images are known; needed if `runs` holds
+            several, or if it is not in stores/
         folds: average the networks of these folds; empty: of all that are there
         where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
         truth: folder of true masks (ISIC file names), drawn in green under the red predictions
@@ -210,11 +212,12 @@ def predict(
         threshold: of grey true masks, the level of 0 to 255 above which a pixel is set: 128
         exif: apply the EXIF orientation of pictures, or ignore it, as the store was prepared
         max_pixels: larger pictures are refused
+        in_sample: of images of the store that all networks were trained on, use these all the same
     """
     from tatl.predict import predict_images
 
     reading = Reading(foreground, ignore, threshold, exif, max_pixels)
-    predict_images(images, out, variant, runs, store, folds, where, truth, device, reading)
+    predict_images(images, out, variant, runs, store, folds, where, truth, device, reading, in_sample)
     print(f"masks, probability maps and overlays are in {out}")
     if variant != "stage1":  # of lesions there is no official score
         print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")

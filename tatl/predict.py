@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,10 @@ from tatl.data.store import LESION, UNION, write_csv
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import pick_device
 from tatl.overlay import draw_overlay
+from tatl.unseen import Assigned, Sample, assign, told
 
 TABLE = "boxes.csv"
-COLUMNS = ["image", "top", "left", "bottom", "right", "lesion"]
+COLUMNS = ["image", "top", "left", "bottom", "right", "lesion", "sample"]
 TRUE = re.compile(r"[^.].*_(segmentation|attribute_.+)\.png", re.IGNORECASE)
 
 
@@ -37,26 +38,31 @@ def predict_images(
     truth: Path | None = None,
     device: str = "auto",
     reading: Reading = AS_THEY_ARE,
+    in_sample: bool = False,
 ) -> None:
     """Write masks, probability maps, overlays and boxes.csv; a bad image does not stop the others.
 
-    Images of earlier predictions keep their rows of boxes.csv, which is written also where this is stopped.
-    True masks of what is found are drawn where they are there.  Raises ValueError for bad images once the others are
-    written; before anything is computed for images, folders or runs that do not fit.
+    Images of the store are segmented by networks that have not seen them (tatl.unseen), or `in_sample` by all; column
+    `sample` of boxes.csv says which: "new" to the store, "out of fold", "in sample", or "unknown".  Images of earlier
+    predictions keep their rows, and the table is written also where this is stopped.  True masks of what is found are
+    drawn where they are there.  Raises ValueError for bad images once the others are written; before anything is
+    computed for images, folders or runs that do not fit.
     """
     _check(images, out, truth)
     chosen = choose(runs, variant, store, folds, where)
     true = {} if truth is None else true_files(truth, images, parts(chosen))
-    for line in report(chosen):
+    groups = assign(images, chosen, runs, store, in_sample, reading)
+    for line in (*report(chosen), *told(groups, list(parts(chosen)))):
         print(line)
     boxes, problems = read_table(out / TABLE), []
-    ensemble = Ensemble.load(chosen, runs, pick_device(device))
     out.mkdir(parents=True, exist_ok=True)
     try:
-        for image in tqdm(images, desc="predict", unit="image"):
+        for image, ensemble, sample in _each(
+            groups, runs, device, tqdm(total=len(images), desc="predict", unit="image")
+        ):
             try:
                 found = segment(image, out, ensemble, reading)
-                boxes[image.stem] = (image.stem, *found.box, found.lesion)
+                boxes[image.stem] = (image.stem, *found.box, found.lesion, sample)
                 overlay(image, out, found, true, reading)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
@@ -64,6 +70,16 @@ def predict_images(
         write_csv(pd.DataFrame(boxes.values(), columns=COLUMNS), out / TABLE)
     if problems:
         raise ValueError(f"{len(problems)} of {len(images)} images are not complete: {'; '.join(problems[:5])}")
+
+
+def _each(groups: Sequence[Assigned], runs: Path, device: str, bar: tqdm) -> Iterator[tuple[Path, Ensemble, Sample]]:
+    """Every image with its networks, those of one group of images in memory at a time."""
+    with bar:
+        for group in groups:
+            ensemble = Ensemble.load(group.runs, runs, pick_device(device))
+            for image in group.images:
+                yield image, ensemble, group.sample
+                bar.update()
 
 
 def _check(images: Sequence[Path], out: Path, truth: Path | None) -> None:
@@ -101,6 +117,8 @@ def read_table(path: Path) -> dict[str, tuple]:
     if not path.is_file():
         return {}
     table = pd.read_csv(path, dtype={"image": str}, keep_default_na=False, encoding_errors="surrogateescape")
+    if list(table.columns) == COLUMNS[:-1]:  # of a version that used every network on every image
+        table["sample"] = "unknown"
     if list(table.columns) != COLUMNS:
         raise ValueError(f"{path} does not have the columns {', '.join(COLUMNS)}: choose another --out")
     return {row[0]: row for row in table.itertuples(index=False, name=None)}

@@ -17,6 +17,7 @@ from torch import nn
 from tatl import predict
 from tatl.choice import choose, report, variant_of
 from tatl.data.case import Size
+from tatl.data.folds import split
 from tatl.data.store import LESION, Store
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import save_weights
@@ -25,6 +26,7 @@ from tatl.models import Segmenter, build
 from tatl.predict import predict_images, read_truth, true_files
 from tatl.run import Run, find_runs
 from tatl.settings import Settings
+from tatl.unseen import assign, told
 from tatl.variants import VARIANTS, Planner, in_order
 from toy import make_store
 
@@ -91,7 +93,7 @@ def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
         assert set(np.unique(mask)) <= {0, 255}
         assert (grey[mask == 255] >= 127).all() and (grey[mask == 0] <= 128).all()
     boxes = pd.read_csv(tmp_path / "out" / "boxes.csv")
-    assert boxes.columns.tolist() == ["image", "top", "left", "bottom", "right", "lesion"] and len(boxes) == 1
+    assert boxes.columns.tolist() == ["image", "top", "left", "bottom", "right", "lesion", "sample"] and len(boxes) == 1
 
 
 class Constant(Segmenter):
@@ -155,7 +157,7 @@ def test_a_variant_without_stages_1_and_2_writes_a_union_without_a_probability(
     disc, dot, union = (pixels(tmp_path / "out" / f"a_{name}") for name in sorted(masks))
     assert np.array_equal(union, disc | dot)
     row = (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1]
-    assert row == "a,0,0,45,83,not looked for"
+    assert row == "a,0,0,45,83,not looked for,unknown"
 
 
 def test_stage_1_alone_writes_the_lesion_and_its_tight_box(
@@ -166,7 +168,7 @@ def test_stage_1_alone_writes_the_lesion_and_its_tight_box(
     predict_images([picture(tmp_path / "a.png", 64, 128)], tmp_path / "out", "stage1", tmp_path / "runs")
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"a_segmentation.png", "a_probability_lesion.png", "a_overlay.png", "boxes.csv"}
-    assert (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1] == "a,16,40,48,80,found"
+    assert (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1] == "a,16,40,48,80,found,unknown"
     assert "boxes of stage1 lie tight round the lesion" in capsys.readouterr().out
     assert (pixels(tmp_path / "out" / "a_probability_lesion.png")[20:44, 44:76] > 250).all()
 
@@ -357,6 +359,114 @@ def test_runs_that_are_not_there_or_do_not_fit(runs: Path, toy_store: Store, tmp
         choose(runs, "stage4")
     with pytest.raises(ValueError, match=r"folds \[2\]"):
         choose(runs, "stage123-scratch", folds="2")
+
+
+@pytest.fixture(scope="module")
+def two_folds(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Finished runs of folds 0 and 1 of three, with the test images that they scored."""
+    root = tmp_path_factory.mktemp("folds")
+    members = Planner(replace(SETTINGS, attributes="disc", shapes="u", folds="0,1"), toy_store).members(["stage123"])
+    for run in in_order(m.run for m in members):
+        save(run, root)
+        test = split(toy_store, run.fold, run.n_folds).test
+        toy_store.cases.iloc[test][["id"]].rename(columns={"id": "image"}).to_csv(run.folder(root) / "scores.csv")
+    return root
+
+
+def of_fold(store: Store, fold: int) -> tuple[int, str]:
+    """Where the first test image of a fold is, and its id."""
+    at = int(split(store, fold, 3).test[0])
+    return at, str(store.cases["id"].iloc[at])
+
+
+def test_an_image_of_the_store_is_segmented_by_networks_that_have_not_seen_it(
+    two_folds: Path,
+    toy_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    used: list[Run] = []
+
+    def network(run: Run, *given: Any) -> Constant:
+        used.append(run)
+        return Constant(1.0 + run.fold)
+
+    monkeypatch.setattr("tatl.ensemble.network", network)
+    new = picture(tmp_path / "new.png", 40, 50)
+    first, second = (picture(tmp_path / f"{of_fold(toy_store, fold)[1]}.png", 40, 50) for fold in (0, 1))
+    given: dict[str, Any] = {"variant": "stage123-scratch", "runs": two_folds, "store": str(toy_store.path)}
+    for image, folds in ((first, {0}), (second, {1}), (new, {0, 1})):
+        used.clear()
+        predict_images([image], tmp_path / "out", **given)
+        assert {run.fold for run in used} == folds and {run.task for run in used} == {"lesion", "union", "disc"}
+        logits = torch.tensor([1.0 + fold for fold in folds])
+        grey = pixels(tmp_path / "out" / f"{image.stem}_probability_disc.png")
+        assert np.abs(grey.astype(int) - round(255 * float(torch.sigmoid(logits).mean()))).max() <= 1
+    said = capsys.readouterr().out
+    assert said.count("note: 1 image of the store, segmented by the networks of fold") == 2
+    table = pd.read_csv(tmp_path / "out" / "boxes.csv").set_index("image")["sample"]
+    assert table.to_dict() == {first.stem: "out of fold", second.stem: "out of fold", "new": "new"}
+
+
+def test_where_all_networks_saw_an_image_that_is_said_or_asked_for(
+    two_folds: Path,
+    toy_store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("tatl.ensemble.network", lambda *given: Constant(1.0))
+    _, name = of_fold(toy_store, 2)
+    image, out = picture(tmp_path / f"{name}.png", 40, 50), tmp_path / "out"
+    given: dict[str, Any] = {"variant": "stage123-scratch", "runs": two_folds, "store": str(toy_store.path)}
+    such = (
+        rf"1 of 1 images are of store toy, and all chosen networks \(of folds 0, 1\).*{name}\.png \(tested by fold 2\)"
+    )
+    with pytest.raises(ValueError, match=such):
+        predict_images([image], out, **given)
+    assert not out.exists()
+    predict_images([image], out, in_sample=True, **given)
+    assert pd.read_csv(out / "boxes.csv")["sample"].tolist() == ["in sample"]
+    assert "segmented by networks that were trained on them (--in-sample)" in capsys.readouterr().out
+
+
+def test_the_same_picture_under_another_name_is_of_the_store(
+    two_folds: Path, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    at, name = of_fold(toy_store, 1)
+    renamed, changed = tmp_path / "IMG_1.png", tmp_path / "IMG_2.png"
+    Image.fromarray(toy_store.images[at]).save(renamed)
+    Image.fromarray(255 - toy_store.images[at]).save(changed)
+    chosen = choose(two_folds, "stage123-scratch")
+    with_store = {
+        group.sample: ({run.fold for run in group.runs}, group.images)
+        for group in assign([renamed, changed], chosen, two_folds, str(toy_store.path))
+    }
+    assert with_store == {"out of fold": ({1}, [renamed]), "new": ({0, 1}, [changed])}
+    by_name, unknown = assign([tmp_path / f"{name}.png", renamed], chosen, two_folds)  # no store at hand
+    assert (by_name.sample, {run.fold for run in by_name.runs}) == ("out of fold", {1})
+    assert unknown.sample == "unknown" and "give its folder with --store" in told([unknown], [])[0]
+    shutil.copytree(toy_store.path, "stores/toy")
+    assert assign([renamed], chosen, two_folds)[0].sample == "out of fold"
+
+
+def test_a_network_that_rests_on_one_that_saw_the_image_has_seen_it(two_folds: Path, toy_store: Store) -> None:
+    (run,) = (run for run in choose(two_folds, "stage123-scratch") if run.fold == 1)
+    assert run.cropper is not None
+    _, name = of_fold(toy_store, 1)
+    leaking = replace(run, cropper=replace(run.cropper, fold=0))
+    folder = leaking.folder(two_folds)
+    shutil.copytree(run.folder(two_folds), folder)
+    groups = assign([Path(f"{name}.png")], [leaking], two_folds, str(toy_store.path), in_sample=True)
+    shutil.rmtree(folder)
+    assert [group.sample for group in groups] == ["in sample"]
+
+
+def test_rows_of_an_older_table_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "boxes.csv").write_text("image,top,left,bottom,right,lesion\na,0,1,2,3,found\n")
+    assert predict.read_table(tmp_path / "boxes.csv") == {"a": ("a", 0, 1, 2, 3, "found", "unknown")}
 
 
 def fake(root: Path, store: Store, variant: str, **settings: Any) -> None:
