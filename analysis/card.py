@@ -48,7 +48,7 @@ class Card:
 def inputs(notebook: Path, tables: Path) -> Iterator[Path]:
     """The tables a notebook may read: those it names, by patterns if it likes, and those of its own name."""
     try:
-        described = json.loads(notebook.read_text())["metadata"].get("tatl", {})
+        described = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("tatl", {})
     except (ValueError, KeyError, OSError):
         described = {}
     named = [name for kind in ("needs", "wants", "reads") for name in described.get(kind, [])]
@@ -85,7 +85,7 @@ def _content(path: Path) -> bytes:
 def kept(out: Path, study: str, key: str) -> Card | None:
     """The card of an earlier report whose inputs had this checksum, where its page is still there."""
     try:
-        values: dict[str, Any] = json.loads((_place(out, study)).read_text())
+        values: dict[str, Any] = json.loads((_place(out, study)).read_text(encoding="utf-8"))
         card = Card(**values["card"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -98,7 +98,7 @@ def earlier(out: Path, studies: set[str]) -> list[Card]:
     for path in sorted((out / ".cache").glob("*.json")):
         if path.stem not in studies and (out / f"{path.stem}.html").is_file():
             with suppress(OSError, ValueError, KeyError, TypeError):
-                found.append(Card(**json.loads(path.read_text())["card"]))
+                found.append(Card(**json.loads(path.read_text(encoding="utf-8"))["card"]))
     return found
 
 
@@ -109,7 +109,7 @@ def keep(out: Path, card: Card, key: str) -> None:
         place.unlink(missing_ok=True)
         return
     place.parent.mkdir(exist_ok=True)
-    place.write_text(json.dumps({"key": key, "card": dataclasses.asdict(card)}))
+    place.write_text(json.dumps({"key": key, "card": dataclasses.asdict(card)}), encoding="utf-8")
 
 
 def _place(out: Path, study: str) -> Path:

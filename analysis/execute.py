@@ -113,4 +113,5 @@ def failure(notebook: nbformat.NotebookNode) -> str:
         for output in cell.get("outputs", []):
             if output.output_type == "error":
                 return f"{output.ename}: {output.evalue}"
-    return ""
+    stopped = notebook.metadata.get("papermill", {}).get("exception")
+    return "a cell failed and could not show its error, most likely because memory ran out" if stopped else ""

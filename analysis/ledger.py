@@ -117,12 +117,12 @@ class Ledger:
         """The text up to the last line that is whole; what follows is cut off."""
         if not self.path.is_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(",".join(COLUMNS) + "\n")
+            self.path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:  # stopped while its first line was written
             header = ",".join(COLUMNS) + "\n"
-            self.path.write_text(header)
+            self.path.write_text(header, encoding="utf-8")
             return header
         if whole != content:
             with self.path.open("r+b") as stream:
@@ -131,7 +131,7 @@ class Ledger:
 
     def append(self, rows: Sequence[Row]) -> None:
         text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, header=False)
-        with self.path.open("a") as stream:
+        with self.path.open("a", encoding="utf-8") as stream:
             stream.write(text)
 
 

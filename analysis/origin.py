@@ -21,7 +21,7 @@ SCORES = ["jaccard", "jaccard_std", "dice", "dice_std"]
 
 def read_paper(name: str) -> pd.DataFrame:
     """A table printed in the paper, one tidy row per number: `table2`, `tables3_4_a10_a13`, ..."""
-    with (files("analysis") / "paper" / f"{name}.csv").open() as file:
+    with (files("analysis") / "paper" / f"{name}.csv").open(encoding="utf-8") as file:
         return pd.read_csv(file)
 
 

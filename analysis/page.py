@@ -25,6 +25,7 @@ from nbconvert import HTMLExporter
 from analysis.card import DONE, FAILED, MISSING, PARTIAL, SITE, Card, Value
 from analysis.execute import execute, failure, tagged
 from analysis.links import linked
+from tatl.cli import sentence
 
 FILES = "files"
 DEAD = (
@@ -60,14 +61,14 @@ def picture_of(notebook: nbformat.NotebookNode) -> str:
 def render(notebook: nbformat.NotebookNode, heading: str, tables: Path, page: Path) -> str:
     """An executed notebook as one HTML page without code or anything from elsewhere; its files are written."""
     exporter = HTMLExporter(template_name="tatl", extra_template_basedirs=[str(SITE)], exclude_anchor_links=True)
-    resources = {"title": heading, "css": (SITE / "page.css").read_text(), "js": script()}
+    resources = {"title": heading, "css": (SITE / "page.css").read_text(encoding="utf-8"), "js": script()}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
     return laid_out(linked(body, tables, page), page)
 
 
 def script() -> str:
     """What makes tables sort and copy."""
-    return "\n".join((SITE / name).read_text() for name in ("tablesort.min.js", "page.js"))
+    return "\n".join((SITE / name).read_text(encoding="utf-8") for name in ("tablesort.min.js", "page.js"))
 
 
 def laid_out(html: str, page: Path) -> str:
@@ -94,7 +95,8 @@ def laid_out(html: str, page: Path) -> str:
 def simple_page(**values: Any) -> str:
     """A page of the house's template: the index, or one that has only a message."""
     environment = Environment(loader=FileSystemLoader(SITE), autoescape=True)
-    return environment.get_template("page.html.j2").render(css=(SITE / "page.css").read_text(), **values)
+    css = (SITE / "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html.j2").render(css=css, **values)
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class Builder:
                 executed = execute(path, given, Path(scratch), self.progress, self.line)
             page.write_text(render(executed, heading, self.tables, page), encoding="utf-8")
         except Exception as error:  # a dead kernel, a broken notebook: one page says so, the others still come out
-            message = DEAD if isinstance(error, DeadKernelError) else f"{type(error).__name__}: {error}"
+            dead = isinstance(error, DeadKernelError) or str(error).startswith("Kernel died")
+            message = DEAD if dead else f"{type(error).__name__}: {sentence(error)}"
             page.write_text(simple_page(title=heading, message=message, state=FAILED), encoding="utf-8")
             return Card(path.stem, heading, FAILED, message)
         if error_line := failure(executed):
@@ -155,7 +158,7 @@ class Builder:
         """Data, source domain, preset, seeds and folds in one line; empty where the tables do not say."""
         named = [self.tables / name for name in described.get("needs", []) if name.endswith(".json")]
         tellers = [*named, self.tables / "study.json", *sorted(self.tables.glob("*.json"))]
-        about = next((json.loads(path.read_text()) for path in tellers if path.exists()), None)
+        about = next((json.loads(path.read_text(encoding="utf-8")) for path in tellers if path.exists()), None)
         if about is None:
             return ""
         facts = {

@@ -86,7 +86,7 @@ def write_index(cards: list[Card], out: Path, command: str) -> Path:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": commit() or "not recorded",
         "command": command,
-        "css": (SITE / "page.css").read_text(),
+        "css": (SITE / "page.css").read_text(encoding="utf-8"),
     }
     template = Environment(loader=FileSystemLoader(SITE), autoescape=True).get_template("page.html.j2")
     index.write_text(template.render(**values), encoding="utf-8")

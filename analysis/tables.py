@@ -85,7 +85,7 @@ def check_once(frame: pd.DataFrame, keys: Sequence[str], path: Path, command: st
 def read_about(path: Path, command: str = COMMAND) -> dict[str, Any]:
     """What the tables beside it were made from; errors say which command writes it."""
     try:
-        about = json.loads(path.read_text())
+        about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path.parent} holds no {path.name}: `{command}` writes it") from None
     except ValueError as error:

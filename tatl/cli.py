@@ -6,6 +6,8 @@ dashes that people type (both are accepted), and a boolean may stand without a v
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 from collections.abc import Callable, Collection, Sequence
 from inspect import signature
@@ -15,6 +17,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 LISTS = ("--shapes", "--attributes", "--folds", "--seeds", "--variants")  # people write them with one word, too
+MEMORY = ("out of memory", "allocate memory", "failed to map segment", "can't start new thread")  # in errors of others
 ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 
 
@@ -64,12 +67,31 @@ def run(action: Callable[[], None], resumes: bool = False) -> int:
 
     `resumes` says that the same command, given again, goes on where it was stopped.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no error
+            stream.reconfigure(errors="backslashreplace")
     try:
         action()
     except KeyboardInterrupt:
         print("\nstopped" + (": the same command goes on from here" if resumes else ""), file=sys.stderr)
         return 130
-    except ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (*ERRORS, ImportError) as error:
+        if isinstance(error, ImportError) and not out_of_memory(error):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     return 0
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says; of one that memory ran out, which many say in no word, what to do."""
+    if not out_of_memory(error):
+        return str(error)
+    why = f" ({error})" if str(error) else ""
+    return f"memory ran out{why}: close other programs or lift a limit (ulimit -v), give --workers 1, a smaller --batch"
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """By its type or number, or by the words of what cannot be loaded, started or allocated for want of memory."""
+    known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return known or any(words in str(error).lower() for words in MEMORY)

@@ -94,7 +94,7 @@ def costs(wanted: Iterable[Network], root: Path, place: Place) -> pd.DataFrame:
     predict_seconds_per_image, device, threads; the measured ones are empty (NaN) where memory ran out.
     """
     path = Path(root) / KNOWN
-    known: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    known: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     rows = []
     for network in tqdm(list(wanted), desc="cost of networks", unit="network"):
         key = json.dumps([dataclasses.asdict(network), dataclasses.asdict(place)], sort_keys=True)
@@ -210,7 +210,7 @@ def _memory(device: torch.device, reset: bool = False) -> float:
         return torch.cuda.max_memory_allocated()
     if reset:
         with contextlib.suppress(OSError):  # where there is no such file the process's largest so far is the level
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     if sys.platform == "win32":
         return np.nan
     import resource
@@ -221,4 +221,4 @@ def _memory(device: torch.device, reset: bool = False) -> float:
 def _first_to_end() -> None:
     """Where memory runs out, Linux is to end this process and not the study."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")

@@ -96,7 +96,8 @@ def plan(runs: Iterable[Run], root: Path, store: Store) -> Plan:
 def seconds(run: Run, root: Path) -> float:
     """What a run's training took, all its processes together, in seconds; 0 where it left no log."""
     log = run.folder(root) / "log"
-    found = re.findall(r"^([\d.]+) s in this process", log.read_text() if log.is_file() else "", re.MULTILINE)
+    text = log.read_text(encoding="utf-8") if log.is_file() else ""
+    found = re.findall(r"^([\d.]+) s in this process", text, re.MULTILINE)
     return sum(map(float, found))
 
 

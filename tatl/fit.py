@@ -251,5 +251,5 @@ def _log(folder: Path, learner: Learner, seconds: float, device: torch.device) -
         + ", ".join(f"{library} {number}" for library, number in versions().items()),
         f"best epoch {learner.best_epoch} of {learner.run.recipe.epochs}, validation loss {learner.best_loss:.4f}",
     ]
-    with (folder / "log").open("a") as stream:
+    with (folder / "log").open("a", encoding="utf-8") as stream:
         stream.write("\n".join(lines) + "\n")

@@ -263,7 +263,7 @@ def read_run(path: Path) -> Run:
 def _read(path: Path, changed: int) -> Run | ValueError:
     log = path.with_name("log")
     try:
-        return Run.from_json(json.loads(path.read_text()), log.read_text() if log.is_file() else "")
+        return Run.from_json(json.loads(path.read_text(encoding="utf-8")), log.read_text() if log.is_file() else "")
     except ValueError as error:
         return error
     except (TypeError, AttributeError, KeyError) as error:  # what values of a wrong type make
@@ -303,7 +303,7 @@ def _said(found: dict[Path, str]) -> list[str]:
 def write_atomically(path: Path, text: str) -> None:
     """Write beside the final name, then rename: a reader sees the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as stream:
+    with partial.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

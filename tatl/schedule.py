@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tatl.cli import ERRORS
+from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
 from tatl.effort import Clock
 from tatl.fit import fit
@@ -58,8 +58,8 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
             continue
         if not keep_going or not isinstance(outcome, ERRORS):
             raise outcome
-        failures.append(_record(run, root, str(outcome)))
-        tqdm.write(f"{clock.count()} {run.title()} FAILED: {outcome}")
+        failures.append(_record(run, root, sentence(outcome)))
+        tqdm.write(f"{clock.count()} {run.title()} FAILED: {failures[-1].reason}")
     failed = {failure.run for failure in failures}
     lost = [run for run in todo if failed & set(run.needs())]
     return failures + [Failure(run, "it needs a run that failed") for run in lost]

@@ -175,7 +175,7 @@ def load_preset(name: str, study: str = "") -> tuple[PhantomData, dict[str, Any]
     """
     if name not in presets():
         raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(presets())}")
-    values = yaml.safe_load((files("tatl.presets") / f"{name}.yaml").read_text())
+    values = yaml.safe_load((files("tatl.presets") / f"{name}.yaml").read_text(encoding="utf-8"))
     settings = {**values["settings"], **values.get("studies", {}).get(study, {})}
     Settings(**{k: v for k, v in settings.items() if k not in OF_STUDIES})  # a wrong field raises here, not in a study
     return PhantomData(**values["data"]), settings

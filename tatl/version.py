@@ -28,4 +28,4 @@ def versions() -> dict[str, str]:
 
 def _git(*words: str) -> str:
     asked = ["git", "-C", str(HERE.parent), *words]
-    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout.strip()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
 
+from tatl import cli
 from tatl.__main__ import build_parser, main
 from tatl.data.store import Store
 
@@ -94,6 +99,40 @@ def test_only_what_goes_on_says_so_when_stopped(
     assert main(arguments) == 130
     said = capsys.readouterr().err.strip()
     assert said == ("stopped: the same command goes on from here" if resumes else "stopped")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 3 GiB"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch.so: failed to map segment from shared object"),
+    ],
+)
+def test_memory_that_ran_out_is_said(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise error
+
+    assert cli.run(fail) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: memory ran out") and str(error) in said and "give --workers 1" in said
+
+
+def test_a_module_that_is_missing_is_no_want_of_memory() -> None:
+    def fail() -> None:
+        raise ImportError("no module named tomorrow")
+
+    with pytest.raises(ImportError, match="tomorrow"):
+        cli.run(fail)
+
+
+def test_no_encoding_of_a_terminal_fails_what_is_done(tmp_path: Path) -> None:
+    words = ["-m", "tatl", "prepare", "--data", "phantom", "--cases", "4", "--size", "24x32", "--store"]
+    given = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PYTHONIOENCODING": "latin-1"}
+    said = subprocess.check_output([sys.executable, *words, tmp_path / "\u0161"], env=given)
+    assert rb"\u0161: 4 cases of 24x32" in said and len(Store.open(tmp_path / "\u0161")) == 4
 
 
 def test_from_a_store_to_tables_with_every_option_overridden(

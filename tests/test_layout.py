@@ -24,6 +24,26 @@ def imported(source: str) -> set[str]:
     return names
 
 
+OPENERS = {"open", "read_text", "write_text", "run", "Popen", "check_output"}
+
+
+def of_the_locale(source: str) -> list[str]:
+    """Calls that read or write text in the encoding that the locale happens to have."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    opening = [call for call in calls if ast.unparse(call.func).rpartition(".")[2] in OPENERS]
+    return [
+        ast.unparse(call) for call in opening if _of_text(call) and "encoding" not in {k.arg for k in call.keywords}
+    ]
+
+
+def _of_text(call: ast.Call) -> bool:
+    owner, _, called = ast.unparse(call.func).rpartition(".")
+    words = [str(each.value) for each in call.args if isinstance(each, ast.Constant)]
+    if called == "open":
+        return owner not in ("os", "Image", "Store") and not any("b" in word for word in words if len(word) <= 3)
+    return called.endswith("_text") or bool({"text", "universal_newlines"} & {k.arg for k in call.keywords})
+
+
 def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -34,6 +54,18 @@ def test_nothing_reads_back_up_the_stream(path: Path) -> None:
     if path.is_relative_to(ROOT / "tatl"):
         forbidden |= {"analysis", "papermill", "nbconvert", "seaborn"}
     assert not imported(path.read_text()) & forbidden
+
+
+@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "benchmarks").glob("*.py"))], ids=name)
+def test_text_is_utf_8_whatever_the_locale(path: Path) -> None:
+    assert not of_the_locale(path.read_text(encoding="utf-8"))
+
+
+def test_what_the_locale_would_decide_is_seen() -> None:
+    for line in ("open(p)", "p.open('a')", "p.read_text()", "p.write_text(s)", "subprocess.run(w, text=True)"):
+        assert of_the_locale(line) == [line]
+    for line in ("open(p, 'rb')", "p.open(encoding='utf-8')", "Image.open(p)", "subprocess.run(w)"):
+        assert not of_the_locale(line)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

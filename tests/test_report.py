@@ -162,6 +162,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
     books.mkdir()
     notebook(books / "a_fails.ipynb", "1", "raise ValueError('streaks <are> gone')", title="Will it fail?")
     notebook(books / "b_dies.ipynb", "import os; os._exit(1)", title="Will it die?")
+    notebook(books / "f_mute.ipynb", "get_ipython()._showtraceback = lambda *_: None", "1 / 0")
     notebook(books / "c_lacks.ipynb", "1", title="Are there tables?", needs=("other.csv",))
     notebook(books / "d_works.ipynb", "print('all is well')", title="Does it work?")
     (books / "e_broken.ipynb").write_text("{")
@@ -169,7 +170,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
     tables = str(tmp_path / "tables")
     assert report.main(["--notebooks", str(books), "--tables", tables, "--out", str(out), "--progress=false"]) != 0
     captured = capsys.readouterr()
-    assert "a_fails, b_dies, e_broken failed" in captured.err and str(out / "index.html") in captured.out
+    assert "a_fails, b_dies, e_broken, f_mute failed" in captured.err and str(out / "index.html") in captured.out
     fails = (out / "a_fails.html").read_text()
     assert "streaks &lt;are&gt; gone" in fails and "Will it fail?" in fails and "papermill" not in fails.lower()
     dies = (out / "b_dies.html").read_text()
@@ -177,7 +178,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
     assert "python -m tatl study other" in (out / "c_lacks.html").read_text()
     assert "all is well" in (out / "d_works.html").read_text()
     index = (out / "index.html").read_text()
-    assert [index.count(f'class="card {state}"') for state in ("done", "missing", "failed")] == [1, 1, 3]
+    assert [index.count(f'class="card {state}"') for state in ("done", "missing", "failed")] == [1, 1, 4]
 
 
 def test_missing_tables_give_a_page_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

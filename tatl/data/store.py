@@ -63,7 +63,7 @@ class Store:
         if not (path / "store.json").is_file():
             raise FileNotFoundError(_absence(path))
         try:
-            described = json.loads((path / "store.json").read_text())
+            described = json.loads((path / "store.json").read_text(encoding="utf-8"))
             version = described["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise _broken(path, "store.json cannot be read") from error
@@ -219,7 +219,7 @@ def _finish(partial: Partial, problems: list[str]) -> None:
         "skipped": problems,
         "notes": [f"{record['id']}: {note}" for record in records for note in record.get("notes", ())],
     }
-    (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n")
+    (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     for name in ("cases.csv", "store.json"):
         sync(partial.folder / name)
     (partial.folder / "problems.txt").unlink(missing_ok=True)
