@@ -263,7 +263,8 @@ def read_run(path: Path) -> Run:
 def _read(path: Path, changed: int) -> Run | ValueError:
     log = path.with_name("log")
     try:
-        return Run.from_json(json.loads(path.read_text(encoding="utf-8")), log.read_text() if log.is_file() else "")
+        said = log.read_text(encoding="utf-8") if log.is_file() else ""
+        return Run.from_json(json.loads(path.read_text(encoding="utf-8")), said)
     except ValueError as error:
         return error
     except (TypeError, AttributeError, KeyError) as error:  # what values of a wrong type make
