@@ -7,7 +7,7 @@
     rank         of a variant among all, averaged over attributes (its scores over folds and seeds averaged first);
                  two mean ranks closer than the Nemenyi critical difference are not told apart (Demsar, JMLR 2006)
 
-Pairs are not independent: two folds share most of their training images, two seeds of a fold all of its test images.
+Pairs are not independent: two folds share most of their training images, two seeds of a fold all of its images.
 So intervals are too narrow and p is too small, by an amount that cannot be estimated from the folds themselves (Bengio
 & Grandvalet, JMLR 2004): they describe these pairs, and promise nothing about other images.
 

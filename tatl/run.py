@@ -18,7 +18,6 @@ Which code, libraries and machine trained a run is in its log.
 from __future__ import annotations
 
 import dataclasses
-import glob
 import hashlib
 import json
 import os
@@ -271,13 +270,25 @@ def _read(path: Path, changed: int) -> Run | ValueError:
         return ValueError(f"{type(error).__name__}: {error}")
 
 
-def _alike(run: Run, root: Path) -> Iterator[tuple[Path, Run | ValueError]]:
+def _alike(run: Run, root: Path) -> Iterator[tuple[Path, Run | Exception]]:
     """Finished folders in the place of a run, of any store's name and hash, with what their run.json says."""
-    named = f"fold{run.fold}of{run.n_folds}*-seed{run.seed}-*"
-    place = "/".join(["*", glob.escape(run.task), glob.escape(run.kind), named, "run.json"])
-    for path in sorted(Path(root).glob(place)):
-        if trained(path.parent):
-            yield path.parent, _read(path, path.stat().st_mtime_ns)
+    start, end = f"fold{run.fold}of{run.n_folds}-", f"-seed{run.seed}-"
+    for store in _names(str(root)):
+        place = os.path.join(root, store, run.task, run.kind)
+        for name in _names(place):
+            if name.startswith(start) and end in name and trained(folder := Path(place, name)):
+                try:
+                    yield folder, read_run(folder / "run.json")
+                except (ValueError, OSError) as error:
+                    yield folder, error
+
+
+def _names(folder: str) -> list[str]:
+    """Sorted, or none where there is no such folder; thousands of runs ask, so that a glob would be felt."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def outdated(runs: Iterable[Run], root: Path) -> list[str]:

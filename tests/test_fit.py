@@ -30,10 +30,12 @@ from tatl.data.store import Store
 from tatl.fit import fit, pick_device
 from tatl.inits import seeded
 from tatl.learner import Learner
+from tatl.legacy import precision_of_log
 from tatl.metrics import confusion
 from tatl.models import build
 from tatl.pretext import texture_run
 from tatl.run import Run, finished
+from tatl.version import commit, versions
 from toy import make_store, toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -63,7 +65,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def steps(run: Run, store: Store) -> int:
-    parts = split(store, run.fold, run.n_folds, run.seed)
+    parts = split(store, run.fold, run.n_folds, run.split_seed)
     return -(-len(parts.train) // run.recipe.batch)
 
 
@@ -87,12 +89,14 @@ def test_a_finished_run_has_its_files(trained: tuple[Run, Path], toy_store: Stor
     assert validated["epoch"].tolist() == [0, 0, 1, 2, 3]  # before the first step, and after every epoch
     assert validated["step"].tolist() == [n * steps(run, toy_store) for n in range(5)]
     assert history["loss"].between(0, 1).all() and (history["lr"] == 0.05).all()
-    assert "torch" in (folder / "log").read_text()
+    log = (folder / "log").read_text()
+    assert precision_of_log(log) == "32"  # which reads the same line of older runs
+    assert f"precision 32; code {commit() or 'of no commit'}; torch {versions()['torch']}, torchvision " in log
 
 
 def test_scores_are_the_confusion_of_the_saved_probabilities(trained: tuple[Run, Path], toy_store: Store) -> None:
     run, folder = trained
-    test = split(toy_store, run.fold, run.n_folds, run.seed).test
+    test = split(toy_store, run.fold, run.n_folds, run.split_seed).test
     scores = pd.read_csv(folder / "scores.csv")
     assert scores.columns.tolist() == ["image", "attribute", "tp", "fp", "fn", "tn"]
     assert scores["image"].tolist() == toy_store.cases["id"].to_numpy()[test].tolist()
@@ -107,7 +111,7 @@ def test_saved_weights_are_the_network_that_was_scored(trained: tuple[Run, Path]
     run, folder = trained
     model = build(run.shape).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
-    test = split(toy_store, run.fold, run.n_folds, run.seed).test
+    test = split(toy_store, run.fold, run.n_folds, run.split_seed).test
     p = torch.sigmoid(model(Feed(toy_store, "disc")(test)[0]))[:, 0].numpy()
     saved = np.load(folder / "probabilities.npy")
     assert np.abs(np.floor(256 * p) - saved).max() <= 1

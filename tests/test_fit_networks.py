@@ -66,7 +66,7 @@ def test_a_network_is_trained_scored_and_read_again(shape: str, smallest: Store,
 
 
 def _scored_by_hand(run: Run, folder: Path, store: Store) -> None:
-    test = split(store, run.fold, run.n_folds, run.seed).test
+    test = split(store, run.fold, run.n_folds, run.split_seed).test
     probabilities = np.load(folder / "probabilities.npy")
     assert probabilities.shape == (len(test), *store.size)
     scores = pd.read_csv(folder / "scores.csv")[["tp", "fp", "fn", "tn"]].to_numpy()

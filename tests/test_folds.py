@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import numpy as np
 import pytest
 
@@ -9,7 +12,11 @@ from tatl.data import folds
 from tatl.data.case import Size
 from tatl.data.folds import rarest_attribute, scarce, split
 from tatl.data.store import Store
-from toy import make_store
+from tatl.pretext import SelfSupervised
+from tatl.settings import Settings
+from tatl.tasks import Segmentation, make_task
+from tatl.variants import Planner
+from toy import make_store, toy_run
 
 SMALL = Size(8, 16)
 
@@ -158,3 +165,30 @@ def test_scarce_names_attributes_with_fewer_positive_groups_than_folds(single: S
     assert scarce(single, 11) == {"dot": 10}
     groups = len(set(tiled.cases["group"][tiled.present("dot")]))
     assert scarce(tiled, 30)["dot"] == groups <= 10
+
+
+@pytest.mark.parametrize("task", ["disc", "shuffled-union", "rotation", "context"])
+def test_seeds_train_on_the_same_images_and_split_seeds_do_not(task: str, toy_store: Store, tmp_path: Path) -> None:
+    def partition(**values: int) -> list[list[int]]:
+        shape = "encoder" if task == "rotation" else "link"
+        made = make_task(toy_run(toy_store, task, shape=shape, fold=1, **values), toy_store, tmp_path)
+        parts = made if isinstance(made, SelfSupervised) else cast(Segmentation, made).split
+        return [part.tolist() for part in (parts.train, parts.validation, parts.test)]
+
+    first = partition(seed=0)
+    assert partition(seed=1) == first != partition(seed=0, split_seed=1)
+    parts = split(toy_store, 1, 3, seed=1)
+    assert partition(seed=0, split_seed=1) == [p.tolist() for p in (parts.train, parts.validation, parts.test)]
+
+
+def test_every_seed_of_a_study_has_the_partition_of_the_split_seed(toy_store: Store) -> None:
+    settings = Settings(source="random", n_folds=3, seeds="0,1", split_seed=4, shapes="link")
+    planner = Planner(settings, toy_store)
+    members = planner.members(["stage123"])
+    assert {(m.seed, m.run.seed) for m in members} == {(0, 0), (1, 1)}
+    assert {run.split_seed for m in members for run in (m.run, *m.run.needs())} == {4}
+    assert {m.attribute for m in members if m.seed == 0} == {m.attribute for m in members if m.seed == 1}
+    assert np.array_equal(planner.split(2).test, split(toy_store, 2, 3, seed=4).test)
+    assert not np.array_equal(planner.split(2).test, split(toy_store, 2, 3, seed=0).test)
+    with pytest.raises(ValueError, match="split_seed -1 is negative: give a whole number from 0"):
+        Settings(split_seed=-1)

@@ -24,7 +24,7 @@ from tatl.fit import save_weights
 from tatl.inits import seeded
 from tatl.models import Segmenter, build
 from tatl.predict import predict_images, read_truth, true_files
-from tatl.run import Run, find_runs
+from tatl.run import Run, find_runs, finished
 from tatl.settings import Settings
 from tatl.unseen import assign, told
 from tatl.variants import VARIANTS, Planner, in_order
@@ -473,6 +473,8 @@ def fake(root: Path, store: Store, variant: str, **settings: Any) -> None:
     """Runs without networks: what choosing looks at."""
     members = Planner(replace(SETTINGS, **{"attributes": "disc", "shapes": "u", **settings}), store).members([variant])
     for run in in_order(m.run for m in members):
+        if finished(run, root):
+            continue
         folder = run.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "weights.safetensors").touch()

@@ -97,7 +97,7 @@ def context(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple
 def test_rotation_is_scored_on_every_turn_of_the_test_images(rotation: tuple[Run, Path], toy_store: Store) -> None:
     run, root = rotation
     scores = pd.read_csv(run.folder(root) / "scores.csv")
-    test = split(toy_store, run.fold, run.n_folds, run.seed).test
+    test = split(toy_store, run.fold, run.n_folds, run.split_seed).test
     assert sorted(scores["image"]) == sorted(np.repeat(toy_store.cases["id"].to_numpy()[test], 4))
     assert scores["label"].value_counts().to_dict() == dict.fromkeys((0, 90, 180, 270), len(test))
     assert set(scores["predicted"]) <= {0, 90, 180, 270}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from tatl.data.folds import split
 from tatl.data.store import Store
+from tatl.inits import hub_weights
 from tatl.run import Run
 from tatl.settings import Settings
 from tatl.variants import VARIANTS, Planner, in_order
@@ -179,3 +181,27 @@ def test_a_file_of_imagenet_weights_is_part_of_the_identity(toy_store: Store, tm
     assert Planner(settings, toy_store, tmp_path / "weights.pth").lesion(0, 0, scratch=True).weights == ""
     with pytest.raises(ValueError, match="ImageNet weights is given and the source is textures: add --source imagenet"):
         Planner(Settings(source="textures"), toy_store, tmp_path / "weights.pth")
+
+
+def test_a_run_says_in_which_precision_the_device_trains_it(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A CPU's network and a GPU's are two, unless the precision is given; that of textures is the device's."""
+    settings = Settings(source="textures", n_folds=3)
+    cpu = Planner(settings, toy_store, device="cpu").lesion(0, 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    gpu = Planner(settings, toy_store).but(fraction=0.5).but(fraction=1.0).lesion(0, 0)
+    assert [run.recipe.precision for run in (cpu, *cpu.needs(), gpu, *gpu.needs())] == ["32", "32", "bf16", "bf16"]
+    assert Planner(settings, toy_store, device="cpu").lesion(0, 0) == cpu != gpu
+    given = Planner(replace(settings, precision="32"), toy_store).lesion(0, 0)
+    assert [run.recipe.precision for run in (given, *given.needs())] == ["32", "bf16"]
+    with pytest.raises(ValueError, match="precision 16 unknown: choose of auto, 32, bf16"):
+        Settings(precision="16")
+
+
+def test_a_run_says_which_weights_of_the_hub_it_starts_from(toy_store: Store) -> None:
+    names = {
+        backbone: Planner(Settings(n_folds=3, backbone=backbone), toy_store).lesion(0, 0).weights
+        for backbone in ("efficientnet-b0", "resnet34", "tu-resnet18.a1_in1k", "tu-resnet18.a2_in1k")
+    }
+    assert names == {name: hub_weights(name) for name in names} and len(set(names.values())) == 4

@@ -66,7 +66,8 @@ class _Asked:
 def split(store: Store, fold: int, n_folds: int = 5, seed: int = 0, fraction: float = 1.0) -> Split:
     """Training, validation and test indices of one fold; remembered, since planning asks for the same ones often.
 
-    `fraction` keeps that share of the training *groups*, nested: 0.4 is inside 0.6, for the same seed.
+    `seed` is the partition's own (`Run.split_seed`): several trainings share a partition.  `fraction` keeps that
+    share of the training *groups*, nested: 0.4 is inside 0.6, for the same seed.
     Raises ValueError for a fold that is not there, too few groups, or a fraction outside (0, 1].
     """
     made = _split(_Asked(store.digest, fold, n_folds, seed, fraction, store))
