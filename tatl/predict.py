@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from tatl.choice import choose, parts, report
 from tatl.data.files import composed
-from tatl.data.masks import check_size, read_mask
+from tatl.data.masks import check_size, read_part
 from tatl.data.pictures import read_image
 from tatl.data.reading import AS_THEY_ARE, Reading
 from tatl.data.store import LESION, UNION, write_csv
@@ -162,10 +162,12 @@ def read_truth(
     named = {key: key.removeprefix(start).removesuffix(".png") for key in files if key.startswith(start)}
     named |= {composed(mask_file(stem, name)).lower(): name for name in found.probabilities}
     paths = {name: files[key] for key, name in named.items() if key in files}
-    true = {name: read_mask(path, reading, name) for name, path in paths.items()}
-    for name, mask in true.items():
-        check_size(paths[name], mask.shape, size, image)
-    return true
+    parts = {name: read_part(path, reading, name) for name, path in paths.items()}
+    for name, part in parts.items():
+        check_size(paths[name], part.shape, size, image)
+        for note in part.notes:
+            print(f"note: {paths[name].name}: {note}")
+    return {name: part.whole() for name, part in parts.items()}
 
 
 def _save(values: np.ndarray, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from test_exif import exif_block
 from torch import nn
 
 from tatl import predict
 from tatl.choice import choose, report, variant_of
 from tatl.data.case import Size
 from tatl.data.folds import split
+from tatl.data.masks import IGNORED
+from tatl.data.reading import Reading
 from tatl.data.store import LESION, Store
 from tatl.ensemble import Ensemble, Found
 from tatl.fit import save_weights
@@ -576,3 +580,45 @@ def test_a_damaged_run_is_named_and_left_out(
         (broken / "run.json").write_text(text)
         assert len(choose(tmp_path, "stage3")) == 1
         assert "old/disc/u/fold0/run.json cannot be read" in capsys.readouterr().err
+
+
+def test_malformed_exif_cost_no_image(runs: Path, tmp_path: Path) -> None:
+    """One such photograph ended the prediction of all that came after it."""
+    turned, plain = tmp_path / "turned.jpg", picture(tmp_path / "plain.png", 40, 50)
+    text = (0x011A, 2, b"72\0\0")  # a resolution as text
+    Image.fromarray(np.full((40, 50, 3), 90, np.uint8)).save(turned, exif=exif_block(text))
+    predict_images([turned, plain], tmp_path / "out", "stage123-scratch", runs)
+    assert pixels(tmp_path / "out" / "turned_attribute_disc.png").shape == (50, 40)
+    assert pixels(tmp_path / "out" / "plain_attribute_disc.png").shape == (40, 50)
+    stored = Reading(exif="ignore")
+    predict_images([turned], tmp_path / "stored", "stage123-scratch", runs, reading=stored)
+    assert pixels(tmp_path / "stored" / "turned_attribute_disc.png").shape == (40, 50)
+
+
+def test_a_labelled_truth_is_refused_or_read_as_told(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, truth, out = flat(tmp_path / "a.png", 40, 50), tmp_path / "truth", tmp_path / "out"
+    truth.mkdir()
+    levels = np.zeros((40, 50), np.uint8)
+    levels[5:25, 5:25], levels[10:20, 10:20] = 255, 1  # 255 is a ring to ignore
+    Image.fromarray(levels).save(truth / "a_attribute_disc.png")
+    with pytest.raises(ValueError, match=r"no overlay \(a_attribute_disc\.png has the levels 0, 1, 255"):
+        predict_images([image], out, "stage123-scratch", runs, truth=truth)
+    predict_images([image], out, "stage123-scratch", runs, truth=truth, reading=Reading("disc=1", "255"))
+    assert coloured(out / "a_overlay.png", 1).any()
+    assert f"note: a_attribute_disc.png: {IGNORED}" in capsys.readouterr().out
+
+
+def test_names_that_are_no_utf_8_or_composed_otherwise(runs: Path, tmp_path: Path) -> None:
+    latin = os.fsdecode(b"l\xe9sion.png")
+    image, accent = flat(tmp_path / "a.png", 40, 50), flat(tmp_path / "e\u0301.png", 40, 50)
+    image.rename(tmp_path / latin)
+    truth, out = tmp_path / "truth", tmp_path / "out"
+    truth.mkdir()
+    block(truth / "\u00e9_attribute_disc.png", (5, 5, 30, 40), 40, 50)
+    predict_images([tmp_path / latin, accent], out, "stage123-scratch", runs, truth=truth)
+    assert coloured(out / "e\u0301_overlay.png", 1).any()
+    assert (out / os.fsdecode(b"l\xe9sion_attribute_disc.png")).is_file()
+    predict_images([accent], out, "stage123-scratch", runs)
+    assert b"l\xe9sion" in (out / "boxes.csv").read_bytes()

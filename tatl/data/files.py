@@ -18,7 +18,7 @@ import numpy as np
 from tatl.data.case import Case, Size
 from tatl.data.masks import check_size, read_part
 from tatl.data.pictures import SIDEWAYS, decoded
-from tatl.data.reading import Reading
+from tatl.data.reading import AS_THEY_ARE, Reading
 from tatl.data.reduction import reduce_part
 
 HEAD = 1 << 16  # bytes that tell most pictures apart
@@ -65,7 +65,7 @@ class FileReader:
         attributes: Sequence[str],
         sources: Sequence[Source],
         problems: Sequence[str],
-        reading: Reading,
+        reading: Reading = AS_THEY_ARE,
         **options: Any,
     ) -> None:
         reading.check(("lesion", *attributes))
