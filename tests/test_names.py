@@ -19,6 +19,7 @@ from tatl.data.isic import Isic2017, Isic2018
 from tatl.data.manifest import Manifest
 from tatl.data.reading import Reading
 from tatl.data.store import BadCases, prepare
+from tatl.data.twins import APART, JOINED
 from test_readers import isic2017, isic2018, mask, picture
 
 SIZE = Size(12, 16)
@@ -244,3 +245,21 @@ def test_masks_that_are_no_png_are_named_as_such(tmp_path: Path, suffix: str) ->
     said = f"mask that is .{suffix} and not .png: save it as PNG, with 0 and 255 alone"
     assert f"ISIC_0000000_segmentation.{suffix}: {said}" in problems
     assert sum(said in problem for problem in problems) == 12
+
+
+def test_the_same_pixels_in_other_files_are_twins_too(tmp_path: Path) -> None:
+    """Touched by another program: its bytes differ, and folds must not part it from its twin."""
+    isic2018(tmp_path / "isic", 4)
+    images = tmp_path / "isic" / "ISIC2018_Task1-2_Training_Input"
+    resaved(images / "ISIC_0000001.jpg", images / "ISIC_0000003.jpg")
+    store = prepare(Isic2018(tmp_path / "isic"), tmp_path / "s", SIZE, progress=False)
+    assert store.cases["group"].tolist() == ["ISIC_0000000", "ISIC_0000001", "ISIC_0000002", "ISIC_0000001"]
+    assert store.notes == [f"ISIC_0000003: {JOINED}"]
+    text = manifest(tmp_path / "data")
+    resaved(tmp_path / "data" / "images" / "c0.png", tmp_path / "data" / "images" / "c2.png")
+    store = prepare(read(tmp_path / "data", text), tmp_path / "t", SIZE, progress=False)
+    assert store.cases["group"].tolist() == ["g0", "g1", "g2"] and store.notes == [f"c2: {APART}"]
+
+
+def resaved(path: Path, other: Path) -> None:
+    other.write_bytes(path.read_bytes() + b"what another program appends")

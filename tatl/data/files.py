@@ -58,6 +58,7 @@ class FileReader:
     groups: Sequence[str]
     problems: Sequence[str]
     provenance: Mapping[str, Any]
+    groups_are_ids = False  # or stated by a person
 
     def __init__(
         self,

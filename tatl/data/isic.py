@@ -136,6 +136,7 @@ def _together(sources: list[Source]) -> list[Source]:
 class _Isic(FileReader):
     """What both years share: splits, each listed by `_list`."""
 
+    groups_are_ids = True
     known_attributes: tuple[str, ...]
     splits: tuple[str, ...]
     inputs: str

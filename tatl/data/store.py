@@ -28,6 +28,7 @@ from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
 from tatl.data.disk import room_for
 from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp, sync
 from tatl.data.problems import BadCases, listed
+from tatl.data.twins import together
 from tatl.data.workers import decode
 
 LESION = "lesion"
@@ -208,7 +209,11 @@ def _finish(partial: Partial, problems: list[str]) -> None:
     records = partial.arrange()
     partial.images.finish(len(records))
     partial.masks.finish(len(records))
-    table = _cases(partial, records)
+    groups = dict(zip(partial.reader.ids, partial.reader.groups, strict=True))
+    join, twins = getattr(partial.reader, "groups_are_ids", None), list[str]()
+    if join is not None:
+        groups, twins = together(records, groups, partial.images, join)
+    table = _cases(partial, records, groups)
     table.to_csv(partial.folder / "cases.csv", index=False, lineterminator="\n", encoding="utf-8")
     described = partial.recipe | {
         "cases": len(records),
@@ -217,7 +222,7 @@ def _finish(partial: Partial, problems: list[str]) -> None:
         "ids": _digest(partial.reader.ids),
         "files": _files(partial.reader),
         "skipped": problems,
-        "notes": [f"{record['id']}: {note}" for record in records for note in record.get("notes", ())],
+        "notes": [*(f"{record['id']}: {note}" for record in records for note in record.get("notes", ())), *twins],
     }
     (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     for name in ("cases.csv", "store.json"):
@@ -226,8 +231,7 @@ def _finish(partial: Partial, problems: list[str]) -> None:
     partial.publish()
 
 
-def _cases(partial: Partial, records: list[Record]) -> pd.DataFrame:
-    group = dict(zip(partial.reader.ids, partial.reader.groups, strict=True))
+def _cases(partial: Partial, records: list[Record], group: dict[str, str]) -> pd.DataFrame:
     rows = [
         [r["id"], group[r["id"]], r["height"], r["width"], *(WORDS[letter] for letter in r["states"])] for r in records
     ]
