@@ -29,6 +29,7 @@ MARKERS = "osD^vPXhp*"
 STARTS = {
     "random": ("#7d828a", "o"),
     "source": ("#e69f00", "s"),
+    "source-long": ("#8c6d00", "8"),
     "rotation": ("#009e73", "D"),
     "context": ("#cc79a7", "^"),
     "augmentation": ("#999933", "<"),

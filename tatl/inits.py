@@ -33,11 +33,15 @@ EVERYTHING = ("encoder", "decoder", "head")
 
 @dataclass(frozen=True)
 class Initialisation:
-    """What a start copies (`parts`), whether the encoder then stays fixed, and what it is, in words."""
+    """What a start copies (`parts`), whether the encoder then stays fixed, and what it is, in words.
+
+    `long`: its targets train for the epochs of Stage 2 and Stage 3 together.
+    """
 
     parts: tuple[str, ...]
     frozen: bool
     meaning: str
+    long: bool = False
 
 
 INITIALISATIONS = {
@@ -49,9 +53,10 @@ INITIALISATIONS = {
     ),
     "tatl": Initialisation(EVERYTHING, False, "encoder and decoder from the agnostic network (Stage 2)"),
     "tatl-freeze": Initialisation(EVERYTHING, True, "as tatl, the encoder kept fixed"),
-    # Controls that the paper does not have: is it the union, any mask, or no learning at all that helps?
+    # Controls that the paper does not have: is it the union, any mask, more steps, or no learning at all?
     "lesion": Initialisation(EVERYTHING, False, "encoder and decoder from finding the lesion instead of the union"),
     "shuffled-union": Initialisation(EVERYTHING, False, "encoder and decoder from the union masks of other images"),
+    "source-long": Initialisation(ENCODER, False, "as source, for as many steps as Stage 2 and 3 together", long=True),
     "frozen-random": Initialisation((), True, "random weights, the encoder kept fixed"),
 }
 

@@ -22,7 +22,7 @@ from tatl.metrics import AVERAGE
 from tatl.run import write_atomically
 from tatl.settings import Settings, names
 from tatl.studies import Rows
-from tatl.study import ENSEMBLE, histories, lesion_scores, over_folds, pace, per_fold, scores_of
+from tatl.study import ENSEMBLE, KEYS, histories, lesion_scores, over_folds, pace, per_fold, scores_of, training_of
 from tatl.variants import Member, Planner
 from tatl.version import commit, versions
 
@@ -40,7 +40,8 @@ def write_tables(
     about.unlink(missing_ok=True)  # written last: tables without it are not whole
     members = [member for member, _ in rows]
     kind = pd.DataFrame([{"variant": member.variant, **columns} for member, columns in rows]).drop_duplicates()
-    folds = per_fold(scores_of(members, runs, store))
+    trained = training_of(members, runs, store)
+    folds = per_fold(scores_of(members, runs, store)).merge(trained, on=[*KEYS, "attribute"], how="left")
     table = over_folds(folds)
     write_csv(counts(store), folder / "counts.csv")
     for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):

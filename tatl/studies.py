@@ -1,8 +1,10 @@
 """Named studies: which rows a table or figure of the paper compares, and the runs that make them.
 
-variants   Tables 3, 4, A.10-A.13   the five variants
+variants   Tables 3, 4, A.10-A.13   the five variants; where asked for, stage3-long and stage13-long, whose targets
+                                    train for the epochs of Stage 2 and Stage 3 together, and the challenges' winners
 paradigms  Table 9                  starts on whole images, alike in all else; beside them, where lesions are known,
-                                    TATL with its crop (stage123); controls: lesion, shuffled-union, frozen-random
+                                    TATL with its crop (stage123); controls: source-long (as many steps as Stage 2
+                                    and 3 together), lesion, shuffled-union, frozen-random
 crop       Table 5                  lesion networks and offsets: the lesion's Dice, and the attributes' on each crop
 backbones  Tables 6, 7, 8           backbones from the source domain, from the agnostic network, and with it kept fixed
 convergence  Figures 5, 6           the pretext scored as it is beside what starts from it, and loss curves
@@ -28,9 +30,10 @@ from tatl.variants import STAGE1, VARIANTS, Member, Planner
 WHOLE = VARIANTS["stage23"]
 SCRATCH = dataclasses.replace(WHOLE, scratch=True)
 PARADIGMS = (
-    "tatl", "tatl-freeze", "source", "rotation", "context", "augmentation", "random",
+    "tatl", "tatl-freeze", "source", "source-long", "rotation", "context", "augmentation", "random",
     "attention", "lesion", "shuffled-union", "frozen-random", "stage123",
 )  # fmt: skip
+LONG = {f"{name}-long": name for name in ("stage3", "stage13")}  # rows of `variants` that can be asked for
 WINNERS = {"isic2017-winner": (RIVALS["isic2017-winner"],), "isic2018-winner": ISIC2018_WINNER}
 SIZES = {"tatl": ("tatl", WHOLE), "tatl-scratch": ("tatl", SCRATCH), "source": ("source", WHOLE)}
 FRACTIONS, OFFSETS = "100,80,60,40", "0,20,40,60"
@@ -64,15 +67,25 @@ Rows = list[tuple[Member, dict[str, Any]]]  # a member, and what its row is, as 
 
 
 def variants(planner: Planner, asked: Asked) -> Rows:
-    """The five variants, and where they are asked for the winners of the ISIC challenges of 2017 and 2018."""
-    rows = chosen(asked.variants, (*VARIANTS, *WINNERS), "variant") if asked.variants else list(VARIANTS)
+    """The five variants, and where they are asked for longer ones and the winners of two challenges."""
+    rows = chosen(asked.variants, (*VARIANTS, *LONG, *WINNERS), "variant") if asked.variants else list(VARIANTS)
     five = planner.members([row for row in rows if row in VARIANTS]) if set(rows) & set(VARIANTS) else []
+    long = [member for row in rows if row in LONG for member in _longer(planner, row)]
+    if long and planner.settings.freeze_encoder and not five:
+        raise ValueError("freeze_encoder keeps Stage 2's encoder, and stage3-long and stage13-long have no Stage 2")
     if won := [row for row in rows if row in WINNERS]:
         planner.require_attributes(", ".join(won))
         if planner.settings.freeze_encoder and not five:
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(won)} has no Stage 2")
     others = [member for row in won for member in _winner(planner, row)]
-    return [(member, {}) for member in (*five, *others)]
+    return [(member, {}) for member in (*five, *long, *others)]
+
+
+def _longer(planner: Planner, row: str) -> Iterator[Member]:
+    """Targets of a variant without Stage 2 that train for its epochs too."""
+    for member in planner.but(freeze_encoder=False).members([LONG[row]]):
+        place = (member.attribute, member.shape, member.fold, member.seed)
+        yield dataclasses.replace(member, variant=row, run=planner.started("source-long", VARIANTS[LONG[row]], *place))
 
 
 def _winner(planner: Planner, row: str) -> Iterator[Member]:

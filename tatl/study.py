@@ -16,12 +16,13 @@ from tatl.data.case import Size
 from tatl.data.folds import split
 from tatl.data.store import LESION, Store
 from tatl.inference import truth
-from tatl.metrics import SCORES, confusion, score_table, summary
+from tatl.metrics import AVERAGE, MICRO, SCORES, confusion, score_table, summary
 from tatl.run import Run
 from tatl.variants import Member
 
 ENSEMBLE = "mean"
 KEYS = ["variant", "shape", "seed", "fold"]
+TRAINING = ["steps", "images_seen", "steps_in_all", "images_in_all", "epoch_on_training"]
 
 
 def scores_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
@@ -76,14 +77,50 @@ def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)[[*KEYS, "attribute", *SCORES, "images", "positives"]]
 
 
+def training_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
+    """What each row of `per_fold` was trained with, means over the networks that it is of.
+
+    steps and images_seen (with repetition) of the target alone, steps_in_all and images_in_all with the Stages 1 and
+    2 or pretexts that it rests on (not the source domain), and epoch_on_training: the share of networks whose epoch
+    training images chose, as no validation image has the mask.
+    """
+    rows = []
+    measures = {run: _training(run, root, store) for run in dict.fromkeys(member.run for member in members)}
+    for member in members:
+        for shape in (member.shape, ENSEMBLE):
+            for attribute in (member.attribute, AVERAGE, MICRO):
+                place = (member.variant, shape, member.seed, member.fold, attribute)
+                rows.append({**dict(zip([*KEYS, "attribute"], place, strict=True)), **measures[member.run]})
+    return pd.DataFrame(rows).groupby([*KEYS, "attribute"], sort=False).mean().reset_index()
+
+
+def _training(run: Run, root: Path, store: Store) -> dict[str, float]:
+    chain = [each for each in (*run.needs(), run) if each.digest == run.digest]
+    steps = {each: _steps(each, root) for each in chain}
+    validation = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).validation
+    return {
+        "steps": steps[run],
+        "images_seen": steps[run] * run.recipe.batch,
+        "steps_in_all": sum(steps.values()),
+        "images_in_all": sum(count * each.recipe.batch for each, count in steps.items()),
+        "epoch_on_training": float(not store.present(run.task)[validation].any()),
+    }
+
+
+def _steps(run: Run, root: Path) -> float:
+    """The steps that a run took, of whole mini-batches each."""
+    return float(pd.read_csv(run.folder(root) / "history.csv")["step"].max())
+
+
 def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation (n - 1; empty for one) over folds and seeds of the pooled scores."""
     grouped = folds.groupby(["variant", "shape", "attribute"], sort=False)
     mean, std = grouped[list(SCORES)].mean(), grouped[["jaccard", "dice"]].std(ddof=1)
     counts = pd.DataFrame({"folds": grouped.size(), "positives": grouped["positives"].sum()})
-    table = mean.join(std.add_suffix("_std")).join(counts).reset_index()
+    there = [name for name in TRAINING if name in folds]
+    table = mean.join(std.add_suffix("_std")).join(counts).join(grouped[there].mean()).reset_index()
     order = ["jaccard", "jaccard_std", "dice", "dice_std", "image_jaccard", "image_dice", "folds", "positives"]
-    return table[["variant", "shape", "attribute", *order]]
+    return table[["variant", "shape", "attribute", *order, *there]]
 
 
 def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:

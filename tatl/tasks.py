@@ -218,7 +218,7 @@ def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> n
     start = initialisation(run.start)
     if run.parent is not None:
         transfer(model, read_weights(run.parent.folder(root) / "weights.safetensors"), start.parts)
-    elif start.parts:
+    elif start.parts and not (start.long and run.source == "random"):
         if run.source != "imagenet":
             raise ValueError(f"start {run.start!r} needs a parent run or ImageNet weights, source is {run.source!r}")
         transfer(model, imagenet_encoder(run.backbone, imagenet_weights), start.parts)

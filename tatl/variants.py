@@ -136,6 +136,9 @@ class Planner:
         run = self._cropped(self.base(attribute, "target", shape, fold, seed, scratch), variant)
         if start in ("random", "source"):
             return run
+        if initialisation(start).long:  # an epoch of Stage 2 has as many steps: both see the same images
+            both = run.recipe.epochs + self.settings.recipe("agnostic").epochs
+            return replace(run, start=start, recipe=replace(run.recipe, epochs=both))
         return replace(run, start=start, parent=self._parent(start, variant, shape, fold, seed) if parts else None)
 
     def _parent(self, start: str, variant: Variant, shape: str, fold: int, seed: int) -> Run:

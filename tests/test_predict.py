@@ -73,7 +73,7 @@ def test_variant_of_undoes_the_planner(toy_store: Store) -> None:
     for start in ("rotation", "context"):
         run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
         assert run.parent is not None and [variant_of(run), variant_of(run.parent)] == ["", ""]
-    for start in ("lesion", "shuffled-union", "frozen-random"):
+    for start in ("source-long", "lesion", "shuffled-union", "frozen-random"):
         run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
         assert variant_of(run) == ""
     assert variant_of(planner.started("source", VARIANTS["stage3"], "disc", "isic2017-winner", 0, 0)) == ""

@@ -109,7 +109,7 @@ def test_rows_that_were_not_measured_are_named(name: str, tmp_path: Path) -> Non
     for study in ("paradigms", "convergence"):
         fake_comparison.write(tmp_path, study, starts=("tatl", "source"))
     (said,) = shown(name, tables=str(tmp_path))["partial"]
-    rows = {"paradigms": "2 of 12 rows (not tatl-freeze", "convergence": "2 of 4 rows (not pretext and random)"}
+    rows = {"paradigms": "2 of 13 rows (not tatl-freeze", "convergence": "2 of 4 rows (not pretext and random)"}
     assert rows.get(name, "2 of 5 variants (not stage23, stage13 and stage123-scratch)") in said
 
 

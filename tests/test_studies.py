@@ -22,7 +22,7 @@ from tatl.data.store import Store, prepare
 from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
 from tatl.settings import Settings, StudyName, load_preset
 from tatl.studies import BACKBONES, PARADIGMS, STUDIES, Asked, study
-from tatl.study import pace
+from tatl.study import pace, training_of
 from tatl.tasks import Segmentation, held, make_task, shuffled, start_model
 from tatl.variants import VARIANTS, Planner, in_order
 from toy import SIZE, Toy, make_store, toy_run
@@ -50,11 +50,59 @@ def test_paradigms_differ_in_their_start_alone(toy_store: Store) -> None:
     assert parents == {
         "tatl": "union", "tatl-freeze": "union", "source": "textures", "rotation": "rotation", "context": "context",
         "augmentation": "textures", "random": None, "lesion": "lesion", "shuffled-union": "shuffled-union",
-        "frozen-random": None, "stage123": "union", "attention": "textures",
+        "frozen-random": None, "stage123": "union", "attention": "textures", "source-long": "textures",
     }  # fmt: skip
     assert found["tatl"].parent == found["tatl-freeze"].parent
     assert found["lesion"].parent.recipe == found["tatl"].parent.recipe == found["shuffled-union"].parent.recipe
     assert found["frozen-random"].start == "frozen-random" and found["frozen-random"].source == "random"
+
+
+def test_the_long_source_has_the_steps_of_stages_2_and_3(toy_store: Store, tmp_path: Path) -> None:
+    asked = planner(toy_store, epochs=3, agnostic_epochs=5, batch=4)
+    found = {m.variant: m.run for m, _ in study("paradigms").rows(asked, Asked()) if m.attribute == "disc"}
+    long, source, tatl = (found[name] for name in ("source-long", "source", "tatl"))
+    assert tatl.parent is not None and long.recipe.epochs == 8
+    assert dataclasses.replace(long, start="source", recipe=source.recipe) == source  # alike in all else
+    random = [dataclasses.replace(run, source="random", parent=None) for run in (long, source)]
+    tasks = [Segmentation(dataclasses.replace(run, start="source-long"), toy_store, tmp_path) for run in random]
+    stage2 = Segmentation(
+        dataclasses.replace(tatl.parent, source="random", start="random", parent=None), toy_store, tmp_path
+    )
+    steps = [len(task.batches(0)) for task in (*tasks, stage2)]
+    assert steps[0] == steps[1] == steps[2]  # an epoch has as many steps in either stage: 8 of them are 5 and 3
+    assert all(np.array_equal(tasks[0].batches(epoch), tasks[1].batches(epoch)) for epoch in range(3))
+    rows = {m.variant: m.run for m, _ in study("variants").rows(asked, Asked("stage3,stage3-long,stage13-long"))}
+    assert set(rows) == {"stage3", "stage3-long", "stage13-long"}
+    disc = {
+        m.variant: m.run
+        for m, _ in study("variants").rows(asked, Asked("stage3-long,stage13-long"))
+        if m.attribute == "disc"
+    }
+    assert disc["stage3-long"] == long and disc["stage13-long"].cropper is not None
+    assert disc["stage13-long"].recipe == long.recipe and disc["stage13-long"].start == "source-long"
+    with pytest.raises(ValueError, match="stage3-long and stage13-long have no Stage 2"):
+        study("variants").rows(planner(toy_store, freeze_encoder=True), Asked("stage3-long"))
+
+
+def test_tables_say_how_long_was_trained(toy_store: Store, tmp_path: Path) -> None:
+    """Of fake histories: 3 epochs after 5 of Stage 2, and 8 at once; `dot` is in no validation image of some fold."""
+    asked = planner(toy_store, epochs=3, agnostic_epochs=5, batch=4, attributes="disc,dot")
+    members = [member for member, _ in study("paradigms").rows(asked, Asked("tatl,source,source-long"))]
+    for run in in_order(member.run for member in members):
+        run.folder(tmp_path).mkdir(parents=True)
+        frame = pd.DataFrame({"epoch": 0, "step": range(10 * run.recipe.epochs + 1), "split": "train", "loss": 0.5})
+        frame.to_csv(run.folder(tmp_path) / "history.csv")
+    table = training_of(members, tmp_path, toy_store).query("attribute == 'disc' and shape == 'mean'")
+    table = table.set_index("variant")
+    assert table["steps"].to_dict() == {"tatl": 30, "source": 30, "source-long": 80}
+    assert table["steps_in_all"].to_dict() == {"tatl": 80, "source": 30, "source-long": 80}
+    assert table["images_seen"].tolist() == [120, 120, 320] and table["images_in_all"].tolist() == [320, 120, 320]
+    every = training_of(members, tmp_path, toy_store).query("variant == 'tatl' and shape == 'link'")
+    every = every.set_index("attribute")["epoch_on_training"]
+    validation = split(toy_store, 0, 3).validation
+    for name in ("disc", "dot"):
+        assert every[name] == (not toy_store.present(name)[validation].any())
+    assert every["average"] == every[["disc", "dot"]].mean()
 
 
 def test_studies_share_their_runs(toy_store: Store) -> None:

@@ -21,7 +21,7 @@ from analysis.theme import STARTS
 from analysis.words import counted, listed, score
 
 OWN = ["start", "augment", "crop"]
-CONTROLS = ("lesion", "shuffled-union", "frozen-random")
+CONTROLS = ("source-long", "lesion", "shuffled-union", "frozen-random")
 ROWS = (
     "tatl", "tatl-freeze", "source", "rotation", "context", "augmentation", "random",
     "attention", *CONTROLS, "stage123",
@@ -226,11 +226,11 @@ def _ranks_reading(found: pd.DataFrame) -> str:
 
 
 def controls(study: Comparison) -> Html:
-    """What the paper did not run: is it the union, any mask, or no learning at all that helps?"""
+    """What the paper did not run: is it the union, any mask, more steps, or no learning at all that helps?"""
     values, name = reading.averages(study), study.panels[0] if study.panels else AVERAGE
     there = [each for each in CONTROLS if each in values.index]
     if not there or TATL not in values.index:
-        return show.sentence("The controls (lesion, shuffled-union, frozen-random) or tatl were not measured here.")
+        return show.sentence(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
     table = reading.differences(study, TATL)
     found = {row["variant"]: row for row in table[table["attribute"] == name].to_dict("records")}
     cells = {
