@@ -25,8 +25,8 @@ def several_values() -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise ValueError(
-            "one image this small gives BatchNorm one value per channel and no variance: give --batch and --calibration "
-            "2 or more, more training images, or prepare them larger with --size"
+            "one image this small gives BatchNorm one value per channel and no variance: "
+            "give --batch and --calibration 2 or more, more training images, or prepare them larger with --size"
         ) from error
 
 

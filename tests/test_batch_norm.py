@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy import make_store, toy_run
 
 from tatl.data.case import Size
 from tatl.fit import fit
+from toy import make_store, toy_run
 
 
 @pytest.mark.parametrize("recipe", [{"batch": 1}, {"calibration": 1}, {"batch": 1, "calibration": 0}])
