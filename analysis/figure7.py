@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
+from analysis.assumptions import audit
 from analysis.bootstrap import interval, resampled
-from analysis.bound import Bound, attribution, audit, bound, bounds, curve, lowest
+from analysis.bound import Bound, attribution, bound, bounds, curve, lowest
 from analysis.curvature import Options
+from analysis.kinks import kinks
 from analysis.ledger import Places, curvatures, image_loss
 from analysis.risk import ImageError, per_image_losses
 from analysis.starts import Scene, Start
@@ -200,7 +201,7 @@ def anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.DataF
         rows.append({
             "init": row["init"], "attribute": row["attribute"], "g": b.g, "exponent": b.exponent,
             "stability": b.stability, "fit": b.fit, "candidates": b.candidates, "sample": b.sample, "bound": b.value,
-            "turns_at": lowest(b.risk, b.m, b.sources, b.c), "rising": b.rising, "reference": reference,
+            "turns_at": lowest(b.risk, b.m, b.c, b.n), "rising": b.rising, "reference": reference,
             "log_ratio": parts.total, "by_risk": parts.by_risk, "by_curvature": parts.by_curvature,
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -260,9 +261,10 @@ def audits(
     for start in starts:
         beta = float(measured.loc[measured["init"] == start.name, "norm"].max())
         m = int(table.loc[table["init"] == start.name, "m"].max())
-        kinks = sum(isinstance(module, nn.ReLU | nn.LeakyReLU) for module in start.subject.model.modules())
+        image, _ = start.subject.image_and_mask(int(scene.train()[0]), str(table["attribute"].iloc[0]))
         own = None if start.run is None else start.name not in ("random", "source")
-        for each in audit(beta, m, c, scene.recipe(), kinks, own):
+        calibrated = len(scene.calibration_images()) if scene.calibrate else 0
+        for each in audit(beta, m, c, scene.recipe(), kinks(start.subject.model, image[None]), own, calibrated):
             rows.append({"init": start.name, **dataclasses.asdict(each)})
     return pd.DataFrame(rows).rename(columns={"name": "assumption"})
 

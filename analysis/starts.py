@@ -90,7 +90,7 @@ class Scene:
         """
         run = self.run(name) if name in STARTS else None
         model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
-        seen = self._calibration_images() if self.calibrate else None
+        seen = self.calibration_images() if self.calibrate else None
         called = subject_name(model, self.store, boxes, None if seen is None else seen.tolist())
         if seen is not None:
             self._calibrate(model, boxes, seen, self.folder / f"{called}.safetensors")
@@ -131,7 +131,8 @@ class Scene:
             )
         return notes
 
-    def _calibration_images(self) -> np.ndarray:
+    def calibration_images(self) -> np.ndarray:
+        """The training images that statistics are estimated on: indices."""
         shuffled = np.random.default_rng([self.seed, 0, 1]).permutation(self.train())
         return shuffled[: self.planner.settings.calibration or IMAGES]
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import figure7
-from analysis.bound import audit
+from analysis.assumptions import audit
 from analysis.figure7 import Question, Sample
 from tatl.data.store import write_csv
 from tatl.run import Recipe
