@@ -32,12 +32,13 @@ IMAGES = 128  # of the calibration pass, where the settings name no number
 
 @dataclass(frozen=True)
 class Start:
-    """A name, its weights on the store, the run whose start it is (None: a file), and remarks for the reader."""
+    """A name, its weights on the store, the run whose start it is (None: a file), remarks for the reader, its seed."""
 
     name: str
     subject: Subject
     run: Run | None
     notes: tuple[str, ...] = ()
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Scene:
             self._calibrate(model, boxes, seen, self.folder / f"{called}.safetensors")
         model.eval()
         notes = () if run else tuple(self._strangers(Path(name)))
-        return Start(name, Subject(called, model, self.store, boxes), run, notes)
+        return Start(name, Subject(called, model, self.store, boxes), run, notes, self.seed)
 
     def check(self, path: Path) -> None:
         """ValueError where the weights of a file do not fit, before anything is trained."""
@@ -132,8 +133,8 @@ class Scene:
         return notes
 
     def calibration_images(self) -> np.ndarray:
-        """The training images that statistics are estimated on: indices."""
-        shuffled = np.random.default_rng([self.seed, 0, 1]).permutation(self.train())
+        """The training images that statistics are estimated on, the same for every seed: indices."""
+        shuffled = np.random.default_rng([0, 0, 1]).permutation(self.train())
         return shuffled[: self.planner.settings.calibration or IMAGES]
 
     def _calibrate(self, model: nn.Module, boxes: np.ndarray | None, seen: np.ndarray, path: Path) -> None:
