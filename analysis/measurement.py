@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ class Shared:
         """What trains the runs that a start copies from."""
         from tatl.parallel import Machine
 
-        return Machine(self.device, 1, self.imagenet_weights, workers=0)
+        return Machine(self.device, self.imagenet_weights, workers=0)
 
     @property
     def folder(self) -> Path:
@@ -84,20 +83,12 @@ class Shared:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, called `name`, since when (`started`, of time.monotonic), under which options, of which seeds.
-
-    A file of weights is one start, whatever the seeds.
-    """
+    """What is measured, called `name`, since when (`started`, of time.monotonic), and under which options."""
 
     name: str
     shared: Shared
     scene: Scene
     started: float
-    seeds: Sequence[int] = ()
-
-    def _scenes(self) -> list[Scene]:
-        """The scene of each seed; of its own alone where none is named."""
-        return [replace(self.scene, seed=seed) for seed in self.seeds or [self.scene.seed]]
 
     def starts(self) -> list[Start]:
         """Train what the starts copy from, if it is not there, and make them."""
@@ -109,8 +100,7 @@ class Measurement:
         for name in inits:
             if name not in STARTS:
                 scene.check(Path(name))
-        each = [(one, name) for name in inits for one in (self._scenes() if name in STARTS else [scene])]
-        copied = [run for one, name in each if name in STARTS for run in one.run(name).needs()]
+        copied = [run for name in inits if name in STARTS for run in scene.run(name).needs()]
         cropper = scene.cropper()
         needed = [*copied, *([cropper] if cropper else [])]
         check_sources(
@@ -118,7 +108,7 @@ class Measurement:
         )
         execute(needed, scene.root, scene.store, self.shared.machine)
         boxes = scene.boxes()
-        return [one.start(name, boxes) for one, name in each]
+        return [scene.start(name, boxes) for name in inits]
 
     def about(self) -> dict[str, Any]:
         """What a row of a table must say to be quoted alone."""
@@ -141,11 +131,11 @@ class Measurement:
     def _provenance(self, starts: list[Start]) -> dict[str, Any]:
         from tatl.record import provenance
 
-        scene, inits = self.scene, list(dict.fromkeys(start.name for start in starts))
+        scene, inits = self.scene, [start.name for start in starts]
         described = provenance(
             self.name, self.shared.preset, scene.planner.settings, scene.store, scene.planner, inits, scene.root
         )
-        subjects = {name: [start.subject.name for start in starts if start.name == name] for name in inits}
+        subjects = {start.name: start.subject.name for start in starts}
         seconds = round(time.monotonic() - self.started, 1)
         return described | self.about() | {"subjects": subjects, "seconds": seconds}
 

@@ -136,9 +136,10 @@ def toolkit(store: Store, batch: int, precision: str, steps: int, device: torch.
     order = np.resize(task.batches(0), (WARM_UP + steps, batch))
     task.batches = lambda epoch: order  # type: ignore[method-assign]
     watch = Stopwatch(device)
-    trainer = fit._trainer(run, folder, device, 1, [watch])
+    trainer = fit._trainer(run, folder, device, [watch], fresh=False)
     trainer.limit_val_batches = 0
-    trainer.fit(Learner(run, task))
+    with fit.deterministic(device):
+        trainer.fit(Learner(run, task))
     return watch.seconds
 
 

@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
+        cli.refuse_retired(arguments)
         flags = cli.flags(Settings, *(function for function, _ in COMMANDS.values()))
         own_store = any(word.partition("=")[0] == "--store" for word in arguments)
         parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)

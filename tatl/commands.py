@@ -78,7 +78,6 @@ def train(
     preset: str = "quick",
     runs: Path = Path("runs"),
     device: str = "auto",
-    devices: int = 1,
     imagenet_weights: Path | None = None,
 ) -> None:
     """Train every network of one variant and print its scores.
@@ -91,7 +90,6 @@ def train(
         preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; finished ones are not trained again
         device: auto, cpu or cuda
-        devices: how many of them share every mini-batch
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
@@ -99,7 +97,7 @@ def train(
     from tatl.compare import check_sources, note_outdated
     from tatl.parallel import Machine
     from tatl.schedule import execute
-    from tatl.study import ENSEMBLE, over_folds, per_fold, scores_of
+    from tatl.study import ENSEMBLE, lost_notes, over_folds, per_fold, scores_of
     from tatl.variants import STAGE1, Planner
 
     opened = open_store(store, preset)
@@ -108,10 +106,10 @@ def train(
     needed = [member.run for member in members]
     check_sources(needed, runs, imagenet_weights)
     note_outdated(needed, runs)
-    execute(needed, runs, opened, Machine(device, devices, imagenet_weights))
+    execute(needed, runs, opened, Machine(device, imagenet_weights))
     table = over_folds(per_fold(scores_of(members, runs, opened)))
     print(table[table["shape"] == ENSEMBLE].drop(columns="shape").to_string(index=False, float_format="%.3f"))
-    for note in planner.notes() if variant != STAGE1 else ():
+    for note in lost_notes(members, runs) + (planner.notes() if variant != STAGE1 else []):
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
     print(
@@ -134,7 +132,6 @@ def study(
     backbones: str = "",
     plan: bool = False,
     device: str = "auto",
-    devices: int = 1,
     workers: int = 0,
     imagenet_weights: Path | None = None,
 ) -> None:
@@ -157,7 +154,6 @@ def study(
         backbones: of backbones: with commas; empty: vgg16,resnet152,inceptionresnetv2,densenet169,efficientnet-b0
         plan: say what would be trained, how long it may take and its size on disk, and train nothing
         device: auto, cpu or cuda
-        devices: how many of them share every mini-batch
         workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
             its cores where it has more than eight
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
@@ -170,7 +166,7 @@ def study(
 
     planner = Planner(settings, open_store(store, preset), imagenet_weights, device)
     asked = Asked(variants, fractions, offsets, networks, backbones)
-    machine = Machine(device, devices, imagenet_weights, workers=workers)
+    machine = Machine(device, imagenet_weights, workers=workers)
     comparison = Comparison(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
     comparison.plan() if plan else comparison.carry_out()
 

@@ -79,7 +79,7 @@ class Comparison:
         trained = sum(seconds(run, self.runs) for run in in_order(self._needed(rows)))
         described |= {"seconds": round(time.monotonic() - started, 1), "training_seconds": round(trained, 1)}
         write_tables(self.name, rows, self.runs, store, self.tables, described, self.machine.device)
-        for note in self.planner.notes():
+        for note in described["notes"]:
             print(f"note: {note}")
         print(f"tables are in {self.tables}")
         print(f"next: {report_of(self.name, self.tables)}")
@@ -123,9 +123,7 @@ class Comparison:
 
     def command(self, rows: Rows) -> list[str]:
         """`python -m analysis.bound` of the same starts, store, folders and machine, and of the settings that are not
-        the preset's; ValueError where several devices are asked for."""
-        if self.machine.devices > 1:
-            raise ValueError(f"devices {self.machine.devices}: study bound measures on one; choose --workers instead")
+        the preset's."""
         starts = dict.fromkeys(member.variant for member, _ in rows)
         usual = self._usual()
         given: dict[str, Any] = {"store": self.planner.store.path, "preset": self.preset, "runs": self.runs}

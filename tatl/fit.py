@@ -1,17 +1,21 @@
 """One training loop for every network: Lightning's, with what makes a run resumable to the bit.
 
 An epoch's batches and the global generator are functions of (seed, epoch), and `last.ckpt` holds weights, momentum,
-history and the best weights so far; so a run that broke continues from its last whole epoch to the same weights as
+history and the best weights so far; so a run that broke continues from its last checkpoint to the same weights as
 if it had not stopped.  `weights.safetensors`, the best by validation loss, is written last: with it a run is finished.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import platform
 import signal
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +26,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -29,23 +34,34 @@ from tqdm import tqdm
 from tatl.data.disk import room_for
 from tatl.data.store import Store
 from tatl.learner import VALIDATION_LOSS, Learner
-from tatl.run import Run, finished, write_atomically
+from tatl.run import Run, finished, put_in_place, to_disk, write_atomically
 from tatl.tasks import Task, make_task
 from tatl.version import commit, versions
 
+# A checkpoint is three times the weights (weights, momentum, best), and most runs are shorter than a handful of them.
+# Two minutes and the epoch that was begun are what a stop may cost.
+CHECKPOINT_SECONDS = 120.0
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks say
+
+
+class Busy(RuntimeError):
+    """Another process is at this run: it is being made elsewhere."""
+
 
 class Keep(Callback):
-    """After every epoch: the checkpoint, then the history as CSV."""
+    """At the end of an epoch, minutes after the last time: the checkpoint, then the history that it holds, as CSV."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.kept = folder, time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
+        if time.monotonic() - self.kept < CHECKPOINT_SECONDS:
+            return
         partial = self.folder / "last.ckpt.partial"  # Lightning's own writing is not atomic across file systems
         trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            partial.replace(self.folder / "last.ckpt")
-            write_history(self.folder, cast(Learner, learner).history)
+        put_in_place(partial, self.folder / "last.ckpt")
+        write_history(self.folder, cast(Learner, learner).history)
+        self.kept = time.monotonic()
 
 
 class Bar(Callback):
@@ -63,7 +79,7 @@ class Bar(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, batch: np.ndarray, index: int
     ) -> None:
-        self.images += len(batch) * trainer.world_size
+        self.images += len(batch)
         if index % 5 == 0:
             rate = self.images / (time.monotonic() - self.started)
             shown = {"loss": f"{float(outputs['loss']):.3f}", "lr": cast(Learner, learner).run.recipe.lr}
@@ -103,51 +119,83 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def _check_devices(run: Run, device: torch.device, devices: int) -> None:
-    there = torch.cuda.device_count() if device.type == "cuda" else devices
-    if not 1 <= devices <= min(there, run.recipe.batch):
-        raise ValueError(
-            f"{devices} devices were asked for: give at least 1, and no more than there are ({there}) or than a "
-            f"mini-batch has images ({run.recipe.batch})"
-        )
-
-
 def fit(
     run: Run,
     root: Path,
     store: Store | None = None,
     *,
     device: str = "auto",
-    devices: int = 1,
     imagenet_weights: Path | None = None,
     progress: bool = True,
     title: str = "",
 ) -> Path:
     """Train a run unless it is finished, continuing where it broke; returns its folder.
 
-    The runs it needs must be finished.  `devices` > 1 splits every mini-batch over that many devices.  Raises
-    ValueError for a store or checkpoint that does not fit, FloatingPointError for a loss that is not finite, OSError
-    for a full disk.
+    The runs it needs must be finished.  Raises ValueError for a store or checkpoint that does not fit, Busy where
+    another process trains the run, FloatingPointError for a loss that is not finite, OSError for a full disk or one
+    without file locks.
     """
     folder = run.folder(root)
     if finished(run, root):
         return folder
-    try:
-        with room_for(folder), _locked(folder), torch.random.fork_rng():
-            if not finished(run, root):
-                place = pick_device(device)
-                _check_devices(run, place, devices)
-                task = make_task(run, store, root, imagenet_weights)
-                write_atomically(folder / "run.json", run.dumps())
-                _train(run, task, folder, place, devices, Bar(title or run.title()) if progress else None)
-    except Timeout as error:
-        raise RuntimeError(f"another process is training {folder}: wait for it, or stop it") from error
+    place = pick_device(device)
+    own = [torch.cuda.current_device()] if place.type == "cuda" else []  # of several GPUs, the one that is used
+    with room_for(folder), _locked(folder), torch.random.fork_rng(own), deterministic(place):
+        if not finished(run, root):
+            task = make_task(run, store, root, imagenet_weights)
+            write_atomically(folder / "run.json", run.dumps())
+            _train(run, task, folder, place, Bar(title or run.title()) if progress else None)
     return folder
 
 
-def _locked(folder: Path) -> FileLock:
+def taken(run: Run, root: Path) -> bool:
+    """Whether another process is at this run."""
+    try:
+        with _locked(run.folder(root)):
+            return False
+    except Busy:
+        return True
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Inside, no other process trains this run; Busy where one does, OSError where files cannot be locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / "lock", timeout=0)
+    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise Busy(f"another process is training {folder}: wait for it, or stop it") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise OSError(
+            f"the file system of {folder} has no file locks, which keep two processes from training one run: "
+            "put --runs on another disk, such as a local one"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Inside, CUDA's kernels are those that repeat themselves to the bit, where PyTorch has such; a CPU's all are."""
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+    flags = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
+    before = torch.get_deterministic_debug_mode()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = True, False, False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = flags
 
 
 def quiet_lightning() -> None:
@@ -155,11 +203,15 @@ def quiet_lightning() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     # Lightning 2.6 on torch 2.15: a deprecation between the two that no user can mend.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
+    # --device cpu on a machine with a GPU.
+    warnings.filterwarnings("ignore", message="GPU available but not used")
+    # Max-unpooling and a few others have no kernel of that kind: nothing that a user can mend (see `deterministic`).
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
     # A frozen encoder is in evaluation mode, and meant to be.
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
 
 
-def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: int, bar: Callback | None) -> None:
+def _train(run: Run, task: Task, folder: Path, device: torch.device, bar: Callback | None) -> None:
     started = time.monotonic()
     quiet_lightning()
     task.model.to(memory_format=torch.channels_last)
@@ -168,18 +220,19 @@ def _train(run: Run, task: Task, folder: Path, device: torch.device, devices: in
     if checkpoint is None or not _complete(checkpoint, run):
         stopper = EarlyStopping(VALIDATION_LOSS, patience=run.recipe.patience, check_finite=False)
         resume = None if checkpoint is None else folder / "last.ckpt"
-        trainer = _trainer(run, folder, device, devices, [stopper, *([bar] if bar else []), Keep(folder)], not resume)
+        trainer = _trainer(run, folder, device, [stopper, *([bar] if bar else []), Keep(folder)], not resume)
         _interruptible(trainer, learner, resume)
-        # With several devices the processes that trained are gone: what they learnt is in the checkpoint.
-        checkpoint = cast(dict[str, Any], _checkpoint(run, folder))
-    learner.on_load_checkpoint(checkpoint)
+    else:
+        learner.on_load_checkpoint(checkpoint)
     learner.model.load_state_dict(learner.best)
     learner.model.to(device)
     task.finish(folder, device)
     write_history(folder, learner.history)
     _log(folder, learner, time.monotonic() - started, device)
+    for path in folder.iterdir():
+        to_disk(path)  # a run with weights is finished: all that belongs to it comes first
     save_weights(learner.best, folder / "weights.safetensors")
-    (folder / "last.ckpt").unlink()
+    (folder / "last.ckpt").unlink(missing_ok=True)
 
 
 def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) -> None:
@@ -192,13 +245,11 @@ def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) ->
         raise KeyboardInterrupt from stopped
 
 
-def _trainer(
-    run: Run, folder: Path, device: torch.device, devices: int, callbacks: list[Callback], fresh: bool
-) -> L.Trainer:
+def _trainer(run: Run, folder: Path, device: torch.device, callbacks: list[Callback], fresh: bool) -> L.Trainer:
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=devices,
-        strategy="ddp_spawn" if devices > 1 else "auto",
+        devices=1,
+        plugins=LightningEnvironment(),  # or Lightning takes a job of Slurm, MPI or torchrun for its own
         precision=precision_of(run),
         max_epochs=run.recipe.epochs,
         callbacks=callbacks,
@@ -208,7 +259,6 @@ def _trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=-1 if fresh else 0,  # the loss of the start; generators are put back after it
-        use_distributed_sampler=False,
         log_every_n_steps=1,
     )
 
@@ -239,7 +289,7 @@ def save_weights(weights: dict[str, Tensor], path: Path) -> None:
     """A state dict as safetensors, renamed into place when whole."""
     partial = path.with_name(path.name + ".partial")
     save_file({k: v.contiguous() for k, v in weights.items()}, partial)
-    partial.replace(path)
+    put_in_place(partial, path)
 
 
 def _log(folder: Path, learner: Learner, seconds: float, device: torch.device) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tatl.batch_norm import calibrate, several_values
+from tatl.batch_norm import calibrate
 from tatl.data.feed import sent
 from tatl.inits import freeze, initialisation
 from tatl.run import Run
@@ -35,7 +35,7 @@ class Chunks:
 
 
 class Batches:
-    """The current epoch's batches, this process's share of each when several devices train."""
+    """The current epoch's batches."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner = learner
@@ -45,9 +45,7 @@ class Batches:
         return self.steps
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        trainer = self.learner.trainer
-        batches = self.learner.task.batches(self.learner.current_epoch)
-        yield from sent(list(batches[:, trainer.global_rank :: trainer.world_size]), self.learner.device)
+        yield from sent(list(self.learner.task.batches(self.learner.current_epoch)), self.learner.device)
 
 
 class Learner(L.LightningModule):
@@ -81,8 +79,7 @@ class Learner(L.LightningModule):
         torch.manual_seed(self.run.seed * 1_000_003 + self.current_epoch)
 
     def training_step(self, indices: np.ndarray) -> Tensor:
-        with several_values():
-            loss = self.task.loss(indices, self.device)
+        loss = self.task.loss(indices, self.device)
         self._pending.append((loss.detach(), indices))
         if len(self._pending) >= CHECK_EVERY:
             self._record()

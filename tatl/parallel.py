@@ -1,12 +1,14 @@
 """Several runs at once, each in a process of its own, on its share of the threads or on its GPU.
 
-Runs on one frozen encoder go to one process, which computes its features once.  Where a process is ended from outside,
-what it and the others were at is tried again alone, so that one run that needs too much memory fails alone.
+Runs on one frozen encoder go to one process, which computes its features once.  A process that is lost (ended from
+outside, or its GPU failed: after a CUDA error a process can do nothing more there) is replaced, and what it was at is
+tried once more, alone in a fresh one, so that a run that needs too much memory fails alone.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,14 +24,19 @@ from tatl.cli import ERRORS
 from tatl.data.store import Store
 from tatl.fit import fit, pick_device
 from tatl.inits import initialisation
-from tatl.processes import cores, do, pool, raise_unstarted
+from tatl.processes import cores, do, end, raise_unstarted, start
 from tatl.run import Run, finished
 
 THREADS = 4  # of one run on a CPU with many cores; more only wait for each other at these sizes
 LARGE = ("pyramid",)  # shapes of which a CPU's memory is to hold one at a time
+GPU_FAILED = re.compile("CUDA error|CUDA driver error|cuDNN error|CUDNN_STATUS")  # not: CUDA out of memory
 
-Outcome = tuple[Run, float | BaseException]  # the seconds that it took, or why it failed
+Outcome = tuple[Run, float | BaseException]  # the seconds that it took (0: it was there), or why it failed
 Piece = tuple[Run, ...]  # runs that one process trains one after another
+
+
+class Lost(RuntimeError):
+    """The process of a run was lost, for no fault of the run as far as anyone can tell."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +44,18 @@ class Machine:
     """Where runs are trained.
 
     device            auto, cpu or cuda
-    devices           how many of them share every mini-batch
     imagenet_weights  file of ImageNet weights, or folder of one per backbone
     progress          show bars
     workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
     """
 
     device: str = "auto"
-    devices: int = 1
     imagenet_weights: Path | None = None
     progress: bool = True
     workers: int = 1
 
     def at_once(self, large: bool = False) -> int:
         """How many runs are trained at once; of large networks one, unless `workers` says more."""
-        if self.devices > 1:
-            return 1
         cuda = pick_device(self.device).type == "cuda"
         there = torch.cuda.device_count() if cuda else 1 if large else max(min(cores(), 2), cores() // THREADS)
         return self.workers or max(1, there)
@@ -89,6 +92,7 @@ class Trainer:
     device: str
     imagenet_weights: Path | None
     threads: int
+    progress: bool
     gpu: str
 
     def __call__(self, piece: Piece) -> list[float | BaseException]:
@@ -96,14 +100,27 @@ class Trainer:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
         if self.threads:
             torch.set_num_threads(self.threads)
-        return [self._seconds(run) for run in piece]
+        outcomes: list[float | BaseException] = []
+        for run in piece:
+            gone = outcomes and isinstance(outcomes[-1], Lost)
+            outcomes.append(outcomes[-1] if gone else self._seconds(run))
+        return outcomes
 
     def _seconds(self, run: Run) -> float | BaseException:
+        if finished(run, self.root):
+            return 0.0
         started = time.monotonic()
         try:
-            fit(run, self.root, self.store, device=self.device, imagenet_weights=self.imagenet_weights, progress=False)
+            fit(
+                run,
+                self.root,
+                self.store,
+                device=self.device,
+                imagenet_weights=self.imagenet_weights,
+                progress=self.progress,
+            )
         except ERRORS as error:
-            return error
+            return Lost(f"its GPU failed in two processes ({error})") if GPU_FAILED.search(str(error)) else error
         return time.monotonic() - started
 
 
@@ -121,77 +138,94 @@ def several(pieces: Sequence[Piece], root: Path, store: Store, machine: Machine,
     cuda = pick_device(machine.device).type == "cuda"
     threads = 0 if cuda else max(1, cores() // workers)
     names = gpus(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")) if cuda else [""]
-    given = (root, store, machine.device, machine.imagenet_weights, threads)
-    trainers = [Trainer(*given, names[number % len(names)]) for number in range(min(workers, len(pieces)))]
+    count = min(workers, len(pieces))
+    alone = machine.progress and count == 1  # then its own bar is shown
+    given = (root, store, machine.device, machine.imagenet_weights, threads, alone)
+    trainers = [Trainer(*given, names[number % len(names)]) for number in range(count)]
     waiting = list(pieces)
     with tqdm(
-        desc=f"{len(trainers)} runs at once", unit="run", total=sum(map(len, pieces)), disable=not machine.progress
+        desc=f"{count} runs at once", unit="run", total=sum(map(len, pieces)), disable=alone or not machine.progress
     ) as bar:
-        lost: list[Piece] = [()]
-        while lost:
+        again = True
+        while again:
             lost = yield from _at_once(waiting, trainers, bar)
-            for run in (run for piece in lost for run in piece):
+            again = bool(lost)
+            for run in lost:
                 yield from _alone(run, trainers[0], bar)
 
 
-def _at_once(waiting: list[Piece], trainers: list[Trainer], bar: tqdm) -> Generator[Outcome, None, list[Piece]]:
-    """Train what waits; the pieces that were being trained when a process was ended from outside, or none."""
-    flying: dict[Future, Piece] = {}
-    root = trainers[0].root
-    with pool(trainers) as processes, _ended(processes):
+def _at_once(waiting: list[Piece], trainers: list[Trainer], bar: tqdm) -> Generator[Outcome, None, list[Run]]:
+    """Train what waits and can begin; the runs whose process was lost."""
+    root, lost = trainers[0].root, list[Run]()
+    flying: dict[Future, tuple[Piece, int]] = {}
+    with _seats(trainers) as seats:
         while True:
+            taken = {seat for _, seat in flying.values()}
+            free = [seat for seat in range(len(seats)) if seat not in taken]
             ready = [piece for piece in waiting if all(_ready(run, root) for run in piece)]
-            for piece in ready[: len(trainers) - len(flying)]:
-                try:
-                    flying[processes.submit(do, piece)] = piece
-                except BrokenProcessPool:
-                    return list(flying.values())
+            for piece, seat in zip(ready, free, strict=False):
+                flying[_submit(piece, seats, seat, trainers)] = piece, seat
                 waiting.remove(piece)
             if not flying:
-                return []  # what still waits needs a run that failed
+                return lost  # what still waits needs a run that failed or was lost
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            broken = {future for future in done if isinstance(future.exception(), BrokenProcessPool)}
-            for future in done - broken:
-                yield from _outcomes(flying.pop(future), future, bar)
-            if broken:
-                raise_unstarted(processes)
-                return list(flying.values())
+            for future in done:
+                piece, seat = flying.pop(future)
+                for run, outcome in _outcomes(piece, future, seats[seat]):
+                    if isinstance(outcome, Lost):
+                        lost.append(run)
+                        continue
+                    bar.update()
+                    yield run, outcome
+                if lost and lost[-1] == piece[-1]:
+                    _renew(seats, seat, trainers)
+
+
+def _submit(piece: Piece, seats: list[ProcessPoolExecutor], seat: int, trainers: list[Trainer]) -> Future:
+    try:
+        return seats[seat].submit(do, piece)
+    except BrokenProcessPool:  # ended while it had nothing to do
+        _renew(seats, seat, trainers)
+        return seats[seat].submit(do, piece)
+
+
+def _renew(seats: list[ProcessPoolExecutor], seat: int, trainers: list[Trainer]) -> None:
+    end(seats[seat])
+    seats[seat] = start([trainers[seat]])
 
 
 def _alone(run: Run, trainer: Trainer, bar: tqdm) -> Iterator[Outcome]:
     """Train one run with no other beside it."""
-    with pool([trainer]) as processes, _ended(processes):
-        future = processes.submit(do, (run,))
+    with _seats([trainer]) as (process,):
+        future = process.submit(do, (run,))
         wait([future])
-        if not isinstance(future.exception(), BrokenProcessPool):
-            yield from _outcomes((run,), future, bar)
-            return
+        yield from _outcomes((run,), future, process)
     bar.update()
-    yield (
-        run,
-        RuntimeError(
+
+
+def _outcomes(piece: Piece, future: Future, process: ProcessPoolExecutor) -> Iterator[Outcome]:
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        raise_unstarted(process)
+        error = Lost(
             "its process was ended from outside, most likely because memory ran out: give the same command again where "
             "more is free, or with a smaller --batch"
-        ),
-    )
-
-
-def _outcomes(piece: Piece, future: Future, bar: tqdm) -> Iterator[Outcome]:
-    error = future.exception()
-    for run, outcome in zip(piece, future.result() if error is None else [error] * len(piece), strict=True):
-        bar.update()
-        yield run, outcome
+        )
+    return zip(piece, future.result() if error is None else [error] * len(piece), strict=True)
 
 
 @contextmanager
-def _ended(processes: ProcessPoolExecutor) -> Iterator[None]:
-    """End processes at once where this one is stopped: their runs go on from their last epoch another time."""
+def _seats(trainers: Sequence[Trainer]) -> Iterator[list[ProcessPoolExecutor]]:
+    """A process for each trainer, so that one that is lost takes no other with it.
+
+    They are ended at once where this process is stopped: their runs go on from their last checkpoint another time.
+    """
+    seats = [start([trainer]) for trainer in trainers]
     try:
-        yield
-    except BaseException:
-        for process in list(processes._processes.values()):
-            process.kill()
-        raise
+        yield seats
+    finally:
+        for seat in seats:
+            end(seat)
 
 
 def _ready(run: Run, root: Path) -> bool:

@@ -53,6 +53,13 @@ def spread(workers: Sequence[Callable[[Task], Result]], tasks: Iterable[Task]) -
             yield from (future.result() for future in done)
 
 
+def end(processes: ProcessPoolExecutor) -> None:
+    """End processes at once, whatever they are at."""
+    for process in list((processes._processes or {}).values()):
+        process.kill()
+    processes.shutdown(wait=True, cancel_futures=True)
+
+
 @contextmanager
 def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecutor]:
     """One process per worker, which is pickled into it; `submit(do, task)` gives a task to one of them.
@@ -60,8 +67,7 @@ def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecuto
     When it is left, what is being done is waited for and the rest is dropped.  OSError where the system has no shared
     memory for it.
     """
-    _keep_sockets_short()
-    processes = _executor(workers)
+    processes = start(workers)
     try:
         yield processes
     except BrokenProcessPool as error:
@@ -74,7 +80,9 @@ def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecuto
         processes.shutdown(wait=True, cancel_futures=True)
 
 
-def _executor(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
+def start(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
+    """One process per worker, which is pickled into it, for those who `end` them themselves."""
+    _keep_sockets_short()
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     try:
         turns = context.SimpleQueue()

@@ -22,7 +22,18 @@ from tatl.metrics import AVERAGE
 from tatl.run import write_atomically
 from tatl.settings import Settings, names
 from tatl.studies import Rows
-from tatl.study import ENSEMBLE, KEYS, histories, lesion_scores, over_folds, pace, per_fold, scores_of, training_of
+from tatl.study import (
+    ENSEMBLE,
+    KEYS,
+    histories,
+    lesion_scores,
+    lost_notes,
+    over_folds,
+    pace,
+    per_fold,
+    scores_of,
+    training_of,
+)
 from tatl.variants import Member, Planner
 from tatl.version import commit, versions
 
@@ -34,6 +45,7 @@ def write_tables(
 
     `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, the census of the
     store's masks, and study.json for <study>.json; of `backbones` what each network costs, measured on the device.
+    What could not be had, because runs have lost files, is added to the notes of `described`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
@@ -42,6 +54,7 @@ def write_tables(
     kind = pd.DataFrame([{"variant": member.variant, **columns} for member, columns in rows]).drop_duplicates()
     trained = training_of(members, runs, store)
     folds = per_fold(scores_of(members, runs, store)).merge(trained, on=[*KEYS, "attribute"], how="left")
+    described["notes"] += lost_notes(members, runs)
     table = over_folds(folds)
     write_csv(counts(store), folder / "counts.csv")
     for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):
@@ -51,10 +64,20 @@ def write_tables(
         write_csv(frame, folder / f"{title}.csv")
     if name == "variants":
         shown = [m for m in members if m.variant == "stage123"] or members
-        np.savez_compressed(folder / "gallery.npz", **gallery(shown, runs, store))  # type: ignore[arg-type]
+        described["notes"] += _write_gallery(folder / "gallery.npz", shown, runs, store)
     write_atomically(about, json.dumps(described, indent=1) + "\n")
     best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
     print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
+
+
+def _write_gallery(path: Path, members: list[Member], runs: Path, store: Store) -> list[str]:
+    """Write the arrays of a gallery; a note where a run has lost what they show."""
+    path.unlink(missing_ok=True)
+    try:
+        np.savez_compressed(path, **gallery(members, runs, store))  # type: ignore[arg-type]
+    except FileNotFoundError as error:
+        return [f"no gallery: {error}"]
+    return []
 
 
 def _own_tables(name: str, members: list[Member], runs: Path, device: str) -> dict[str, pd.DataFrame]:

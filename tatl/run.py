@@ -5,7 +5,7 @@
         weights.safetensors  written last: a run is finished when its weights are there
         history.csv          epoch, step, split (train or validation), loss, lr
         scores.csv           per test image: image, attribute, tp, fp, fn, tn (fractions of the area)
-        probabilities.npy    uint8 [n, h, w] of the test images, floor(256 p)
+        probabilities.npz    uint8 [n, h, w] of the test images, floor(256 p)
         boxes.csv            Stage 1 only: the crop of every image of the store
         log                  when, where, how long, with which versions
 
@@ -25,7 +25,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +241,29 @@ def _check_keys(values: dict[str, Any], cls: type[Run] | type[Recipe]) -> None:
 
 
 def trained(folder: Path) -> bool:
-    """Whether a run's folder holds its weights."""
-    return (folder / "weights.safetensors").is_file()
+    """Whether a run's folder holds its weights, as a whole."""
+    return whole(folder / "weights.safetensors")
+
+
+def whole(path: Path) -> bool:
+    """Whether a safetensors file is there and as long as its header says; one that was cut short is as good as none."""
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return _whole(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache  # a study asks for the same files again and again
+def _whole(path: Path, size: int, changed: int) -> bool:
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        try:
+            header = json.loads(stream.read(length) if 0 < length <= size - 8 else b"")
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return False
+    return size == 8 + length + max(ends, default=0)
 
 
 def finished(run: Run, root: Path) -> bool:
@@ -315,11 +336,26 @@ def _said(found: dict[Path, str]) -> list[str]:
 def write_atomically(path: Path, text: str) -> None:
     """Write beside the final name, then rename: a reader sees the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
+    partial.write_text(text, encoding="utf-8")
+    put_in_place(partial, path)
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Rename a written file so that even a power cut leaves the old file or the new one, whole."""
+    to_disk(partial)
     partial.replace(path)
+    to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders, and renames through its journal
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def find_runs(root: Path) -> Iterator[tuple[Run, Path]]:

@@ -1,7 +1,8 @@
 """Training what is asked for on one machine: one run after another, or several at once in processes of their own.
 
 *What* is to run is a list of runs (tatl.variants, tatl.studies); this is *where*.  Runs that are there are not
-repeated, needed runs come first, and a run that fails is recorded and takes only those with it that need it.
+repeated, needed runs come first, and a run that fails is recorded and takes only those with it that need it.  A run
+that another process is at is being made elsewhere: others come first, then it is waited for.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from tqdm import tqdm
 from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
 from tatl.effort import Clock
-from tatl.fit import fit
+from tatl.fit import Busy, fit, pick_device, taken
 from tatl.parallel import LARGE, Machine, Outcome, several, together
 from tatl.run import Run, finished, write_atomically
 from tatl.variants import in_order
 
 FAILED = "failed"  # the file in a run's folder that says why
+POLL = 2.0  # seconds between two looks at runs that are made elsewhere
 
 
 @dataclass(frozen=True)
@@ -42,27 +44,51 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
     todo = [run for run in ordered if not finished(run, root)]
     if machine.progress:
         _announce(ordered, todo)
-    clock, failures = Clock(todo, store), list[Failure]()
-    pieces = together(todo)
-    workers = machine.at_once(any(run.shape in LARGE for run in todo))
-    if min(workers, len(pieces)) > 1:
-        outcomes = several(pieces, root, store, machine, workers)
-    else:
-        outcomes = _one_by_one(todo, root, store, machine, clock, workers)
-    for run, outcome in outcomes:
-        clock.ticked(run)
-        if isinstance(outcome, float):
-            (run.folder(root) / FAILED).unlink(missing_ok=True)
-            if machine.progress:
-                tqdm.write(f"{clock.count()} {run.title()}: {outcome:.0f} s{clock.left()}")
-            continue
-        if not keep_going or not isinstance(outcome, ERRORS):
-            raise outcome
-        failures.append(_record(run, root, sentence(outcome)))
-        tqdm.write(f"{clock.count()} {run.title()} FAILED: {failures[-1].reason}")
+    clock, failures, left = Clock(todo, store), list[Failure](), todo
+    while left:
+        busy, done = list[Run](), set[Run]()
+        for run, outcome in _outcomes(left, root, store, machine, clock):
+            if isinstance(outcome, Busy):
+                busy.append(run)
+                continue
+            done.add(run)
+            clock.ticked(run)
+            if isinstance(outcome, float):
+                (run.folder(root) / FAILED).unlink(missing_ok=True)
+                if machine.progress:
+                    took = f"{outcome:.0f} s" if outcome else "made by another process"
+                    tqdm.write(f"{clock.count()} {run.title()}: {took}{clock.left()}")
+                continue
+            if not keep_going or not isinstance(outcome, ERRORS):
+                raise outcome
+            failures.append(_record(run, root, sentence(outcome)))
+            tqdm.write(f"{clock.count()} {run.title()} FAILED: {failures[-1].reason}")
+        failed = {failure.run for failure in failures}
+        left = [run for run in left if run not in done and not failed & set(run.needs())] if busy else []
+        _wait(busy, left, root, machine.progress)
     failed = {failure.run for failure in failures}
     lost = [run for run in todo if failed & set(run.needs())]
     return failures + [Failure(run, "it needs a run that failed") for run in lost]
+
+
+def _outcomes(todo: Sequence[Run], root: Path, store: Store, machine: Machine, clock: Clock) -> Iterator[Outcome]:
+    """Of every run that can be tried.
+
+    On a GPU each process trains for another, even one alone: what a CUDA error leaves of it is not this process.
+    """
+    pieces = together(todo)
+    workers = machine.at_once(any(run.shape in LARGE for run in todo))
+    if min(workers, len(pieces)) > 1 or pick_device(machine.device).type == "cuda":
+        return several(pieces, root, store, machine, workers)
+    return _one_by_one(todo, root, store, machine, clock, workers)
+
+
+def _wait(busy: Sequence[Run], left: Sequence[Run], root: Path, progress: bool) -> None:
+    """Return when one of the runs that are left can be tried: another process has made what it waits for, or ended."""
+    if busy and progress:
+        tqdm.write(f"waiting for {len(busy)} runs that another process makes ({busy[0].title()})")
+    while left and all(taken(run, root) for run in left if all(finished(needed, root) for needed in run.needs())):
+        time.sleep(POLL)
 
 
 def _one_by_one(
@@ -70,6 +96,9 @@ def _one_by_one(
 ) -> Iterator[Outcome]:
     for run in todo:
         if not all(finished(needed, root) for needed in run.needs()):
+            continue
+        if finished(run, root):
+            yield run, 0.0
             continue
         title = f"{clock.count(1)} {run.title()}{clock.left()}"
         started = time.monotonic()
@@ -80,7 +109,6 @@ def _one_by_one(
                     root,
                     store,
                     device=machine.device,
-                    devices=machine.devices,
                     imagenet_weights=machine.imagenet_weights,
                     progress=machine.progress,
                     title=title,

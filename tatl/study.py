@@ -6,6 +6,7 @@ A row of a comparison is a `variant` (of `tatl.variants`, or of `tatl.studies`);
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -21,6 +22,7 @@ from tatl.run import Run
 from tatl.variants import Member
 
 ENSEMBLE = "mean"
+MAPS = "probabilities.npz"
 KEYS = ["variant", "shape", "seed", "fold"]
 TRAINING = ["steps", "images_seen", "steps_in_all", "images_in_all", "epoch_on_training"]
 
@@ -28,20 +30,59 @@ TRAINING = ["steps", "images_seen", "steps_in_all", "images_in_all", "epoch_on_t
 def scores_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
     """Per-image scores of every shape, and of their averaged probabilities (shape "mean").
 
-    Columns variant, shape, seed, fold, image, attribute, tp, fp, fn, tn.
+    Columns variant, shape, seed, fold, image, attribute, tp, fp, fn, tn.  Where a run has lost its probabilities, what
+    needs them is left out, with all attributes of that variant, shape, seed and fold; `lost` says so.
     """
-    parts = []
-    ensembles: dict[tuple[str, int, int, str], list[Member]] = {}
-    for member in members:
-        parts.append(_labelled(_member_scores(member, root, store), member, member.shape))
-        ensembles.setdefault((member.variant, member.seed, member.fold, member.attribute), []).append(member)
-    parts += [_labelled(_ensemble(group, root, store), group[0], ENSEMBLE) for group in ensembles.values()]
+    gone = lost(members, root)
+    parts = [
+        _labelled(_group_scores(group, root, store), group[0], shape)
+        for shape, group in _groups(members)
+        if _key(shape, group) not in gone
+    ]
+    if not parts:
+        raise FileNotFoundError(f"no score can be had: {'; '.join(lost_notes(members, root))}")
     return pd.concat(parts, ignore_index=True)
 
 
-def _member_scores(member: Member, root: Path, store: Store) -> pd.DataFrame:
-    """Of the run's own mask; or where it is asked for another (the agnostic network on an attribute), of that."""
-    return _scores(member.run, root) if member.run.task == member.attribute else _ensemble([member], root, store)
+def lost(members: Sequence[Member], root: Path) -> dict[tuple[str, str, int, int], Path]:
+    """Rows that cannot be had, as (variant, shape, seed, fold), each with the first run that lost its probabilities."""
+    gone: dict[tuple[str, str, int, int], Path] = {}
+    for shape, group in _groups(members):
+        for member in group if _of_maps(group) else ():
+            folder = member.run.folder(root)
+            if _maps(folder) is None:
+                gone.setdefault(_key(shape, group), folder)
+    return gone
+
+
+def lost_notes(members: Sequence[Member], root: Path) -> list[str]:
+    """What `lost` leaves out of the tables, for people."""
+    return [
+        f"{variant}, shape {shape}, fold {fold}, seed {seed} is left out: {folder / MAPS} is lost; delete the "
+        "weights.safetensors beside it and give the same command again to have that run trained again"
+        for (variant, shape, seed, fold), folder in lost(members, root).items()
+    ]
+
+
+def _groups(members: Sequence[Member]) -> list[tuple[str, list[Member]]]:
+    """What is scored: each member by its shape, then the shapes of each variant, seed, fold and attribute together."""
+    together: dict[tuple[str, int, int, str], list[Member]] = {}
+    for member in members:
+        together.setdefault((member.variant, member.seed, member.fold, member.attribute), []).append(member)
+    return [(m.shape, [m]) for m in members] + [(ENSEMBLE, group) for group in together.values()]
+
+
+def _key(shape: str, group: Sequence[Member]) -> tuple[str, str, int, int]:
+    return group[0].variant, shape, group[0].seed, group[0].fold
+
+
+def _of_maps(group: Sequence[Member]) -> bool:
+    """Several networks together, or one on another mask than its own (the agnostic network on an attribute)."""
+    return len(group) > 1 or group[0].run.task != group[0].attribute
+
+
+def _group_scores(group: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
+    return _ensemble(group, root, store) if _of_maps(group) else _scores(group[0].run, root)
 
 
 def _scores(run: Run, root: Path) -> pd.DataFrame:
@@ -54,8 +95,22 @@ def _labelled(scores: pd.DataFrame, member: Member, shape: str) -> pd.DataFrame:
 
 def probabilities_of(runs: Sequence[Run], root: Path) -> np.ndarray:
     """Test-set probabilities averaged over runs: float32 [n, h, w] in units of 1/256."""
-    stacks = [np.load(run.folder(root) / "probabilities.npy") for run in runs]
+    stacks = [probabilities(run.folder(root)) for run in runs]
     return np.asarray(np.mean(np.stack(stacks), axis=0, dtype=np.float32))
+
+
+def probabilities(folder: Path) -> np.ndarray:
+    """A run's test-set probabilities: uint8 [n, h, w], floor(256 p); FileNotFoundError where they were lost."""
+    path = _maps(folder)
+    if path is None:
+        raise FileNotFoundError(f"{folder / MAPS} is lost: delete the weights.safetensors beside it to train it again")
+    with np.load(path) if path.suffix == ".npz" else nullcontext({"probabilities": np.load(path)}) as file:
+        return np.asarray(file["probabilities"])
+
+
+def _maps(folder: Path) -> Path | None:
+    """The file of a run's probabilities; those of older runs are not compressed."""
+    return next((path for path in (folder / MAPS, folder / "probabilities.npy") if path.is_file()), None)
 
 
 def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:

@@ -152,7 +152,7 @@ class Segmentation:
         test = self.split.test
         size = Size.parse(self.run.score_size) if self.run.score_size else self.store.size
         probabilities = self.probabilities(test, size, device)
-        np.save(folder / "probabilities.npy", probabilities)
+        np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)  # nearly all are zero
         fractions = confusion(probabilities >= 128, truth(self.store, self.mask, test, size))
         names = self.store.cases["id"].to_numpy()[test]
         score_table(names, self.run.task, fractions).to_csv(folder / "scores.csv", index=False)

@@ -17,6 +17,7 @@ from tatl import compare
 from tatl.__main__ import main
 from tatl.compare import check_runs, check_sources, report_of
 from tatl.data.store import Store
+from tatl.fit import save_weights
 from tatl.inits import file_digest
 from tatl.models import build
 from tatl.relay import pass_on
@@ -173,7 +174,7 @@ def test_a_folder_of_weights_has_a_file_per_backbone(toy_store: Store, tmp_path:
 def test_what_is_trained_needs_no_weights(toy_store: Store, tmp_path: Path) -> None:
     (run,) = imagenet_runs(toy_store, "resnet18")
     run.folder(tmp_path).mkdir(parents=True)
-    (run.folder(tmp_path) / "weights.safetensors").touch()
+    save_weights({}, run.folder(tmp_path) / "weights.safetensors")
     check_sources([run], tmp_path, tmp_path / "nowhere.pth")
 
 
@@ -210,8 +211,19 @@ def test_the_bound_is_planned_here_and_measured_by_a_command(
     )  # fmt: skip
     assert (asked.device, asked.workers, asked.shapes, asked.attributes) == ("cpu", 2, "link", "disc,dot")
     assert asked.augment is True and asked.epochs == 1 and not any(word.startswith("--epochs") for word in rest)
-    assert main([*words, "--devices", "2"]) == 2
-    assert "study bound measures on one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["study", "variants"], ["study", "bound"], ["train", "--variant", "stage3"]])
+@pytest.mark.parametrize("given", [["--devices", "2"], ["--devices=2"]])
+def test_devices_that_shared_a_mini_batch_are_no_more(
+    words: list[str], given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = refused([*words, *given, "--preset", "smoke"], capsys)
+    assert said == (
+        "error: there is no --devices any more: a run is trained on one device; several GPUs train several runs "
+        "(--workers of study)"
+    )
 
 
 @pytest.mark.parametrize(("code", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tatl import tasks
 from tatl.data.feed import Feed
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.fit import fit, pick_device
+from tatl.fit import Busy, deterministic, fit, pick_device, taken
 from tatl.inits import seeded
 from tatl.learner import Learner
 from tatl.legacy import precision_of_log
@@ -35,10 +36,17 @@ from tatl.metrics import confusion
 from tatl.models import build
 from tatl.pretext import texture_run
 from tatl.run import Run, finished
+from tatl.study import probabilities as probabilities_in
 from tatl.version import commit, versions
 from toy import make_store, toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}
+
+
+@pytest.fixture(autouse=True)
+def a_checkpoint_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These runs take seconds."""
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 0.0)
 
 
 class Broken(Exception):
@@ -78,7 +86,7 @@ def trained(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def test_a_finished_run_has_its_files(trained: tuple[Run, Path], toy_store: Store) -> None:
     run, folder = trained
-    names = {"run.json", "weights.safetensors", "history.csv", "scores.csv", "probabilities.npy", "log", "lock"}
+    names = {"run.json", "weights.safetensors", "history.csv", "scores.csv", "probabilities.npz", "log", "lock"}
     assert {p.name for p in folder.iterdir()} - {"lock"} == names - {"lock"}
     assert (folder / "run.json").read_text() == run.dumps()
     history = pd.read_csv(folder / "history.csv")
@@ -100,7 +108,7 @@ def test_scores_are_the_confusion_of_the_saved_probabilities(trained: tuple[Run,
     scores = pd.read_csv(folder / "scores.csv")
     assert scores.columns.tolist() == ["image", "attribute", "tp", "fp", "fn", "tn"]
     assert scores["image"].tolist() == toy_store.cases["id"].to_numpy()[test].tolist()
-    probabilities = np.load(folder / "probabilities.npy")
+    probabilities = probabilities_in(folder)
     assert probabilities.dtype == np.uint8 and probabilities.shape == (len(test), 32, 64)
     expected = confusion(probabilities >= 128, toy_store.mask("disc", test))
     np.testing.assert_allclose(scores[["tp", "fp", "fn", "tn"]], expected, rtol=0, atol=1e-15)
@@ -113,7 +121,7 @@ def test_saved_weights_are_the_network_that_was_scored(trained: tuple[Run, Path]
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     test = split(toy_store, run.fold, run.n_folds, run.split_seed).test
     p = torch.sigmoid(model(Feed(toy_store, "disc")(test)[0]))[:, 0].numpy()
-    saved = np.load(folder / "probabilities.npy")
+    saved = probabilities_in(folder)
     assert np.abs(np.floor(256 * p) - saved).max() <= 1
 
 
@@ -143,10 +151,11 @@ def test_resuming_after_kill_9_is_exact(trained: tuple[Run, Path], toy_store: St
     script = textwrap.dedent(f"""
         import json, os, signal
         from pathlib import Path
-        from tatl import tasks
+        from tatl import fit as fit_module, tasks
         from tatl.data.store import Store
         from tatl.fit import fit
         from tatl.run import Run
+        fit_module.CHECKPOINT_SECONDS = 0
         original, calls = tasks.Segmentation.loss, iter(range(1, 1000))
         def loss(self, *arguments):
             if next(calls) == {2 * steps(run, toy_store) + 1}:
@@ -163,6 +172,135 @@ def test_resuming_after_kill_9_is_exact(trained: tuple[Run, Path], toy_store: St
     assert set(pd.read_csv(folder / "history.csv")["epoch"]) == {0, 1}
     fit(run, tmp_path / "runs", toy_store, **CPU)
     assert content(folder) == content(whole)
+
+
+@pytest.fixture
+def minutes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Epochs of 50 seconds, by a clock of their own; the seconds at which a checkpoint was written."""
+    now, written = [0.0], list[float]()
+    loss, save = tasks.Segmentation.validation_loss, fit_module.L.Trainer.save_checkpoint
+
+    def validated(self: Any, sums: Tensor) -> float:
+        now[0] += 50
+        return loss(self, sums)
+
+    def saved(self: Any, *given: Any, **options: Any) -> None:
+        written.append(now[0])
+        save(self, *given, **options)
+
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 120.0)
+    monkeypatch.setattr(fit_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(tasks.Segmentation, "validation_loss", validated)
+    monkeypatch.setattr(fit_module.L.Trainer, "save_checkpoint", saved)
+    return written
+
+
+def test_checkpoints_are_minutes_apart_and_a_break_between_two_goes_on_from_the_last(
+    toy_store: Store, tmp_path: Path, minutes: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy_run(toy_store, epochs=7)
+    whole = fit(run, tmp_path / "a", toy_store, **CPU)
+    assert minutes == [150, 300]
+    break_at(3 * steps(run, toy_store) + 2, monkeypatch)
+    with pytest.raises(Broken):
+        fit(run, tmp_path / "b", toy_store, **CPU)
+    folder = run.folder(tmp_path / "b")
+    kept = torch.load(folder / "last.ckpt", weights_only=True)["tatl"]["history"]
+    assert [row["epoch"] for row in kept if row["split"] == "validation"] == [0, 0, 1]
+    assert pd.read_csv(folder / "history.csv").equals(pd.DataFrame(kept))
+    assert content(fit(run, tmp_path / "b", toy_store, **CPU)) == content(whole)
+
+
+def test_a_short_run_writes_its_weights_alone(
+    trained: tuple[Run, Path], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit_module, "CHECKPOINT_SECONDS", 120.0)
+    monkeypatch.setattr(fit_module.L.Trainer, "save_checkpoint", lambda *given, **options: pytest.fail("written"))
+    assert content(fit(trained[0], tmp_path, toy_store, **CPU)) == content(trained[1])
+
+
+def test_weights_that_were_cut_short_are_trained_again(
+    trained: tuple[Run, Path], toy_store: Store, tmp_path: Path
+) -> None:
+    run, whole = trained
+    folder = run.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes((whole / "weights.safetensors").read_bytes()[:-1])
+    assert not finished(run, tmp_path)
+    assert content(fit(run, tmp_path, toy_store, **CPU)) == content(whole)
+
+
+def test_all_that_belongs_to_a_run_is_on_the_disk_before_its_weights(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(fit_module, "to_disk", lambda path: synced.append(path.name))
+    monkeypatch.setattr(fit_module, "save_weights", lambda weights, path: synced.append(path.name))
+    fit(toy_run(toy_store), tmp_path, toy_store, **CPU)
+    assert {"run.json", "history.csv", "scores.csv", "probabilities.npz", "log"} <= set(synced[:-1])
+    assert synced[-1] == "weights.safetensors"
+
+
+SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "study", "SLURM_NNODES": "1"}
+STEP = {"SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "0", "SLURM_STEP_NUM_TASKS": "8"}
+TORCHRUN = {"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "1", "MASTER_ADDR": "a.invalid"}
+
+
+@pytest.mark.parametrize("variables", [SLURM, SLURM | STEP, TORCHRUN], ids=["sbatch", "srun", "torchrun"])
+def test_a_cluster_s_environment_changes_nothing(
+    variables: dict[str, str], trained: tuple[Run, Path], toy_store: Store, tmp_path: Path
+) -> None:
+    run, whole = trained
+    (tmp_path / "run.json").write_text(run.dumps())
+    script = textwrap.dedent(f"""
+        import json, signal
+        from pathlib import Path
+        from tatl import fit as fit_module, tasks
+        from tatl.data.store import Store
+        from tatl.run import Run
+        fit_module.CHECKPOINT_SECONDS = 0
+        original = tasks.Segmentation.loss
+        def loss(self, *arguments):
+            assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL  # nothing is requeued
+            return original(self, *arguments)
+        tasks.Segmentation.loss = loss
+        run = Run.from_json(json.loads(Path({str(tmp_path / "run.json")!r}).read_text()))
+        store = Store.open({str(toy_store.path)!r})
+        fit_module.fit(run, Path({str(tmp_path / "runs")!r}), store, device="cpu", progress=False)
+    """)
+    words = [sys.executable, "-W", "error::UserWarning", "-c", script]
+    done = subprocess.run(words, env={**os.environ, **variables}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert content(run.folder(tmp_path / "runs")) == content(whole)
+
+
+def test_of_several_gpus_no_generator_is_touched(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.random._fork_rng_warned_already", False)
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda device: pytest.fail(f"GPU {device} is none of this run's"))
+    fit(toy_run(toy_store), tmp_path, toy_store, **CPU)
+
+
+def flags() -> tuple[Any, ...]:
+    cudnn = torch.backends.cudnn
+    memory: Any = torch.utils.deterministic
+    return (
+        torch.get_deterministic_debug_mode(), cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
+    )  # fmt: skip
+
+
+def test_on_cuda_kernels_are_deterministic_and_elsewhere_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    before = flags()
+    with deterministic(torch.device("cpu")):
+        assert flags() == before and "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    with pytest.raises(Broken), deterministic(torch.device("cuda")):
+        assert flags() == (1, True, False, False) and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        raise Broken
+    assert flags() == before
 
 
 def test_adamw_and_a_cropping_run_resume_exactly_too(
@@ -331,7 +469,7 @@ NO_ROOM = SafetensorError("Error while serializing: I/O error: No space left on 
     [
         pytest.param(3, fit_module.L.Trainer, "save_checkpoint", NO_SPACE, id="checkpoint"),
         pytest.param(2, fit_module, "write_history", OSError(errno.EDQUOT, "Disk quota exceeded"), id="history"),
-        pytest.param(1, tasks.np, "save", OSError("8192 requested and 0 written"), id="probabilities"),
+        pytest.param(1, tasks.np, "savez_compressed", NO_SPACE, id="probabilities"),
         pytest.param(1, fit_module, "save_file", NO_ROOM, id="weights"),
     ],
 )
@@ -350,7 +488,9 @@ def test_a_full_disk_is_said_and_training_goes_on_from_there(
     with pytest.raises(OSError, match=rf"^the disk is full while {run.folder(tmp_path)} is written: free some space "):
         fit(run, tmp_path, toy_store, **CPU)
     assert not finished(run, tmp_path)
-    break_at(1 if name in ("save", "save_file") else 2 * steps(run, toy_store) + 1, monkeypatch)  # no step is repeated
+    break_at(
+        1 if name in ("savez_compressed", "save_file") else 2 * steps(run, toy_store) + 1, monkeypatch
+    )  # no step is repeated
     assert content(fit(run, tmp_path, toy_store, **CPU)) == content(whole)
 
 
@@ -375,9 +515,25 @@ def test_a_run_that_another_process_trains_is_left_alone(toy_store: Store, tmp_p
     run.folder(tmp_path).mkdir(parents=True)
     with (
         FileLock(run.folder(tmp_path) / "lock"),
-        pytest.raises(RuntimeError, match=r"another process is training .*: wait for it, or stop it"),
+        pytest.raises(Busy, match=r"another process is training .*: wait for it, or stop it"),
     ):
+        assert taken(run, tmp_path)
         fit(run, tmp_path, toy_store, **CPU)
+    assert not taken(run, tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said(
+    number: int, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*given: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match=r"^the file system of .* has no file locks, .*: put --runs on another disk, "):
+        fit(toy_run(toy_store), tmp_path, toy_store, **CPU)
 
 
 def test_a_frozen_encoder_is_the_agnostic_network_s_to_the_bit(toy_store: Store, tmp_path: Path) -> None:
@@ -410,7 +566,7 @@ def test_stage_1_writes_a_box_for_every_image_of_the_store(toy_store: Store, tmp
 
 def test_scores_are_taken_at_the_size_that_is_asked(toy_store: Store, tmp_path: Path) -> None:
     folder = fit(toy_run(toy_store, score_size="16x16"), tmp_path, toy_store, **CPU)
-    assert np.load(folder / "probabilities.npy").shape[1:] == (16, 16)
+    assert probabilities_in(folder).shape[1:] == (16, 16)
 
 
 def test_a_first_network_is_drawn_from_the_run_s_seed(toy_store: Store, tmp_path: Path) -> None:
@@ -452,40 +608,6 @@ def test_devices_that_are_not_there_are_refused(toy_store: Store, tmp_path: Path
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="device cuda was asked for and PyTorch sees none: use --device cpu"):
             pick_device("cuda")
-    for devices in (0, 5):
-        with pytest.raises(ValueError, match=f"{devices} devices were asked for: .*mini-batch has images .4."):
-            fit(toy_run(toy_store), tmp_path, toy_store, device="cpu", devices=devices, progress=False)
-
-
-class Noting(tasks.Segmentation):
-    """Notes what each process trains on, a line a step, in `seen-<rank>` of the runs' root."""
-
-    def __init__(self, run: Run, store: Store, root: Path, weights: Path | None = None) -> None:
-        super().__init__(run, store, root, weights)
-        self.root = root
-
-    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        with (self.root / f"seen-{torch.distributed.get_rank()}").open("a") as stream:
-            stream.write(" ".join(map(str, indices)) + "\n")
-        return super().loss(indices, device)
-
-
-def test_two_processes_share_every_mini_batch(
-    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each process has one half of every mini-batch, the other half is the other's."""
-    monkeypatch.setattr(fit_module, "make_task", Noting)
-    run = toy_run(toy_store, epochs=2, batch=8)
-    folder = fit(run, tmp_path, toy_store, device="cpu", devices=2, progress=False)
-    halves = np.array([np.loadtxt(tmp_path / f"seen-{rank}", int) for rank in range(2)])
-    assert halves.shape == (2, 2 * steps(run, toy_store), 4)
-    task = tasks.Segmentation(run, toy_store, tmp_path)
-    for one, other, whole in zip(*halves, [batch for epoch in range(2) for batch in task.batches(epoch)], strict=True):
-        assert sorted([*one, *other]) == sorted(whole)
-    history = pd.read_csv(folder / "history.csv")
-    assert (history["split"] == "validation").sum() == 3
-    assert (history["split"] == "train").sum() == 2 * steps(run, toy_store)
-    assert finished(run, tmp_path) and not (folder / "last.ckpt").exists()
 
 
 def test_progress_shows_loss_rate_and_speed(

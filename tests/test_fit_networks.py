@@ -20,7 +20,7 @@ from tatl.models import OwnLoss
 from tatl.run import PLAIN, RIVALS, Run
 from tatl.settings import Settings
 from tatl.studies import Asked, study
-from tatl.study import scores_of
+from tatl.study import probabilities, scores_of
 from tatl.tasks import start_model
 from tatl.variants import Planner, in_order
 from toy import make_store, toy_run
@@ -67,10 +67,10 @@ def test_a_network_is_trained_scored_and_read_again(shape: str, smallest: Store,
 
 def _scored_by_hand(run: Run, folder: Path, store: Store) -> None:
     test = split(store, run.fold, run.n_folds, run.split_seed).test
-    probabilities = np.load(folder / "probabilities.npy")
-    assert probabilities.shape == (len(test), *store.size)
+    maps = probabilities(folder)
+    assert maps.shape == (len(test), *store.size)
     scores = pd.read_csv(folder / "scores.csv")[["tp", "fp", "fn", "tn"]].to_numpy()
-    np.testing.assert_allclose(scores, confusion(probabilities >= 128, truth(store, run.task, test, store.size)))
+    np.testing.assert_allclose(scores, confusion(maps >= 128, truth(store, run.task, test, store.size)))
 
 
 def test_the_winner_of_2018_is_the_mean_of_four_pyramids(
@@ -87,7 +87,7 @@ def test_the_winner_of_2018_is_the_mean_of_four_pyramids(
         fit(run, root, smallest, **OPTIONS)
     table = scores_of(members, root, smallest).set_index("shape")
     assert list(dict.fromkeys(table.index)) == [*(member.shape for member in members), "mean"]
-    stacks = np.stack([np.load(member.run.folder(root) / "probabilities.npy") for member in members])
+    stacks = np.stack([probabilities(member.run.folder(root)) for member in members])
     assert len({stack.tobytes() for stack in stacks}) == len(SMALL)
     test = split(smallest, 0, 3, 0).test
     by_hand = confusion(stacks.mean(0) + 0.5 >= 128, truth(smallest, "disc", test, smallest.size))

@@ -481,7 +481,7 @@ def fake(root: Path, store: Store, variant: str, **settings: Any) -> None:
             continue
         folder = run.folder(root)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "weights.safetensors").touch()
+        save_weights({}, folder / "weights.safetensors")
         (folder / "run.json").write_text(run.dumps())
 
 
@@ -575,7 +575,7 @@ def test_a_damaged_run_is_named_and_left_out(
     fake(tmp_path, toy_store, "stage3")
     broken = tmp_path / "old" / "disc" / "u" / "fold0"
     broken.mkdir(parents=True)
-    (broken / "weights.safetensors").touch()
+    save_weights({}, broken / "weights.safetensors")
     for text in ('{"store": ', "[1]", '{"format": 0}'):
         (broken / "run.json").write_text(text)
         assert len(choose(tmp_path, "stage3")) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import save
 import tatl.run as run_module
 from tatl.data.store import LESION as LESION_TASK
 from tatl.data.store import UNION
+from tatl.fit import save_weights
 from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES
 from tatl.run import Recipe, Run, find_runs, finished, outdated, write_atomically
 
@@ -251,6 +253,50 @@ def test_a_run_is_finished_when_its_weights_are_there(tmp_path: Path) -> None:
     put(TARGET, tmp_path, whole=False)
     assert finished(LESION, tmp_path) and not finished(TARGET, tmp_path) and not finished(AGNOSTIC, tmp_path)
     assert list(find_runs(tmp_path)) == [(LESION, LESION.folder(tmp_path))]
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "empty", "cut header", "no header", "header of another kind"])
+def test_weights_that_are_not_whole_are_none(damage: str, tmp_path: Path) -> None:
+    path = put(LESION, tmp_path, whole=True) / "weights.safetensors"
+    assert finished(LESION, tmp_path)
+    content = path.read_bytes()
+    path.write_bytes({
+        "cut": content[:-1],
+        "longer": content + b"0",
+        "empty": b"",
+        "cut header": content[:20],
+        "no header": b"\0" * len(content),
+        "header of another kind": (4).to_bytes(8, "little") + b"[1] ",
+    }[damage])  # fmt: skip
+    assert not finished(LESION, tmp_path) and not list(find_runs(tmp_path))
+    path.write_bytes(content)
+    assert finished(LESION, tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="which file a descriptor is of is read from /proc")
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    replace_of = Path.replace
+
+    def synced(handle: int) -> None:
+        done.append(("sync", os.readlink(f"/proc/self/fd/{handle}")))
+
+    def replaced(self: Path, target: Path) -> Path:
+        done.append(("rename", str(target)))
+        return replace_of(self, target)
+
+    monkeypatch.setattr("tatl.run.os.fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_atomically(tmp_path / "a", "text")
+    save_weights({"w": torch.zeros(1)}, tmp_path / "b")
+    folder = str(tmp_path)
+    assert done == [
+        step
+        for name in ("a", "b")
+        for step in (("sync", f"{folder}/{name}.partial"), ("rename", f"{folder}/{name}"), ("sync", folder))
+    ]
 
 
 def test_writing_replaces_a_file_as_a_whole(tmp_path: Path) -> None:

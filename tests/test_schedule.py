@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import textwrap
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from tatl.data.store import Store
 from tatl.effort import Clock, plan, work
-from tatl.parallel import Machine, Trainer, gpus, together
+from tatl.parallel import Lost, Machine, Trainer, gpus, together
 from tatl.run import Run, finished
 from tatl.schedule import FAILED, execute
 from toy import toy_run
@@ -92,6 +99,122 @@ def test_a_process_that_is_ended_from_outside_takes_no_other_run_with_it(
     assert all(finished(run, tmp_path) for run in family(toy_store) if run.task != "bar")
 
 
+def trainings(run: Run, root: Path) -> int:
+    return (run.folder(root) / "log").read_text().count(" in this process")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_is_made_elsewhere_is_waited_for(
+    workers: int, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others come first; here the other process then gives up, and the run is made after all."""
+    runs = family(toy_store)
+    union = runs[0].parent
+    assert union is not None
+    folder = union.folder(tmp_path)
+    folder.mkdir(parents=True)
+    elsewhere, seen = FileLock(folder / "lock"), list[list[bool]]()
+
+    def sleep(seconds: float) -> None:
+        seen.append([finished(run, tmp_path) for run in (union, *runs)])
+        if len(seen) == 3:
+            elsewhere.release()
+
+    monkeypatch.setattr("tatl.schedule.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    elsewhere.acquire()
+    assert execute(runs, tmp_path, toy_store, replace(QUIET, workers=workers), keep_going=True) == []
+    assert seen == [[False, False, False, True]] * 3  # all but what it waits for was made before
+    assert all(finished(run, tmp_path) for run in (union, *runs)) and not list(tmp_path.rglob(FAILED))
+
+
+def test_two_processes_on_the_same_runs_train_nothing_twice(toy_store: Store, tmp_path: Path) -> None:
+    runs = family(toy_store)
+    (tmp_path / "runs.json").write_text(json.dumps([run.to_json() for run in runs]))
+    script = textwrap.dedent(f"""
+        import json
+        from pathlib import Path
+        from tatl import schedule
+        from tatl.data.store import Store
+        from tatl.parallel import Machine
+        from tatl.run import Run
+        schedule.POLL = 0.05
+        runs = [Run.from_json(values) for values in json.loads(Path({str(tmp_path / "runs.json")!r}).read_text())]
+        store = Store.open({str(toy_store.path)!r})
+        failures = schedule.execute(runs, Path({str(tmp_path / "runs")!r}), store, Machine("cpu"), keep_going=True)
+        assert failures == [] and all(schedule.finished(run, Path({str(tmp_path / "runs")!r})) for run in runs)
+    """)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = [subprocess.Popen([sys.executable, "-c", script], **pipes) for _ in range(2)]
+    said = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0], said
+    assert [trainings(run, tmp_path / "runs") for run in (runs[0].parent, *runs) if run] == [1] * 4
+    assert "made by another process" in said[0] + said[1]
+
+
+@dataclass(frozen=True)
+class Shaky(Trainer):
+    """Meets CUDA errors at runs of "bar"; after one, its process fails at every run, as such a process does.
+
+    `times` is how often; the processes that met one are in `met`.
+    """
+
+    times: int = 1
+
+    def __call__(self, piece: tuple[Run, ...]) -> list[float | BaseException]:
+        from tatl import tasks
+
+        original = tasks.Segmentation.loss
+
+        def loss(task: Any, *given: Any) -> torch.Tensor:
+            met = self.root / "met"
+            before = met.read_text().split() if met.exists() else []
+            if str(os.getpid()) in before or (task.run.task == "bar" and len(before) < self.times):
+                met.write_text(" ".join([*before, str(os.getpid())]))
+                raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+            return original(task, *given)
+
+        tasks.Segmentation.loss = loss  # type: ignore[method-assign]
+        return super().__call__(piece)
+
+
+@dataclass(frozen=True)
+class Shakier(Shaky):
+    times: int = 9
+
+
+@pytest.mark.parametrize(("workers", "trainer"), [(1, Shaky), (2, Shakier)])
+def test_after_a_cuda_error_the_process_is_replaced_and_its_run_tried_once_more(
+    workers: int, trainer: type[Trainer], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one worker, too: as on a GPU (`pick_device`), it is a process of its own."""
+    monkeypatch.setattr("tatl.parallel.Trainer", trainer)
+    monkeypatch.setattr("tatl.schedule.pick_device", lambda name: torch.device("cuda"))
+    runs = [toy_run(toy_store, name) for name in ("bar", "disc", "dot")]
+    failures = execute(runs, tmp_path, toy_store, replace(QUIET, workers=workers), keep_going=True)
+    met = (tmp_path / "met").read_text().split()
+    if trainer is Shaky:
+        assert failures == [] and len(met) == 1 and all(finished(run, tmp_path) for run in runs)
+        return
+    assert [failure.run.task for failure in failures] == ["bar"] and len(met) == len(set(met)) == 2
+    assert "its GPU failed in two processes (CUDA error: device-side assert triggered" in failures[0].reason
+    assert all(finished(run, tmp_path) for run in runs if run.task != "bar")
+
+
+def test_what_a_process_had_still_to_do_when_its_gpu_failed_is_not_tried_there(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def fit(run: Run, *given: Any, **options: Any) -> None:
+        tried.append(run.task)
+        raise RuntimeError(f"CUDA {'error: misaligned address' if run.task == 'bar' else 'out of memory'}")
+
+    monkeypatch.setattr("tatl.parallel.fit", fit)
+    piece = tuple(toy_run(toy_store, name) for name in ("disc", "bar", "dot"))
+    outcomes = Trainer(tmp_path, toy_store, "cpu", None, 0, False, "")(piece)
+    assert tried == ["disc", "bar"] and [isinstance(outcome, Lost) for outcome in outcomes] == [False, True, True]
+
+
 def test_targets_of_one_frozen_encoder_are_trained_in_one_process(toy_store: Store) -> None:
     union = toy_run(toy_store, "union")
     frozen = [toy_run(toy_store, name, start="tatl-freeze", parent=union) for name in ("disc", "bar", "dot")]
@@ -154,7 +277,6 @@ def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Machine("cpu", workers=0).at_once() == 1
     monkeypatch.setattr("tatl.parallel.cores", lambda: 32)
     assert Machine("cpu", workers=0).at_once() == 8 and Machine("cpu", workers=3).at_once(large=True) == 3
-    assert Machine("cpu", devices=2, workers=4).at_once() == 1
 
 
 def test_a_run_alone_has_the_threads_that_it_has_in_company(
