@@ -1,5 +1,9 @@
 """How far a number would move with other images or folds: resampling with replacement (Efron 1979).
 
+`interval` is a confidence interval where a mean is nearly normal, as differences of scores are.  Of norms, whose
+logarithms have a standard deviation of 3, the same quantiles cover the mean in 29 % (n = 12) to 44 % (n = 64) of cases:
+there they are called the spread of resamples, and tests/test_bootstrap.py shows what they and others cover.
+
 Nothing heavy is imported here: pages and statistics need intervals, and no networks.
 """
 

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     import torch
     from pandas import DataFrame
 
-    from analysis.figure7 import Question, Sample
     from analysis.landscape import Options as Effort
+    from analysis.sample import Question, Sample
     from analysis.starts import Scene, Start
+
+FEW = 12  # images of a spectrum
 
 # torch takes seconds to import: the commands import what needs it, so that --help does not.
 
@@ -40,41 +42,49 @@ def bound(
 ) -> None:
     """Risk, curvature and the generalisation bound of starts (Eq. 6-8, Figure 7), per attribute.
 
+    Every start is made from each of --seeds and measured on the same images: training moves a bound about as far as the
+    choice of images does (analysis.sample says why three seeds and eight images).
+
     Example: python -m analysis.bound --init tatl source --images 64
 
     Args:
-        images: how many training images of the fold (its first, as the seed is), all, or positive (those that have the
-            attribute; m is then their number); default 12, or all where there are fewer
+        images: how many training images of the fold (its first), the same for every start and seed, all, or positive
+            (those that have the attribute; m is then their number); default 8, or all where there are fewer
         c: of the step sizes c/t that the theorem is about
         sources: K, number of candidate starts
         tolerance: relative residual at which an eigenvalue is found
         max_products: Hessian-vector products at most per image and mask
         method: lanczos, or power (iteration, as in the paper)
-        finetune: also train every attribute's segmenter from every start, and print the Hessian distance it went
+        finetune: also train every attribute's segmenter from each start of the first seed; print the Hessian distance
         workers: processes that share the images; 0: one a core, or a GPU
     """
     from analysis import figure7, printout
     from analysis.curvature import Options
     from analysis.distance import finetuned
     from analysis.ledger import Places
+    from analysis.sample import Question, samples
     from analysis.starts import STARTS
     from tatl.fit import pick_device
 
     started = time.monotonic()
-    question = figure7.Question(tuple(names(settings.attributes)), images, sources, c)
+    question = Question(tuple(names(settings.attributes)), images, sources, c)
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
     places, inits = Places(pick_device(shared.device).type, workers), shared.inits()
     scene = shared.scene(settings)
     question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
-    chosen = figure7.samples(question, scene)
+    chosen = samples(question, scene)
     targets = finetuned(scene, [name for name in inits if name in STARTS], question.attributes) if finetune else {}
 
-    measurement = Measurement("bound", shared, scene, started)
+    measurement = Measurement("bound", shared, scene, started, settings.seed_numbers)
     starts = measurement.starts()
     measured = figure7.measure(starts, chosen, options, scene.folder, places)
-    made = _figure7(measured, chosen, question, scene, starts)
-    notes = [*(note for start in starts for note in start.notes), *printout.warnings(made["bound"], scene, sources)]
-    made["bound"] = made["bound"].assign(**measurement.about())
+    found, reference = figure7.every_seed(measured, chosen, question), "source" if "source" in inits else inits[0]
+    table = figure7.figure7(found, reference)
+    table["curvature_largest_float64"] = figure7.again(starts, measured, table, options, scene.folder, places)
+    made = {"bound": table, "bound_seeds": figure7.seeds_of(found, reference), "bound_images": measured}
+    made |= _behind(measured, table, question, reference, scene, starts)
+    notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene, sources, tolerance)]
+    made["bound"] = table.assign(**{key: cell for key, cell in measurement.about().items() if key not in table})
     if targets:
         made["bound_distance"] = _distances(targets, measurement, chosen, places.device)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
@@ -83,22 +93,19 @@ def bound(
     print(measurement.farewell(made))
 
 
-def _figure7(
-    measured: DataFrame, chosen: dict[str, Sample], question: Question, scene: Scene, starts: list[Start]
+def _behind(
+    measured: DataFrame, table: DataFrame, question: Question, reference: str, scene: Scene, starts: list[Start]
 ) -> dict[str, DataFrame]:
-    """The tables of Figure 7 by their names, from what was measured of every image."""
-    from analysis import figure7
+    """The tables of what the bounds rest on, by their names."""
+    from analysis import breakdown
 
-    table = figure7.figure7(measured, chosen, question)
-    train, inits = scene.train(), [start.name for start in starts]
+    train = scene.train()
     positives = {name: int(scene.store.present(name)[train].sum()) for name in question.attributes}
     return {
-        "bound": table,
-        "bound_images": measured,
-        "bound_anatomy": figure7.anatomy(table, question, "source" if "source" in inits else inits[0]),
-        "bound_curve": figure7.curves(table, question),
-        "bound_sensitivity": figure7.sensitivity(table, measured, question, positives),
-        "bound_audit": figure7.audits(measured, table, starts, scene, question.c),
+        "bound_anatomy": breakdown.anatomy(table, question, reference),
+        "bound_curve": breakdown.curves(table, question),
+        "bound_sensitivity": breakdown.sensitivity(table, measured, question, positives),
+        "bound_audit": breakdown.audits(measured, table, starts, scene, question.c),
     }
 
 
@@ -128,7 +135,7 @@ def spectrum(
     Example: python -m analysis.spectrum --init tatl source --attribute streaks
 
     Args:
-        images: how many training images of the fold (its first, as the seed is) the mean loss is over, all, or positive
+        images: how many training images of the fold (its first) the mean loss is over, all, or positive
             (those that have the attribute); default 12, or all where there are fewer
         probes: random starts of the density; its error bars come from their spread
         steps: Hessian-vector products per probe
@@ -137,14 +144,15 @@ def spectrum(
         tolerance: relative residual at which these are found
         chunk: images that pass through the network at once; halved where memory runs out
     """
-    from analysis import figure7, landscape, printout
+    from analysis import landscape, printout
+    from analysis.sample import Question, samples
     from tatl.fit import pick_device
 
     started = time.monotonic()
     options = landscape.Options(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
     place, _ = pick_device(shared.device), shared.inits()
     scene = shared.scene(settings)
-    chosen = figure7.samples(figure7.Question(tuple(scene.planner.attributes), images), scene)
+    chosen = samples(Question(tuple(scene.planner.attributes), images), scene, FEW)
     measurement = Measurement("spectrum", shared, scene, started)
     starts = measurement.starts()
     made, options = _landscapes(starts, chosen, options, place)
@@ -196,7 +204,7 @@ def _smaller(chunk: int, chosen: dict[str, Sample], error: Exception) -> int:
 
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:
     """The command line of a function of `Settings`, its defaults those of the preset."""
-    _, values = load_preset(preset)
+    _, values = load_preset(preset, module.rpartition(".")[2])
     line = (function.__doc__ or "").partition("\n")[0].rstrip(".")
     parser = cli.parser(prog=f"python -m {module}", description=cli.describe(function, line))
     parser.add_argument("--init", nargs="+", default=["tatl"], help=_help(Shared, "init"))

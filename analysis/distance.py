@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from analysis.figure7 import Sample
 from analysis.ledger import image_loss
 from analysis.products import Hessians, Loss, flatten
+from analysis.sample import Sample
 from analysis.starts import Scene
 from tatl.data.feed import Feed
 from tatl.inits import load_exactly, read_weights

@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from analysis.figure7 import Sample
 from analysis.ledger import image_loss
 from analysis.risk import per_image_losses
+from analysis.sample import Sample
 from analysis.spectrum import Density, MeanHessian, density, top, trace
 from analysis.starts import Start
 from tatl.data.feed import Feed

@@ -1,9 +1,11 @@
 """Curvature of one set of weights over the images of a store: spread over processes, appended as it comes.
 
-    runs/<store>/curvature/<subject>.csv    one row per distinct (image, mask) and options
+    runs/<store>/curvature/<subject>.csv    one row per distinct (image, mask), options and circumstances
 
 The subject is named by a checksum of the weights, of the store and of the boxes that cut its images (and of what
-else was done to the weights); the name stands in every row too: results of other weights are never taken for these.
+else was done to the weights); the name stands in every row too: results of other weights are never taken for these,
+nor are those of another kind of device, precision, loss, or version of the engine.  A ledger without these columns
+is from before they were kept: it is set aside as <subject>.csv.old.
 The same command reads what is there and goes on; since every solve is a function of its own input, in the end the
 numbers are the same.
 """
@@ -28,17 +30,22 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from analysis.curvature import Options, Solver, digest, weights_digest
+from analysis.curvature import ENGINE, Options, Solver, digest, weights_digest
 from tatl.data.feed import Feed
 from tatl.data.store import Store
-from tatl.losses import segmentation_loss
+from tatl.losses import ALPHA, BETA, segmentation_loss
 from tatl.processes import cores, spread
 
 image_loss = partial(segmentation_loss, pool="image")
 FOUND = ["value", "residual", "products", "converged"]
+LOSS = f"{segmentation_loss.__name__} per image alpha {ALPHA:g} beta {BETA:g}"
+SINGLE, DOUBLE = "float32", "float64"
 OPTIONS = [f.name for f in dataclasses.fields(Options)]
-COLUMNS = ["subject", "image", "mask", *FOUND, *OPTIONS]
+BEFORE = ["subject", "image", "mask", *FOUND, *OPTIONS]  # columns of ledgers that do not say how they were made
+COLUMNS = [*BEFORE, "device", "precision", "loss", "engine"]
+WORDS = ["subject", "image", "mask", "method", "start", "device", "precision", "loss"]
 Row = dict[str, Any]
+Wanted = dict[str, np.ndarray]
 Task = tuple[int, int, dict[str, str]]  # a subject, an image, and per checksum of a mask the name of one that has it
 
 
@@ -87,22 +94,27 @@ class Places:
         return [f"cuda:{number}" for number in range(max(1, min(count, tasks)))]
 
 
+def circumstances(options: Options, device: str = "cpu", precision: str = SINGLE) -> Row:
+    """All that decides a curvature beside the subject, the image and the mask, by its column."""
+    kind = device.partition(":")[0]
+    return dataclasses.asdict(options) | {"device": kind, "precision": precision, "loss": LOSS, "engine": ENGINE}
+
+
 class Ledger:
     """The CSV of one subject."""
 
     def __init__(self, path: Path, subject: str) -> None:
         self.path, self.subject = path, subject
 
-    def read(self, options: Options) -> pd.DataFrame:
-        """Rows of these options, indexed by (image, mask); a line that a stop cut short is left out.
+    def read(self, how: Row) -> pd.DataFrame:
+        """Rows of these `circumstances`, indexed by (image, mask); a line that a stop cut short is left out.
 
         Raises ValueError where the file is none of these, or holds rows of other weights.
         """
         kept = self._whole()
         remedy = f"move {self.path} away; it will be computed again"
         try:
-            words = {name: str for name in ("subject", "image", "mask", "method", "start")}
-            table = pd.read_csv(io.StringIO(kept), dtype=words, keep_default_na=False)
+            table = pd.read_csv(io.StringIO(kept), dtype=dict.fromkeys(WORDS, str), keep_default_na=False)
             wrong = list(table.columns) != COLUMNS
         except (ValueError, pd.errors.ParserError) as error:
             raise ValueError(f"{self.path} is not a table of curvatures ({error}): {remedy}") from error
@@ -110,11 +122,13 @@ class Ledger:
             raise ValueError(f"{self.path} has other columns than {', '.join(COLUMNS)}: {remedy}")
         if strange := set(table["subject"]) - {self.subject}:
             raise ValueError(f"{self.path} holds rows of other weights ({', '.join(sorted(strange))}): {remedy}")
-        same = (table[OPTIONS] == pd.Series(dataclasses.asdict(options))).all(axis=1)
+        same = (table[list(how)] == pd.Series(how)).all(axis=1)
         return table[same].drop_duplicates(["image", "mask"]).set_index(["image", "mask"])[FOUND]
 
     def _whole(self) -> str:
-        """The text up to the last line that is whole; what follows is cut off."""
+        """The text up to the last line that is whole; what follows is cut off, a ledger of before set aside."""
+        if self.path.is_file() and self.path.read_bytes().partition(b"\n")[0] == ",".join(BEFORE).encode():
+            self.path.replace(self.path.with_name(self.path.name + ".old"))
         if not self.path.is_file():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
@@ -146,6 +160,7 @@ class Worker:
     options: Options
     device: str
     threads: int = 0
+    precision: str = SINGLE
     _current: int = -1
     _solver: Solver | None = field(default=None, repr=False)
     _said: bool = False
@@ -164,7 +179,7 @@ class Worker:
             if self.device.startswith("cuda"):
                 torch.cuda.set_device(self.device)
             self._solver = None  # its graph goes before the next one comes
-            model = copy.deepcopy(self.subjects[number].model).to(self.device)
+            model = copy.deepcopy(self.subjects[number].model).to(self.device, getattr(torch, self.precision))
             self._solver, self._current = Solver(model, image_loss, self.options), number
         return self._solver
 
@@ -176,10 +191,11 @@ class Worker:
         rows, image = [], None
         for key, mask in masks.items():
             seen, target = subject.image_and_mask(index, mask)
-            image = seen if image is None else image
+            image = seen.to(getattr(torch, self.precision)) if image is None else image
             found = solver(image, target, f"image {name}")
             values = {column: getattr(found, column) for column in FOUND}
-            rows.append({"image": name, "mask": key, **values, **dataclasses.asdict(self.options)})
+            how = circumstances(self.options, self.device, self.precision)
+            rows.append({"image": name, "mask": key, **values, **how})
         if solver.note and not self._said:
             self._said = True
             tqdm.write(f"note: {solver.note}", file=sys.stderr)
@@ -188,47 +204,65 @@ class Worker:
 
 def curvatures(
     subjects: Sequence[Subject],
-    wanted: dict[str, np.ndarray],
+    wanted: Wanted | Sequence[Wanted],
     options: Options,
     folder: Path,
     places: Places = Places(),
     progress: bool = True,
+    precision: str = SINGLE,
 ) -> list[pd.DataFrame]:
     """Curvature of every wanted image of every attribute for each subject, computed where no ledger has it.
 
     Args:
         subjects: weights on one store
-        wanted: per attribute the indices of its images in the store
+        wanted: per attribute the indices of its images in the store; one for all subjects, or one each
         options: how it is solved
         folder: of the ledgers, which are appended to
         places: devices and processes
         progress: show a bar
+        precision: float32, or float64 of the same weights and images
 
     Returns:
         per subject: attribute, index, image, mask, value (signed), residual, products, converged; as in `wanted`
     """
+    each = [wanted] * len(subjects) if isinstance(wanted, dict) else wanted
     ledgers = [Ledger(folder / f"{subject.name}.csv", subject.name) for subject in subjects]
-    store = subjects[0].store
-    ids = store.cases["id"].to_numpy()
-    indices = np.unique(np.concatenate(list(wanted.values())))
-    masks = {
-        int(index): subjects[0].masks(int(index), [a for a, chosen in wanted.items() if index in chosen])
-        for index in indices
-    }
+    ids, how = subjects[0].store.cases["id"].to_numpy(), circumstances(options, places.device, precision)
+    masks = _masks(subjects[0], each)
     todo: list[Task] = []
-    for number, ledger in enumerate(ledgers):
-        found = ledger.read(options).index
-        for index, each in masks.items():
-            missing = {key: mask for mask, key in each.items() if (ids[index], key) not in found}
+    for number, (ledger, asked) in enumerate(zip(ledgers, each, strict=True)):
+        found = ledger.read(how).index
+        for index in _indices(asked):
+            names = {masks[index][a]: a for a, chosen in reversed(asked.items()) if index in chosen}
+            missing = {key: mask for key, mask in names.items() if (ids[index], key) not in found}
             if missing:
                 todo.append((number, index, missing))
     if todo:
-        total = len(indices) * len(subjects)
-        bar = tqdm(desc="curvature", unit="image", total=total, initial=total - len(todo), disable=not progress)
-        _solve(subjects, todo, options, ledgers, places, bar)
-    keys = [(a, int(i), ids[i], masks[int(i)][a]) for a, chosen in wanted.items() for i in chosen]
-    table = pd.DataFrame(keys, columns=["attribute", "index", "image", "mask"])
-    return [table.join(ledger.read(options), on=["image", "mask"]) for ledger in ledgers]
+        total = sum(len(_indices(asked)) for asked in each)
+        label = "curvature" if precision == SINGLE else f"curvature in {precision}"
+        bar = tqdm(desc=label, unit="image", total=total, initial=total - len(todo), disable=not progress)
+        _solve(subjects, todo, options, ledgers, places, bar, precision)
+    tables = []
+    for ledger, asked in zip(ledgers, each, strict=True):
+        keys = [(a, int(i), ids[i], masks[int(i)][a]) for a, chosen in asked.items() for i in chosen]
+        table = pd.DataFrame(keys, columns=["attribute", "index", "image", "mask"])
+        tables.append(table.join(ledger.read(how), on=["image", "mask"]))
+    return tables
+
+
+def _indices(wanted: Wanted) -> list[int]:
+    """Every index once, in their order."""
+    return [int(index) for index in np.unique(np.concatenate(list(wanted.values())))]
+
+
+def _masks(subject: Subject, each: Sequence[Wanted]) -> dict[int, dict[str, str]]:
+    """Of every image the checksums of its masks of the attributes that any subject is asked for there."""
+    names: dict[int, dict[str, None]] = {}
+    for asked in each:
+        for attribute, chosen in asked.items():
+            for index in chosen:
+                names.setdefault(int(index), {})[attribute] = None
+    return {index: subject.masks(index, attributes) for index, attributes in names.items()}
 
 
 def _solve(
@@ -238,11 +272,12 @@ def _solve(
     ledgers: list[Ledger],
     places: Places,
     bar: tqdm,
+    precision: str = SINGLE,
 ) -> None:
     devices = places.each(len(todo))
     # However few are left to do: another number of threads rounds otherwise, and results are to be the same.
     threads = 1 if places.device == "cpu" and (places.workers or cores()) > 1 else 0
-    workers = [Worker(subjects, options, device, threads) for device in devices]
+    workers = [Worker(subjects, options, device, threads, precision) for device in devices]
     solves, failed, before = 0, 0, torch.get_num_threads()
     with bar:
         for number, rows in spread(workers, todo):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,12 +84,20 @@ class Shared:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, called `name`, since when (`started`, of time.monotonic), and under which options."""
+    """What is measured, called `name`, since when (`started`, of time.monotonic), under which options, of which seeds.
+
+    A file of weights is one start, whatever the seeds.
+    """
 
     name: str
     shared: Shared
     scene: Scene
     started: float
+    seeds: Sequence[int] = ()
+
+    def _scenes(self) -> list[Scene]:
+        """The scene of each seed; of its own alone where none is named."""
+        return [replace(self.scene, seed=seed) for seed in self.seeds or [self.scene.seed]]
 
     def starts(self) -> list[Start]:
         """Train what the starts copy from, if it is not there, and make them."""
@@ -100,7 +109,8 @@ class Measurement:
         for name in inits:
             if name not in STARTS:
                 scene.check(Path(name))
-        copied = [run for name in inits if name in STARTS for run in scene.run(name).needs()]
+        each = [(one, name) for name in inits for one in (self._scenes() if name in STARTS else [scene])]
+        copied = [run for one, name in each if name in STARTS for run in one.run(name).needs()]
         cropper = scene.cropper()
         needed = [*copied, *([cropper] if cropper else [])]
         check_sources(
@@ -108,7 +118,7 @@ class Measurement:
         )
         execute(needed, scene.root, scene.store, self.shared.machine)
         boxes = scene.boxes()
-        return [scene.start(name, boxes) for name in inits]
+        return [one.start(name, boxes) for one, name in each]
 
     def about(self) -> dict[str, Any]:
         """What a row of a table must say to be quoted alone."""
@@ -131,11 +141,11 @@ class Measurement:
     def _provenance(self, starts: list[Start]) -> dict[str, Any]:
         from tatl.record import provenance
 
-        scene, inits = self.scene, [start.name for start in starts]
+        scene, inits = self.scene, list(dict.fromkeys(start.name for start in starts))
         described = provenance(
             self.name, self.shared.preset, scene.planner.settings, scene.store, scene.planner, inits, scene.root
         )
-        subjects = {start.name: start.subject.name for start in starts}
+        subjects = {name: [start.subject.name for start in starts if start.name == name] for name in inits}
         seconds = round(time.monotonic() - self.started, 1)
         return described | self.about() | {"subjects": subjects, "seconds": seconds}
 

@@ -32,12 +32,13 @@ IMAGES = 128  # of the calibration pass, where the settings name no number
 
 @dataclass(frozen=True)
 class Start:
-    """A name, its weights on the store, the run whose start it is (None: a file), and remarks for the reader."""
+    """A name, its weights on the store, the run whose start it is (None: a file), remarks for the reader, its seed."""
 
     name: str
     subject: Subject
     run: Run | None
     notes: tuple[str, ...] = ()
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ class Scene:
         """
         run = self.run(name) if name in STARTS else None
         model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
-        seen = self._calibration_images() if self.calibrate else None
+        seen = self.calibration_images() if self.calibrate else None
         called = subject_name(model, self.store, boxes, None if seen is None else seen.tolist())
         if seen is not None:
             self._calibrate(model, boxes, seen, self.folder / f"{called}.safetensors")
         model.eval()
         notes = () if run else tuple(self._strangers(Path(name)))
-        return Start(name, Subject(called, model, self.store, boxes), run, notes)
+        return Start(name, Subject(called, model, self.store, boxes), run, notes, self.seed)
 
     def check(self, path: Path) -> None:
         """ValueError where the weights of a file do not fit, before anything is trained."""
@@ -131,8 +132,9 @@ class Scene:
             )
         return notes
 
-    def _calibration_images(self) -> np.ndarray:
-        shuffled = np.random.default_rng([self.seed, 0, 1]).permutation(self.train())
+    def calibration_images(self) -> np.ndarray:
+        """The training images that statistics are estimated on, the same for every seed: indices."""
+        shuffled = np.random.default_rng([0, 0, 1]).permutation(self.train())
         return shuffled[: self.planner.settings.calibration or IMAGES]
 
     def _calibrate(self, model: nn.Module, boxes: np.ndarray | None, seen: np.ndarray, path: Path) -> None:

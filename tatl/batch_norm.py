@@ -7,12 +7,27 @@ evaluation the means and variances are taken afresh over some training images at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@contextmanager
+def several_values() -> Iterator[None]:
+    """Training mode has no variance of one image whose coarsest level is one pixel: ValueError that says what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            "one image this small gives BatchNorm one value per channel and no variance: "
+            "give --batch and --calibration 2 or more, more training images, or prepare them larger with --size"
+        ) from error
 
 
 @torch.no_grad()
@@ -28,6 +43,7 @@ def calibrate(model: nn.Module, forward: Callable[[np.ndarray], object], batches
     for number, batch in enumerate(batches, 1):
         for norm in norms:
             norm.momentum = 1 / number  # a cumulative average, as momentum None makes by reading a GPU's counter
-        forward(batch)
+        with several_values():
+            forward(batch)
     for norm, momentum in zip(norms, kept, strict=True):
         norm.momentum = momentum

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tatl.batch_norm import calibrate
+from tatl.batch_norm import calibrate, several_values
 from tatl.data.feed import sent
 from tatl.inits import freeze, initialisation
 from tatl.run import Run
@@ -79,7 +79,8 @@ class Learner(L.LightningModule):
         torch.manual_seed(self.run.seed * 1_000_003 + self.current_epoch)
 
     def training_step(self, indices: np.ndarray) -> Tensor:
-        loss = self.task.loss(indices, self.device)
+        with several_values():
+            loss = self.task.loss(indices, self.device)
         self._pending.append((loss.detach(), indices))
         if len(self._pending) >= CHECK_EVERY:
             self._record()

@@ -212,15 +212,16 @@ def _require_positives(planner: Planner, smaller: Planner) -> None:
 
 
 def bound(planner: Planner, asked: Asked) -> Rows:
-    """Starts of every attribute, of the first shape, fold and seed, on whole images: none of them is trained itself."""
+    """Starts of every attribute and seed, of the first shape and fold, on whole images; none is trained itself."""
     settings = planner.settings
-    shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
+    shape, fold = names(settings.shapes)[0], settings.fold_numbers[0]
     starts = chosen(asked.variants, STARTS, "start")
     if "tatl" in starts:
         planner.require(UNION, "the start tatl of bound", "choose other --variants")
     return [
         (Member(start, shape, seed, fold, attribute, planner.started(start, WHOLE, attribute, shape, fold, seed)), {})
         for start in starts
+        for seed in settings.seed_numbers
         for attribute in planner.attributes
     ]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import figure7
-from analysis.bound import audit
-from analysis.figure7 import Question, Sample
+from analysis import breakdown, figure7
+from analysis.assumptions import audit
+from analysis.sample import Question, Sample
 from tatl.data.store import write_csv
 from tatl.run import Recipe
 
@@ -31,19 +31,23 @@ def write(
     m: int = 80,
     distance: bool = False,
     spectrum: bool = False,
+    seeds: int = 3,
     **about: Any,
 ) -> Path:
     """Write every table of the bound; `scale` multiplies all norms, `about` overrides bound.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    measured = per_image(starts, attributes, images, scale, risk)
-    question = Question(tuple(attributes))
-    table = figure7.figure7(measured, {name: Sample(np.arange(images), m) for name in attributes}, question)
+    measured = per_image(starts, attributes, images, scale, risk, seeds)
+    question, reference = Question(tuple(attributes)), "source" if "source" in starts else starts[0]
+    chosen = {name: Sample(np.arange(images), m) for name in attributes}
+    found = figure7.every_seed(measured, chosen, question)
+    table = figure7.figure7(found, reference)
     made = {
-        "bound": table,
+        "bound": table.assign(curvature_largest_float64=1.001 * table["curvature_largest"]),
+        "bound_seeds": figure7.seeds_of(found, reference),
         "bound_images": measured,
-        "bound_anatomy": figure7.anatomy(table, question, "source" if "source" in starts else starts[0]),
-        "bound_curve": figure7.curves(table, question),
-        "bound_sensitivity": figure7.sensitivity(table, measured, question, dict.fromkeys(attributes, 20)),
+        "bound_anatomy": breakdown.anatomy(table, question, reference),
+        "bound_curve": breakdown.curves(table, question),
+        "bound_sensitivity": breakdown.sensitivity(table, measured, question, dict.fromkeys(attributes, 20)),
         "bound_audit": _audit(measured, starts, m),
     }
     if distance:
@@ -53,20 +57,26 @@ def write(
         (folder / "spectrum.json").write_text(json.dumps(described(starts, attributes, question)))
     for name, frame in made.items():
         write_csv(frame, folder / f"{name}.csv")
-    (folder / "bound.json").write_text(json.dumps(described(starts, attributes, question) | about))
+    (folder / "bound.json").write_text(json.dumps(described(starts, attributes, question, seeds) | about))
     return folder
 
 
 def per_image(
-    starts: Sequence[str], attributes: Sequence[str], images: int, scale: float = 1.0, risk: float = 0.9
+    starts: Sequence[str],
+    attributes: Sequence[str],
+    images: int,
+    scale: float = 1.0,
+    risk: float = 0.9,
+    seeds: int = 3,
 ) -> pd.DataFrame:
+    """Norms of every seed; a file of weights has one."""
     rng = np.random.default_rng(0)
     parts = []
-    for start in starts:
+    for start, seed in [(name, seed) for name in starts for seed in range(1 if "/" in name else seeds)]:
         for attribute in attributes:
             value = scale * SHARES.get(start, 2.0) * rng.lognormal(0, 1, images) * rng.choice([-1, 1], images)
             part = {
-                "init": start, "attribute": attribute, "index": np.arange(images), "image": "case",
+                "init": start, "seed": seed, "attribute": attribute, "index": np.arange(images), "image": "case",
                 "positive": np.arange(images) % 3 != 0, "loss": np.full(images, risk), "mask": "m", "value": value,
                 "residual": rng.uniform(1e-4, 1e-2, images), "products": 5, "converged": True, "norm": np.abs(value),
             }  # fmt: skip
@@ -110,11 +120,11 @@ def _spectra(starts: Sequence[str], attributes: Sequence[str]) -> dict[str, pd.D
     return {"spectrum": pd.DataFrame(rows), "spectrum_density": pd.concat(curves, ignore_index=True)}
 
 
-def described(starts: Sequence[str], attributes: Sequence[str], question: Question) -> dict[str, Any]:
+def described(starts: Sequence[str], attributes: Sequence[str], question: Question, seeds: int = 3) -> dict[str, Any]:
     return {
         "study": "bound", "data": "phantom", "cases": 100, "size": "96x128", "enrich": True, "source": "textures",
         "preset": "quick", "store": "stores/phantom-quick", "shapes": ["link"], "backbone": "efficientnet-b0",
-        "seeds": [0], "folds": [0], "n_folds": 5, "shape": "link", "fold": 0, "seed": 0, "crop": False,
+        "seeds": list(range(seeds)), "folds": [0], "n_folds": 5, "shape": "link", "fold": 0, "seed": 0, "crop": False,
         "calibrated": True, "attributes": list(attributes), "variants": list(starts),
         "notes": ["the phantom is not skin"],
         "command": "python -m analysis.bound --init all --store stores/phantom --c 0.01",

@@ -14,13 +14,16 @@ from safetensors.torch import save_file
 
 from analysis.bound import bound as formula
 from analysis.commands import _landscapes, bound, main, spectrum
-from analysis.figure7 import Sample
 from analysis.landscape import Options
+from analysis.ledger import Worker
+from analysis.sample import Sample
 from tatl.data.store import Store
 from tatl.models import build
 from toy import make_store
 
-TABLES = {"bound", "bound_images", "bound_anatomy", "bound_curve", "bound_sensitivity", "bound_audit"}
+TABLES = {
+    "bound", "bound_seeds", "bound_images", "bound_anatomy", "bound_curve", "bound_sensitivity", "bound_audit",
+}  # fmt: skip
 FAST = ["--tolerance", "0.05", "--max-products", "6", "--workers", "1", "--device", "cpu"]
 
 
@@ -54,7 +57,10 @@ def test_tables_are_tidy_and_complete(compared: Path, toy_store: Store) -> None:
     ]
     single = table[table["attribute"] != "average"]
     assert (single["images"] == 6).all() and (single["m"] == single["m"].iloc[0]).all() and single["m"].iloc[0] > 6
-    assert (single["bound_low"] <= single["bound"]).all() and (single["bound"] <= single["bound_high"]).all()
+    assert (single["bound_images_low"] <= single["bound"]).all() and (single["seeds"] == 1).all()
+    assert (single["bound"] <= single["bound_images_high"]).all() and (
+        single["bound_seeds_low"] == single["bound"]
+    ).all()
     for attribute, part in table.groupby("attribute"):
         assert part["lowest"].sum() == pytest.approx(1), attribute
     assert (table["data"] == "toy").all() and (table["source"] == "random").all() and (table["fold"] == 0).all()
@@ -68,8 +74,16 @@ def test_the_bound_is_the_formula_of_the_images(compared: Path) -> None:
         assert row["risk"] == pytest.approx(part["loss"].mean()) and row["curvature"] == pytest.approx(
             part["norm"].mean()
         )
-        value = formula(part["loss"].mean(), part["norm"].mean(), int(row["m"])).value
-        assert row["bound"] == pytest.approx(value)
+        risk, norm, m = part["loss"].mean(), part["norm"].mean(), int(row["m"])
+        assert row["bound"] == pytest.approx(formula(risk, norm, m, n=6).value)
+        assert row["bound_slack_m"] == pytest.approx(formula(risk, norm, m).value)
+        rest = part.drop(part["norm"].idxmax())
+        without = formula(rest["loss"].mean(), rest["norm"].mean(), m, n=5).value
+        assert row["bound_without_largest"] == pytest.approx(without)
+        assert row["curvature_largest"] == part["norm"].max()
+        near = 0.1 if part["converged"][part["norm"].idxmax()] else 0.3  # twice the tolerance, where it was reached
+        assert row["curvature_largest_float64"] == pytest.approx(part["norm"].max(), rel=near)
+        assert row["curvature_largest_float64"] != row["curvature_largest"]
         assert row["unconverged"] == pytest.approx(1 - part["converged"].mean())
 
 
@@ -80,6 +94,9 @@ def test_the_anatomy_adds_up_and_the_curve_passes_through_its_point(compared: Pa
     finite = np.isfinite(anatomy["bound"])
     np.testing.assert_allclose(product[finite], anatomy["bound"][finite])
     np.testing.assert_allclose(anatomy["log_ratio"], anatomy["by_risk"] + anatomy["by_curvature"])
+    ratio = made["bound"].query("attribute != 'average'").set_index(["init", "attribute"])["ratio"]
+    keys = pd.MultiIndex.from_frame(anatomy[["init", "attribute"]])
+    np.testing.assert_allclose(np.exp(anatomy["log_ratio"])[finite], ratio.loc[keys][finite.to_numpy()])
     assert (anatomy["reference"] == "random").all()  # the first, where source is not among them
     row = anatomy.iloc[-1]
     line = made["bound_curve"].query("init == @row['init'] and attribute == @row['attribute']")
@@ -128,13 +145,42 @@ def test_another_c_needs_no_solve_and_images_are_nested(
     compared: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(compared)
-    monkeypatch.setattr("analysis.ledger.Worker.__call__", None)
+    solve = Worker.__call__
+
+    def largest_alone(self: Worker, task: Any) -> Any:
+        assert self.precision == "float64"  # of fewer images another may be the largest
+        return solve(self, task)
+
+    monkeypatch.setattr(Worker, "__call__", largest_alone)
     words = ["--init", "tatl", "--attribute", "dot", "--images", "4", "--c", "0.5", "--sources", "2"]
     assert run(toy_store, *words, tables="other") == 0
     few, many = read("other")["bound_images"], read("tables")["bound_images"]
     assert set(few["image"]) < set(many["image"]) and len(few) == 4
     b = read("other")["bound"].iloc[0]
-    assert b["bound"] == pytest.approx(formula(b["risk"], b["curvature"], int(b["m"]), 2, 0.5).value)
+    assert b["bound"] == pytest.approx(formula(b["risk"], b["curvature"], int(b["m"]), 2, 0.5, n=4).value)
+
+
+def test_a_start_is_made_from_every_seed_and_measured_on_the_same_images(
+    compared: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three draws of the random start beside a file of weights, which is one start whatever the seeds."""
+    monkeypatch.chdir(compared)
+    (trained,) = Path("runs").glob("*/union/link-*/*/weights.safetensors")
+    words = ["--init", "random", str(trained), "--seeds", "3", "--attribute", "disc,dot", "--images", "2"]
+    assert run(toy_store, *words, tables="seeds") == 0
+    made = read("seeds")
+    images, seeds, table = made["bound_images"], made["bound_seeds"], made["bound"]
+    assert images.groupby(["init", "seed"])["image"].agg(tuple).nunique() == 1
+    drawn = seeds[(seeds["init"] == "random") & (seeds["attribute"] == "disc")]
+    assert drawn["seed"].tolist() == [0, 1, 2] and drawn["bound"].nunique() == 3
+    row = table[(table["init"] == "random") & (table["attribute"] == "disc")].iloc[0]
+    assert row["seeds"] == 3 and row["bound"] == drawn["bound"].median()
+    assert (row["bound_seeds_low"], row["bound_seeds_high"]) == (drawn["bound"].min(), drawn["bound"].max())
+    single = table[table["init"] == str(trained)]
+    assert (single["seeds"] == 1).all() and (single["ratio_seeds_low"] < single["ratio_seeds_high"]).all()
+    about = json.loads(Path("seeds/bound.json").read_text())
+    assert [len(names) for names in about["subjects"].values()] == [3, 1] and about["seeds"] == [0, 1, 2]
+    assert "times random" in capsys.readouterr().out
 
 
 def test_positive_images_alone(compared: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,17 @@ import torch
 from tqdm import tqdm
 
 from analysis.curvature import Options, spectral_norms
-from analysis.ledger import COLUMNS, Ledger, Places, Subject, curvatures, image_loss, subject_name
+from analysis.ledger import (
+    BEFORE,
+    COLUMNS,
+    Ledger,
+    Places,
+    Subject,
+    circumstances,
+    curvatures,
+    image_loss,
+    subject_name,
+)
 from tatl.data.feed import Feed
 from tatl.data.store import Store
 from tatl.models import build
@@ -122,7 +132,7 @@ def test_a_ledger_stopped_in_its_first_line_is_begun_again(tmp_path: Path) -> No
     for cut in ("", "subject,ima"):
         path = tmp_path / "a.csv"
         path.write_text(cut)
-        assert Ledger(path, "a").read(OPTIONS).empty and path.read_text() == ",".join(COLUMNS) + "\n"
+        assert Ledger(path, "a").read(circumstances(OPTIONS)).empty and path.read_text() == ",".join(COLUMNS) + "\n"
 
 
 def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,17 +163,53 @@ def test_other_weights_are_another_file_and_never_mixed(
     assert len({subject.name, *names, subject_name(subject.model, toy_store, None, [1])}) == 4
     (tmp_path / f"{names[0]}.csv").write_text((whole[1] / f"{subject.name}.csv").read_text())
     with pytest.raises(ValueError, match=f"holds rows of other weights .{subject.name}.: move"):
-        Ledger(tmp_path / f"{names[0]}.csv", names[0]).read(OPTIONS)
+        Ledger(tmp_path / f"{names[0]}.csv", names[0]).read(circumstances(OPTIONS))
+
+
+@pytest.mark.parametrize("other", [{"device": "cuda"}, {"precision": "float64"}, {"loss": "dice"}, {"engine": -1}])
+def test_rows_made_otherwise_are_not_taken(
+    other: dict[str, Any], whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
+) -> None:
+    """The device, the precision, the loss and the engine are part of what a number is of."""
+    path = tmp_path / f"{subject.name}.csv"
+    pd.read_csv(whole[1] / path.name, dtype=str).assign(**other).to_csv(path, index=False)
+    ledger = Ledger(path, subject.name)
+    assert ledger.read(circumstances(OPTIONS)).empty
+    assert len(ledger.read(circumstances(OPTIONS) | other)) == len(lines(whole[1], subject)) - 1
+
+
+def test_a_ledger_of_before_is_set_aside(whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path) -> None:
+    path = tmp_path / f"{subject.name}.csv"
+    pd.read_csv(whole[1] / path.name, dtype=str)[BEFORE].to_csv(path, index=False)
+    old = path.read_bytes()
+    assert Ledger(path, subject.name).read(circumstances(OPTIONS)).empty
+    assert path.read_text() == ",".join(COLUMNS) + "\n" and path.with_name(path.name + ".old").read_bytes() == old
+
+
+def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
+    whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
+) -> None:
+    """In float64 the norm is the same to float32's rounding, kept beside it, and not solved again."""
+    wanted = [{"disc": np.array([1])}, {"dot": np.array([7])}]
+    tables = curvatures([subject, subject], wanted, OPTIONS, tmp_path, HERE, progress=False, precision="float64")
+    assert [table["index"].tolist() for table in tables] == [[1], [7]] and len(lines(tmp_path, subject)) == 1 + 2
+    for table, asked in zip(tables, wanted, strict=True):
+        ((name, (index,)),) = asked.items()
+        same = (whole[0]["attribute"] == name) & (whole[0]["index"] == index)
+        single = whole[0]["value"][same].item()
+        assert table["value"].item() == pytest.approx(single, rel=1e-3) and table["value"].item() != single
+    (single_table,) = curvatures([subject], wanted[0], OPTIONS, tmp_path, HERE, progress=False)
+    assert len(lines(tmp_path, subject)) == 1 + 3 and set(single_table["image"]) == set(tables[0]["image"])
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("one,two\n1,2\n")
     with pytest.raises(ValueError, match="has other columns than subject"):
-        Ledger(path, "a").read(OPTIONS)
+        Ledger(path, "a").read(circumstances(OPTIONS))
     path.write_text(",".join(COLUMNS) + "\n1,2\n" + "3," * 20 + "\n")
     with pytest.raises(ValueError, match="is not a table of curvatures"):
-        Ledger(path, "a").read(OPTIONS)
+        Ledger(path, "a").read(circumstances(OPTIONS))
 
 
 def test_places() -> None:

@@ -218,6 +218,31 @@ def test_a_partial_store_of_another_recipe_is_an_error(tmp_path: Path) -> None:
         make(tmp_path / "s", Toy(9), Size(6, 8))
 
 
+def test_a_store_takes_no_place_that_cannot_be_renamed_onto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here" / "below")
+    for path in (".", "", "../below", str(tmp_path / "here/below")):
+        with pytest.raises(ValueError, match=r"is the folder you are in.*such as .*/here/below/store"):
+            make(Path(path), Toy(3))
+        with pytest.raises(FileNotFoundError, match="there is no store at"):
+            Store.open(path)
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="or a disk of its own"):
+        patched.setattr(Path, "is_mount", lambda self: self.name == "disk")
+        make(tmp_path / "disk", Toy(3))
+    assert make(tmp_path / "here" / "new" / ".." / "s", Toy(3)).name == "s"
+    monkeypatch.chdir(tmp_path / "here" / "s")
+    assert Store.open(".").name == "s" and make(Path("."), Toy(3)).name == "s"
+
+
+def test_a_store_goes_where_a_link_leads(tmp_path: Path) -> None:
+    for name in ("empty", "not there yet"):
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    (tmp_path / "disk" / "empty").mkdir(parents=True)
+    for name in ("empty", "not there yet"):
+        assert len(make(tmp_path / name, Toy(3))) == 3 and (tmp_path / name).is_symlink()
+    assert sorted(os.listdir(tmp_path / "disk")) == ["empty", "not there yet"]
+
+
 def test_two_commands_do_not_write_the_same_store(tmp_path: Path) -> None:
     with (
         Partial(tmp_path / "s", Toy(3), SIZE),

@@ -284,6 +284,9 @@ def test_the_bound_s_starts_are_those_that_are_measured(toy_store: Store, tmp_pa
     measured = {run for name in STARTS for run in scene.run(name).needs()}
     assert {run for member, _ in rows for run in member.run.needs()} == measured
     assert {run.task for run in measured} == {"textures", "union", "rotation", "context"}
+    several = study("bound").rows(Planner(dataclasses.replace(settings, seeds="3"), toy_store), Asked())
+    trained = {run for member, _ in several for run in member.run.needs() if run.task == "rotation"}
+    assert sorted(run.seed for run in trained) == [0, 1, 2] and {run.split_seed for run in trained} == {0}
     with pytest.raises(ValueError, match="start warm unknown: choose of random, source, rotation, context, tatl"):
         study("bound").rows(Planner(settings, toy_store), Asked("warm"))
 

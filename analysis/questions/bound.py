@@ -1,7 +1,9 @@
-"""Figure 7 on a page: the bound of every start and attribute, its interval, and how sure the order of starts is.
+"""Figure 7 on a page: the bound of every start and attribute, how it spreads, and how sure the order of starts is.
 
-The bound (Eq. 6, `analysis.bound`) is shown x 100, as the paper does; its interval is the 95 % bootstrap interval over
-images.  A vacuous bound (g- <= 0) says nothing and is drawn as such, at the edge.
+The bound (Eq. 6, `analysis.bound`) is shown x 100, as the paper does.  It stands inside an O(.), so sentences and
+tables lead with its ratio to a reference start.  Two spreads are told apart: over the seeds that a start was trained
+with, and over resamples of the images, of the seed whose bound is the median; neither is a confidence interval.  A
+vacuous bound (g- <= 0) says nothing and is drawn as such, at the edge.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.origin import AVERAGE
-from analysis.questions.bound_tables import Measured, caption, percent, three
+from analysis.questions.bound_tables import SEEDS, Measured, caption, percent, three
 from analysis.questions.lanes import WIDTH, Lanes, legend, nothing, span, tall, told
 from analysis.theme import GREY, INK, Style, label, theme
 from analysis.words import counted, listed, plain
@@ -23,27 +25,29 @@ NOTHING = "Nothing was measured: bound.csv has no rows of these attributes."
 NAMED, SURE = 4, 0.95  # attributes that a sentence names, more are counted; share of resamples
 TOLD = 0.13  # of a bar, from which a share is written on it
 LUMINANCE = (0.2126, 0.7152, 0.0722)
+SPREADS = [f"bound_{kind}_{end}" for kind in ("seeds", "images") for end in ("low", "high")]
+IMAGES: Style = {"linewidth": 0.9}
+RANGE: Style = {"linewidth": 3.2, "alpha": 0.45}
+DOT: Style = {"linestyle": "none", "marker": "|", "markersize": 7, "markeredgewidth": 1.4}
 
 
 def figure7(measured: Measured) -> Figure:
-    """The paper's Figure 7: bound x 100 of each start per attribute, with its interval, and on average."""
+    """The paper's Figure 7: bound x 100 of each start per attribute, with its spreads, and on average."""
     rows, look = _groups(measured), measured.look
     with theme():
         figure = Figure(figsize=(WIDTH, tall(rows, look)), layout="constrained")
         axes = figure.subplots()
         table = pd.concat([measured["bound"], measured.average])
-        ends = span(axes, 100 * table[["bound", "bound_low", "bound_high"]].to_numpy().ravel())
+        ends = span(axes, 100 * table[["bound", *SPREADS]].to_numpy().ravel())
         lanes = Lanes(axes, rows, look)
         for row in table.to_dict("records"):
-            _interval(lanes, row, ends)
+            _spread(lanes, row, ends, measured[SEEDS])
         if len(table) and not np.isfinite(table["bound"]).any():
             nothing(axes, "no bound is finite")
         if measured.attributes != rows:
             axes.axhline(len(rows) - 1.5, color=INK, linewidth=1)
-        if ends[0] < 100 < ends[1]:
-            axes.axvline(100, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        axes.set_xlabel("bound x 100 (Eq. 6), lower is better")
-        legend(figure, look, _kinds(table, ends))
+        axes.set_xlabel("bound x 100 (Eq. 6, up to an unknown constant), lower is better")
+        legend(figure, look, _kinds(table))
     return figure
 
 
@@ -51,33 +55,38 @@ def _groups(measured: Measured) -> list[str]:
     return [*measured.attributes, *([AVERAGE] if len(measured.average) else [])]
 
 
-def _interval(lanes: Lanes, row: dict, ends: tuple[float, float]) -> None:
-    """A bound with its interval; an infinite end reaches the edge, an infinite bound stands there, hollow."""
+def _spread(lanes: Lanes, row: dict, ends: tuple[float, float], seeds: pd.DataFrame) -> None:
+    """A bound with its range over seeds (thick, each seed a dot) and its spread over images (thin); an infinite end
+    reaches the edge, an infinite bound stands there, hollow."""
     y, start, colour = lanes.y(row["attribute"], row["init"]), row["init"], lanes.look.colour[row["init"]]
-    low, high = (100 * row[name] for name in ("bound_low", "bound_high"))
-    if not np.isnan(low) and not np.isnan(high):
-        lanes.axes.plot(np.clip([low, high], *ends), [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        if np.isinf(high):
-            lanes.axes.plot(ends[1], y, marker=">", color=colour, markersize=5, clip_on=False)
+    for kind, style in {"images": IMAGES, "seeds": RANGE}.items():
+        low, high = (100 * row[f"bound_{kind}_{end}"] for end in ("low", "high"))
+        if not np.isnan(low) and not np.isnan(high):
+            lanes.axes.plot(np.clip([low, high], *ends), [y, y], color=colour, solid_capstyle="butt", **style)
+            if np.isinf(high):
+                lanes.axes.plot(ends[1], y, marker=">", color=colour, markersize=5, clip_on=False)
+    each = seeds["bound"][(seeds["init"] == start) & (seeds["attribute"] == row["attribute"])].dropna()
+    lanes.axes.plot(np.clip(100 * each, *ends), np.full(len(each), y), color=colour, **DOT)
     if np.isinf(row["bound"]):
         lanes.axes.plot(ends[1], y, **lanes.look.point(start, hollow=True), clip_on=False, zorder=5)
     else:
         lanes.axes.plot(100 * row["bound"], y, **lanes.look.point(start), zorder=4)
 
 
-def _kinds(table: pd.DataFrame, ends: tuple[float, float]) -> list:
-    kinds = [told("95 % interval over images", linestyle="-", linewidth=1.8)]
+def _kinds(table: pd.DataFrame) -> list:
+    kinds = [told("range over seeds", linestyle="-", **RANGE), told("each seed", **DOT)] * bool(
+        (table["seeds"] > 1).any()
+    )
+    kinds.append(told("95 % of resamples of images", linestyle="-", **IMAGES))
     if np.isinf(table["bound"]).any():
         kinds.append(told("vacuous: g⁻ ≤ 0", marker="o", markerfacecolor="none"))
-    if np.isinf(table["bound_high"]).any():
-        kinds.append(told("interval has no upper end", marker=">"))
-    if ends[0] < 100 < ends[1]:
-        kinds.append(told("largest possible loss", color=INK, linestyle=(0, (4, 3)), linewidth=0.9))
+    if np.isinf(table[["bound_images_high", "bound_seeds_high"]]).any(axis=None):
+        kinds.append(told("spread has no upper end", marker=">"))
     return kinds
 
 
 def order(measured: Measured) -> str:
-    """For how many attributes each start is lowest, and whether the interval overlaps the next one's."""
+    """For how many attributes each start is lowest, and whether its range over seeds overlaps the next one's."""
     table = measured["bound"]
     if table.empty:
         return NOTHING
@@ -111,8 +120,10 @@ def _alone(measured: Measured) -> str:
 
 
 def _overlaps(measured: Measured, wide: pd.DataFrame, best: str, won: list[str]) -> str:
-    """For which of the attributes it won the best start's interval reaches that of the next start."""
-    low, high = measured.wide("bound", "bound_low"), measured.wide("bound", "bound_high")
+    """For which of the attributes it won the best start's range over seeds reaches that of the next start."""
+    if measured.seeds < 2:
+        return "of one seed each: how far training moves them is not known"
+    low, high = measured.wide("bound", "bound_seeds_low"), measured.wide("bound", "bound_seeds_high")
     alone = not wide.loc[won].drop(columns=best).notna().any(axis=None)
     meets: list[str] = []
     apart: list[str] = []
@@ -122,10 +133,10 @@ def _overlaps(measured: Measured, wide: pd.DataFrame, best: str, won: list[str])
         if not np.isnan(mine) and not np.isnan(theirs):
             (meets if mine >= theirs else apart).append(name)
     if not meets and not apart:
-        return "no other start has a bound there" if alone else f"there is no interval to set {best}'s beside"
+        return "no other start has a bound there" if alone else f"there is no range to set {best}'s beside"
     if not meets:
-        return f"{best}'s interval lies below that of the next start there"
-    return f"{best}'s interval overlaps that of the next start for {named(meets, len(meets) + len(apart))}"
+        return f"{best}'s range over seeds lies below that of the next start there"
+    return f"{best}'s range over seeds overlaps that of the next start for {named(meets, len(meets) + len(apart))}"
 
 
 def named(attributes: list[str], of: int) -> str:
@@ -137,21 +148,28 @@ def named(attributes: list[str], of: int) -> str:
 
 def _limits(table: pd.DataFrame) -> str:
     """How many bounds say nothing, for one reason or the other."""
-    vacuous, large = (
-        int(np.isinf(table["bound"]).sum()),
-        int((np.isfinite(table["bound"]) & (table["bound"] >= 1)).sum()),
-    )
-    unknown = int(table["bound"].isna().sum())
+    vacuous, unknown = int(np.isinf(table["bound"]).sum()), int(table["bound"].isna().sum())
     said = [f"{vacuous} of {counted(len(table), 'bound')} are vacuous (g- <= 0)"] * bool(vacuous)
-    said += [f"{large} of {len(table)} reach 100, above any loss"] * bool(large)
     said += [f"{unknown} of {len(table)} are not known"] * bool(unknown)
     return f"; {listed(said)}" if said else ""
 
 
-def _times100(row: pd.Series) -> str:
-    """24.9 (13.9 to 41.4)."""
-    value, low, high = (_cell(100 * row[name]) for name in ("bound", "bound_low", "bound_high"))
-    return f"{value} ({low} to {high})" if low and high and not value == low == high else value
+def _times100(row: pd.Series, kind: str = "seeds") -> str:
+    """24.9 (13.9 to 41.4), with its range over seeds, or the spread over images."""
+    return _with_ends(*(_cell(100 * row[name]) for name in ("bound", f"bound_{kind}_low", f"bound_{kind}_high")))
+
+
+def _ratio(row: pd.Series, kind: str = "seeds") -> str:
+    """0.71 (0.52 to 1.20) times the reference."""
+    return _with_ends(*(_two(row[name]) for name in ("ratio", f"ratio_{kind}_low", f"ratio_{kind}_high")))
+
+
+def _with_ends(value: str, low: str, high: str) -> str:
+    return f"{value} ({low} to {high})" if value and low and high and not value == low == high else value
+
+
+def _two(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.2f}" if value < 100 else f"{value:.3g}"
 
 
 def _cell(value: float) -> str:
@@ -161,24 +179,28 @@ def _cell(value: float) -> str:
 
 
 def headline(measured: Measured) -> str:
-    """The average bound of each start, or that of the only attribute, lowest first."""
+    """The bound of each start as a multiple of the reference's, on average or on the only attribute, lowest first."""
     rows = _groups(measured)
     if not rows:
         return NOTHING
-    if rows[-1] != AVERAGE and len(rows) > 1:
+    if (rows[-1] != AVERAGE and len(rows) > 1) or not measured.reference:
         return f"Bound (Eq. 6): {order(measured)}"
     table = measured.of("bound", rows[-1]).sort_values("bound", kind="stable")
     where = "on average over attributes" if rows[-1] == AVERAGE else f"on {plain(rows[-1])}"
-    each = ", ".join(f"{row['init']} {_times100(row) or 'not known'}" for _, row in table.iterrows())
-    said = f"Bound x 100 {where} (95 % interval over images): {each}"
+    others = table[table["init"] != measured.reference]
+    each = ", ".join(
+        f"{row['init']} {_ratio(row) or _cell(100 * row['bound']) or 'not known'}" for _, row in others.iterrows()
+    )
+    seeds = f" (median and range over {measured.seeds} seeds)" if measured.seeds > 1 else " (one seed)"
+    said = f"Bound {where} as a multiple of {measured.reference}'s{seeds}: {each}"
     first = table.iloc[0]
     if len(table) > 1 and np.isfinite(first["bound"]) and not np.isnan(first["lowest"]):
-        said += f"; {first['init']}, the lowest, is so in {first['lowest']:.0%} of resamples"
+        said += f"; {first['init']}, the lowest, is so in {first['lowest']:.0%} of resamples of images and seeds"
     return f"{said}."
 
 
 def certainty(measured: Measured) -> Figure:
-    """In what share of the resamples of images each start is lowest; hatched: none was, every bound is vacuous."""
+    """In what share of resamples of images and seeds each start is lowest; hatched: none was, all are vacuous."""
     rows, look = _groups(measured), measured.look
     with theme():
         height = 1.1 + 0.2 * (1 + len(look.names) // 5) + 0.4 * max(1, len(rows))
@@ -189,7 +211,7 @@ def certainty(measured: Measured) -> Figure:
         axes.set_yticks(range(len(rows)), [label(name) for name in rows])
         axes.set_ylim(max(1, len(rows)) - 0.4, -0.6)
         axes.set_xlim(0, 100)
-        axes.set_xlabel("resamples of images in which the start's bound is the lowest (%)")
+        axes.set_xlabel("resamples of images and seeds in which the start's bound is the lowest (%)")
         if not rows:
             nothing(axes)
         legend(figure, look, marker="s", markersize=8)
@@ -235,13 +257,18 @@ def _share(wide: pd.DataFrame, attribute: str) -> str:
 
 
 def numbers(measured: Measured) -> pd.DataFrame:
-    """Figure 7 in numbers, by attribute and start."""
+    """Figure 7 in numbers, by attribute and start; ratios lead."""
+    beside = measured.reference
     rows = [row for name in _groups(measured) for _, row in measured.of("bound", name).iterrows()]
     cells = [
         {
-            "bound x 100": _times100(row), "lowest in": percent(row["lowest"]), "risk": three(row["risk"]),
-            "mean norm": three(row["curvature"]), "median norm": three(row["curvature_median"]),
-            "largest norm": three(row["curvature_largest"]), "g": three(row["g"]), "images": three(row["images"]),
+            **({f"times {beside}'s, over seeds": _ratio(row), "over images": _ratio(row, "images")} if beside else {}),
+            "lowest in": percent(row["lowest"]), "bound x 100, over seeds": _times100(row),
+            "over its images": _times100(row, "images"), "slack of m": _cell(100 * row["bound_slack_m"]),
+            "without largest": _cell(100 * row["bound_without_largest"]), "seeds": three(row["seeds"]),
+            "risk": three(row["risk"]), "mean norm": three(row["curvature"]),
+            "median norm": three(row["curvature_median"]), "largest norm": three(row["curvature_largest"]),
+            "in float64": three(row["curvature_largest_float64"]), "g": three(row["g"]), "n": three(row["images"]),
             "m": three(row["m"]), "with it": three(row["positives"]), "not converged": percent(row["unconverged"]),
         }
         for row in rows

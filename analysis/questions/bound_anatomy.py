@@ -42,15 +42,9 @@ def factors(measured: Measured) -> pd.DataFrame:
     return measured["bound"][[*KEYS, "risk", "curvature", "bound"]].merge(extra, on=KEYS, how="left")
 
 
-def reference(measured: Measured) -> str:
-    """The start that others are compared with; empty where there is only one, or it was not measured."""
-    names = [name for name in measured["bound_anatomy"]["reference"].unique() if name in measured.starts]
-    return str(names[0]) if names and len(measured.starts) > 1 else ""
-
-
 def relative(measured: Measured) -> pd.DataFrame:
     """`factors` as multiples of the reference's (NaN where that is vacuous); as they are where none is there."""
-    table, beside = factors(measured), reference(measured)
+    table, beside = factors(measured), measured.reference
     if not beside:
         return table
     theirs = table[table["init"] == beside].set_index("attribute")[list(PARTS)].replace(np.inf, np.nan)
@@ -61,7 +55,7 @@ def relative(measured: Measured) -> pd.DataFrame:
 
 def anatomy(measured: Measured) -> Figure:
     """Each ingredient and factor of the bound in its own panel, relative to the reference (or as it is, if alone)."""
-    table, beside, look = relative(measured), reference(measured), measured.look
+    table, beside, look = relative(measured), measured.reference, measured.look
     with theme():
         figure = Figure(figsize=(10.2, tall(measured.attributes, look) + 0.2), layout="constrained")
         drawn = figure.subplots(1, len(PARTS), sharey=True)
@@ -87,13 +81,13 @@ def anatomy(measured: Measured) -> Figure:
 
 def _focus(measured: Measured) -> str:
     """The start that a sentence is about: tatl, or the first that is not the reference."""
-    others = [name for name in measured.starts if name != reference(measured)]
+    others = [name for name in measured.starts if name != measured.reference]
     return FOCUS if FOCUS in others else others[0] if others else ""
 
 
 def ingredients(measured: Measured) -> str:
     """Is the start less at risk, is it sharper, and how far do the starts lie apart in each?"""
-    table, beside = relative(measured), reference(measured)
+    table, beside = relative(measured), measured.reference
     if table.empty:
         return NOTHING
     if not beside:
@@ -137,7 +131,7 @@ def causes(measured: Measured) -> Figure:
             _cause(axes, row["by_curvature"], y + height / 2, height, color=look.colour[row["init"]])
             axes.plot(np.exp(row["log_ratio"]), y, **look.point(row["init"], size=5))
         axes.axvline(1, color=INK, linewidth=0.8)
-        axes.set_xlabel(f"factor on the bound of {reference(measured) or 'the reference'}")
+        axes.set_xlabel(f"factor on the bound of {measured.reference or 'the reference'}")
         kinds = [Patch(facecolor="none", edgecolor=GREY, label="by risk"), Patch(color=GREY, label="by curvature")]
         legend(figure, look, [*kinds, told("both", marker="o")])  # type: ignore[list-item]
     return figure
@@ -156,7 +150,7 @@ def _compared(measured: Measured) -> pd.DataFrame:
 
 def reasons(measured: Measured) -> str:
     """Does risk or curvature make most of the differences, and what does risk alone do for the start?"""
-    table, beside = _compared(measured), reference(measured)
+    table, beside = _compared(measured), measured.reference
     if len(measured.starts) == 1:
         return f"{measured.starts[0]} is the only start: there is no difference to take apart."
     if table.empty:
@@ -201,10 +195,11 @@ def _line(measured: Measured, row: dict) -> tuple[np.ndarray, np.ndarray]:
     part = part[part["init"] == row["init"]].sort_values("g")
     g, value = part["g"].to_numpy(), part["bound"].to_numpy()
     end, asked = BEYOND * float(measured["bound"]["g"].max()), measured.asked
-    if len(g) and end > g[-1] > 1 and {"sources", "c"} <= set(asked) and 0 <= row["risk"] <= 1 and row["m"] >= 1:
+    if len(g) and end > g[-1] > 1 and {"sources", "c"} <= set(asked) and 0 <= row["risk"] <= 1 and row["images"] >= 1:
         more = np.geomspace(g[-1], end, 40)
         risk = np.full(len(more), row["risk"])
-        further = bounds(risk, more - np.sqrt(risk), int(row["m"]), int(asked["sources"]), float(asked["c"]))
+        m, n = int(row["m"]), int(row["images"])
+        further = bounds(risk, more - np.sqrt(risk), m, int(asked["sources"]), float(asked["c"]), n)
         g, value = np.append(g, more), np.append(value, further)
     return g, 100 * value
 
@@ -236,7 +231,7 @@ def sides(measured: Measured) -> str:
 
 def numbers(measured: Measured) -> pd.DataFrame:
     """The anatomy in numbers, by attribute and start."""
-    beside = reference(measured)
+    beside = measured.reference
     rows = [row for name in measured.attributes for _, row in measured.of("bound_anatomy", name).iterrows()]
     names = {"g": "g", "turns_at": "lowest at g", "stability": "stability", "fit": "fit"}
     names |= {"candidates": "sqrt(log K)", "sample": "sample", "bound": "bound"}

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.bound import largest_step
+from analysis.assumptions import largest_step
 from analysis.questions.bound_tables import Measured, between
 from analysis.questions.lanes import WIDTH, Lanes, legend, panels, span, tall, told
 from analysis.theme import INK, theme
@@ -53,7 +53,7 @@ def assumptions(measured: Measured) -> str:
 
 
 def _steps(measured: Measured) -> str:
-    """c beside what the theorem allows at the largest norm seen, as `analysis.bound.audit` has it."""
+    """c beside what the theorem allows at the largest norm seen, as `analysis.assumptions.audit` has it."""
     norms, m = measured["bound_images"].groupby("init")["norm"].max().dropna(), measured["bound"]["m"].max()
     if norms.empty or not m >= 1 or "c" not in measured.asked:
         return ""

@@ -24,7 +24,7 @@ MEAN: Style = {"marker": "|", "color": INK, "markersize": 9, "markeredgewidth": 
 
 def norms(measured: Measured) -> Figure:
     """Each image's norm: filled where it has the attribute; the line is the mean, which few large norms may make."""
-    table, look = measured["bound_images"], measured.look
+    table, look = measured.shown, measured.look
     with theme():
         figure = Figure(figsize=(WIDTH, tall(measured.attributes, look)), layout="constrained")
         axes = figure.subplots()
@@ -56,13 +56,24 @@ def tails(measured: Measured) -> str:
     if share.empty:
         return NOTHING
     row = table.loc[share.index[int(share.argmax())]]
-    return (
+    said = (
         f"In {int((share > HALF).sum())} of {counted(len(share), 'row')} one image alone makes more than half of the "
         f"mean norm (most: {share.max():.1%} for {row['init']} on {plain(row['attribute'])}, over "
         f"{counted(row['images'], 'image')}), so the mean moves with the choice of images."
         if (share > HALF).any()
         else f"In none of {counted(len(share), 'row')} one image alone makes more than half of the mean norm."
     )
+    return f"{said} {_again(table)}".rstrip()
+
+
+def _again(table: pd.DataFrame) -> str:
+    """How far the largest norms are from those solved again in float64, and what the bounds would be without them."""
+    apart = (table["curvature_largest"] / table["curvature_largest_float64"] - 1).abs()
+    without = (table["bound_without_largest"] / table["bound"]).replace(np.inf, np.nan).dropna()
+    apart = apart.replace(np.inf, np.nan).dropna()
+    said = [f"solved again in float64 the largest norms differ by {apart.max():.1%} at most"] * bool(len(apart))
+    said += [f"without the image of the largest a bound is {between(without)} times what it is"] * bool(len(without))
+    return f"{'; '.join(said)}.".capitalize() if said else ""
 
 
 def convergence(measured: Measured) -> Figure:

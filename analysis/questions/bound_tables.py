@@ -22,16 +22,20 @@ from analysis.theme import STARTS
 from analysis.words import Told, counted, dataset, listed, warnings
 
 COMMAND = "python -m analysis.bound --init all"
-DISTANCE = "bound_distance"
+DISTANCE, SEEDS = "bound_distance", "bound_seeds"
 KEYS = ["init", "attribute"]
 FLAGS = ("vacuous", "positive", "converged", "holds")
 TEXTS = (*KEYS, "varied", "setting", "reference", "assumption", "found")
 COLUMNS = {
     "bound": [
-        *KEYS, "m", "images", "positives", "risk", "curvature", "curvature_median", "curvature_largest", "g",
-        "bound", "bound_low", "bound_high", "vacuous", "unconverged", "lowest",
+        *KEYS, "seed", "seeds", "m", "images", "positives", "ratio", "ratio_seeds_low", "ratio_seeds_high",
+        "ratio_images_low", "ratio_images_high", "risk", "curvature", "curvature_median", "curvature_largest",
+        "curvature_largest_float64", "g", "bound", "bound_seeds_low", "bound_seeds_high", "bound_images_low",
+        "bound_images_high", "bound_without_largest", "bound_slack_m", "vacuous", "unconverged", "lowest",
+        "lowest_seeds",
     ],
-    "bound_images": [*KEYS, "positive", "norm", "residual", "products", "converged"],
+    SEEDS: [*KEYS, "seed", "bound", "ratio"],
+    "bound_images": [*KEYS, "seed", "positive", "norm", "residual", "products", "converged"],
     "bound_anatomy": [
         *KEYS, "g", "stability", "fit", "candidates", "sample", "bound", "turns_at", "reference", "log_ratio",
         "by_risk", "by_curvature",
@@ -95,7 +99,8 @@ class Measured(Origin):
         measured = [name for name in dict.fromkeys(table["attribute"]) if name != AVERAGE]
         asked = chosen(attributes, measured, folder)
         average = table[(table["attribute"] == AVERAGE) & (asked == measured)]
-        return cls(folder, about, asked, average, {name: _of(frame, asked) for name, frame in tables.items()})
+        rows = {name: [*asked, *average["attribute"].unique()] if name == SEEDS else asked for name in tables}
+        return cls(folder, about, asked, average, {name: _of(frame, rows[name]) for name, frame in tables.items()})
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.tables[name]
@@ -108,6 +113,23 @@ class Measured(Origin):
     @property
     def starts(self) -> list[str]:
         return self.look.names
+
+    @property
+    def seeds(self) -> int:
+        """Of how many seeds the start of most is."""
+        seeds = self["bound"]["seeds"].max()
+        return 0 if np.isnan(seeds) else int(seeds)
+
+    @cached_property
+    def reference(self) -> str:
+        """The start that others are compared with; empty where there is only one, or it was not measured."""
+        names = [name for name in self["bound_anatomy"]["reference"].unique() if name in self.starts]
+        return str(names[0]) if names and len(self.starts) > 1 else ""
+
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """The images of the seeds that the rows of bound.csv are of."""
+        return self["bound_images"].merge(self["bound"][[*KEYS, "seed"]], on=[*KEYS, "seed"])
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -152,10 +174,16 @@ def scene(told: Told) -> str:
         f"Measured: {dataset(told)}",
         f"source domain {about.get('source', 'not recorded')}",
         f"preset {about.get('preset', 'not recorded')}",
-        f"seed {about.get('seed', '?')}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
+        f"{_seeds(about)}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
         f"{about.get('shape', '?')}, {about.get('backbone', '?')}, {crop}, {norm}",
     ]
     return "; ".join(words)
+
+
+def _seeds(about: dict[str, Any]) -> str:
+    """The seeds where several were measured (which the bound is), else the one."""
+    seeds = about.get("seeds") if about.get("study") == "bound" else None
+    return f"seeds {listed(seeds)}" if seeds and len(seeds) > 1 else f"seed {about.get('seed', '?')}"
 
 
 def caption(measured: Measured) -> str:

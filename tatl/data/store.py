@@ -158,7 +158,7 @@ def prepare(
     _check(reader, size)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         return _existing(reader, path, size, skip_bad)
-    with room_for(path), Partial(path, reader, size) as partial:
+    with room_for(path), Partial(_place(path), reader, size) as partial:
         _check_room(partial)
         problems = [*reader.problems, *decode(partial, workers, progress)]
         if problems and not (skip_bad and partial.done):
@@ -176,6 +176,18 @@ def _check(reader: Reader, size: Size) -> None:
         raise ValueError(f"{len(reader.attributes)} attributes are given, and a store holds {MAX_ATTRIBUTES}")
     if repeated := [name for name, count in Counter(reader.ids).items() if count > 1]:
         raise ValueError(f"{len(repeated)} case ids occur more than once, such as {repeated[0]!r}: rename them")
+
+
+def _place(path: Path) -> Path:
+    """Where links lead; ValueError for a folder that a store cannot take the place of when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place, here = path.resolve(), Path.cwd()
+    if place in (here, *here.parents) or place.is_mount():
+        raise ValueError(
+            f"--store {path} is the folder you are in, one above it, or a disk of its own: give the name of a folder "
+            f"that prepare can make, such as {place / 'store'}"
+        )
+    return place
 
 
 def _check_room(partial: Partial) -> None:
@@ -248,7 +260,7 @@ def _files(reader: Reader) -> str:
 
 
 def _absence(path: Path) -> str:
-    if path.with_name(path.name + ".partial").is_dir():
+    if (path.resolve().parent / f"{path.resolve().name}.partial").is_dir():
         return f"{path} is not whole yet: run the same `python -m tatl prepare` command again, it continues"
     if path.is_dir() and os.listdir(path):
         return f"{path} is a folder but not a store: it has no store.json; give the folder that prepare has written"

@@ -15,7 +15,7 @@ def decode(partial: Partial, workers: int | None, progress: bool) -> list[str]:
     todo = partial.todo()
     if workers is None:
         workers = min(cores(), len(todo) // 4)  # a process that starts for a handful of cases costs more than it saves
-    workers = max(1, workers)
+    workers = max(1, min(workers, len(todo)))
     step = 1 if workers == 1 else max(1, min(CHUNK, len(todo) // (4 * workers)))
     chunks = [todo[i : i + step] for i in range(0, len(todo), step)]
     problems: dict[str, str] = {}
