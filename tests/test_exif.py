@@ -112,7 +112,7 @@ def drawn_on_stored_pixels(root: Path, orientations: tuple[int, ...]) -> Path:
     for told in orientations:
         save(root / "images" / f"{told}.png", told)
         Image.fromarray((CORNER * 255).astype(np.uint8)).save(root / "masks" / f"{told}.png")
-        lines.append(f"c{told},images/{told}.png,g{told},masks/{told}.png")
+        lines.append(f"c{told},images/{told}.png,same,masks/{told}.png")
     (root / "cases.csv").write_text("\n".join(lines) + "\n")
     return root
 
