@@ -56,7 +56,7 @@ class Comparison:
         what = "starts to measure" if self.name == BOUND else "target segmenters"
         print(f"study {self.name} ({study(self.name).paper}): {len(rows)} {what}")
         needed = self._needed(rows)
-        print(plan_of(needed, self.runs, self.planner.store).words())
+        print(plan_of(needed, self.runs, self.planner.store, self.machine.device).words())
         note_outdated(needed, self.runs)
         for run in in_order(needed) if self.name == BOUND else ():
             print(f"  {run.title()}")

@@ -151,16 +151,16 @@ class Measure:
             torch.set_num_threads(self.place.threads)
         device, run = torch.device(self.place.kind), network.run()
         small = replace(run, size="32x32")
-        _Steps(nn.Conv2d(3, 1, 3, padding=1), small, device).train()  # libraries load in a first step
-        steps = _Steps(start_model(run, Path()), run, device)
+        Steps(nn.Conv2d(3, 1, 3, padding=1), small, device).train()  # libraries load in a first step
+        steps = Steps(start_model(run, Path()), run, device)
         level = _memory(device, reset=True)
-        training = _seconds(steps.train, device) / run.recipe.batch
+        training = seconds_of(steps.train, device) / run.recipe.batch
         memory = (_memory(device) - level) / 1e6
-        prediction = _seconds(steps.predict, device) / run.recipe.batch
+        prediction = seconds_of(steps.predict, device) / run.recipe.batch
         return dict(zip(MEASURED, (memory, training, prediction), strict=True))
 
 
-class _Steps:
+class Steps:
     """One batch of drawn images [B, 3, H, W] and masks, and what is done with it, as `tatl.learner` does it."""
 
     def __init__(self, model: nn.Module, run: Run, device: torch.device) -> None:
@@ -190,10 +190,10 @@ class _Steps:
             infer(self.model, self.images)
 
 
-def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    """The median of STEPS calls, after one that is not counted."""
+def seconds_of(step: Callable[[], None], device: torch.device, timed: int = STEPS) -> float:
+    """The median of `timed` calls, after one that is not counted."""
     taken = []
-    for _ in range(1 + STEPS):
+    for _ in range(1 + timed):
         started = time.perf_counter()
         step()
         if device.type == "cuda":

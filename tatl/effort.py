@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -9,25 +10,31 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+from tatl.cost import Network
 from tatl.data.case import Size
 from tatl.data.store import Store
+from tatl.fit import pick_device
 from tatl.models import build, count_parameters
 from tatl.pretext import ROTATION, TEXTURES, TextureClassification
+from tatl.rates import network_of, rates
 from tatl.run import Run, finished
 from tatl.variants import in_order
 
-PIXELS_PER_SECOND = 125e3  # a U-shape b0 at 96x128, batch 8, on two slow CPU cores (measured; twice that on quick ones)
-USUAL = "efficientnet-b0"
+TIMED = {
+    "measured": "steps timed here:",
+    "small": "steps of two small images timed here, scaled by operations:",
+    "scaled": "not timed, by its operations alone:",
+}
 
 
 def work(run: Run, store: Store) -> float:
     """Pixels seen in training; a Link-shape's counted as 0.6 of a U-shape's (measured on two cores)."""
     size = Size.parse(run.size)
-    trained = (1 - 1 / run.n_folds) * 0.9 * run.fraction * len(store)
-    images = TextureClassification.trained if run.task == TEXTURES else 4 * trained if run.task == ROTATION else trained
-    return run.recipe.epochs * images * size.height * size.width * (0.6 if run.shape == "link" else 1.0)
+    trained = _trained(run, store) * (4 if run.task == ROTATION else 1)
+    return run.recipe.epochs * trained * size.height * size.width * (0.6 if run.shape == "link" else 1.0)
 
 
 class Clock:
@@ -58,8 +65,8 @@ class Clock:
 class Plan:
     """What a study would do.
 
-    Runs asked for, runs that are there, seconds and bytes of the rest, whether the pace is that of the runs that are
-    there, and the backbones whose pace is unknown: all count as EfficientNet-b0.
+    Runs asked for, runs that are there, seconds and bytes of the rest, whether runs that are there say how long some
+    of it takes, and by how their steps were timed the other networks: "measured", "small" or "scaled" (tatl.rates).
     """
 
     runs: int
@@ -67,38 +74,80 @@ class Plan:
     seconds: float
     bytes: float
     measured: bool
-    others: list[str]
+    timed: dict[str, list[str]]
 
     def words(self) -> str:
         """For people."""
-        pace = "at the pace of the runs that are there" if self.measured else "at the pace of two CPU cores"
+        paces = ["at the pace of the runs that are there"] if self.measured else []
+        paces += [f"{text} {', '.join(self.timed[how])}" for how, text in TIMED.items() if how in self.timed]
         time = f"{self.seconds / 3600:.1f} h" if self.seconds >= 5400 else f"{self.seconds / 60:.0f} min"
-        larger = f"; {', '.join(self.others)} counted as {USUAL}, which is smaller" if self.others else ""
         return (
             f"{self.runs} runs: {self.there} are there, {self.runs - self.there} to do; about {time} one after "
-            f"another ({pace}{larger}), {self.bytes / 1e6:.0f} MB"
+            f"another ({'; '.join(paces) or 'nothing to do'}), {self.bytes / 1e6:.0f} MB"
         )
 
 
-def plan(runs: Iterable[Run], root: Path, store: Store) -> Plan:
-    """What training these runs would take, nothing trained."""
-    ordered = list(in_order(runs))
+def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> Plan:
+    """What training these runs would take, nothing trained or written: a few steps of each network are timed.
+
+    Runs of a network of which runs are there take as long an image as these did, on this kind of device.
+    """
+    ordered, place = list(in_order(runs)), pick_device(device)
     there = [run for run in ordered if finished(run, root)]
     todo = [run for run in ordered if not finished(run, root)]
-    taken = [seconds(run, root) for run in there]
-    known = [(work(run, store), s) for run, s in zip(there, taken, strict=True) if s]
-    pace = sum(w for w, _ in known) / sum(s for _, s in known) if known else PIXELS_PER_SECOND
-    needed = sum(work(run, store) for run in todo) / pace
-    others = sorted({run.backbone for run in todo} - {USUAL})
-    return Plan(len(ordered), len(there), needed, sum(_bytes(run, store) for run in todo), bool(known), others)
+    known = _known(there, root, place)
+    other = rates((network_of(run) for run in todo if network_of(run) not in known), place)
+    paces = known | {network: rate.seconds for network, rate in other.items()}
+    needed = 0.0
+    for run in todo:
+        looked = 0 if network_of(run) in known else _looked_at(run, store) / 3  # without gradients
+        needed += (images(run, store) + looked) * paces[network_of(run)]
+    timed: dict[str, list[str]] = {}
+    for network, rate in other.items():
+        timed.setdefault(rate.how, []).append(f"{network.backbone} ({network.shape})")
+    names = {how: sorted(set(found)) for how, found in timed.items()}
+    return Plan(len(ordered), len(there), needed, sum(_bytes(run, store) for run in todo), bool(known), names)
 
 
-def seconds(run: Run, root: Path) -> float:
-    """What a run's training took, all its processes together, in seconds; 0 where it left no log."""
+def _known(there: Sequence[Run], root: Path, device: torch.device) -> dict[Network, float]:
+    """Seconds per image trained on of the networks of finished runs, their evaluations counted in."""
+    taken: dict[Network, list[float]] = {}
+    for run in there:
+        history = run.folder(root) / "history.csv"
+        if (took := seconds(run, root, device)) and history.is_file():
+            total = taken.setdefault(network_of(run), [0.0, 0.0])
+            total[0] += took
+            total[1] += pd.read_csv(history)["step"].max() * run.recipe.batch * (4 if run.task == ROTATION else 1)
+    return {network: took / count for network, (took, count) in taken.items()}
+
+
+def images(run: Run, store: Store) -> float:
+    """Images that training passes, in whole mini-batches; of rotation every turn of each."""
+    batches = math.ceil(_trained(run, store) / run.recipe.batch)
+    return run.recipe.epochs * batches * run.recipe.batch * (4 if run.task == ROTATION else 1)
+
+
+def _trained(run: Run, store: Store) -> float:
+    if run.task == TEXTURES:
+        return TextureClassification.trained
+    return (1 - 1 / run.n_folds) * 0.9 * run.fraction * len(store)
+
+
+def _looked_at(run: Run, store: Store) -> float:
+    """Images that are evaluated: before the first step and after every epoch, and those that calibrate."""
+    return (run.recipe.epochs + 1) * (run.recipe.calibration + _trained(run, store) / 9)
+
+
+def seconds(run: Run, root: Path, device: torch.device | None = None) -> float:
+    """What a run's training took, all its processes together, in seconds; 0 where it left no log.
+
+    With a `device` 0 too where any of it was on another kind of device.
+    """
     log = run.folder(root) / "log"
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
-    found = re.findall(r"^([\d.]+) s in this process", text, re.MULTILINE)
-    return sum(map(float, found))
+    found = re.findall(r"^([\d.]+) s in this process on (.*)", text, re.MULTILINE)
+    here = "" if device is None else "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return sum(float(took) for took, _ in found) if all(where.startswith(here) for _, where in found) else 0.0
 
 
 def _bytes(run: Run, store: Store) -> float:

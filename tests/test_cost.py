@@ -134,4 +134,4 @@ def test_another_error_is_not_hidden(tmp_path: Path, place: Place, monkeypatch: 
 def test_seconds_are_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(np.cumsum([0, 100, 0, 3, 0, 1, 0, 2]).tolist())
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
-    assert cost._seconds(lambda: None, torch.device("cpu")) == 2
+    assert cost.seconds_of(lambda: None, torch.device("cpu")) == 2
