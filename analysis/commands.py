@@ -189,7 +189,8 @@ def _landscapes(
 
 def _smaller(chunk: int, chosen: dict[str, Sample], error: Exception) -> int:
     """Half as many images at once as there were; the error where it is another one, or where there was one image."""
-    from analysis.risk import ImageError, out_of_memory
+    from analysis.evaluation import out_of_memory
+    from analysis.risk import ImageError
 
     at_once = min(chunk, max(len(sample.indices) for sample in chosen.values()))
     if isinstance(error, ImageError) or not out_of_memory(error):

@@ -9,20 +9,22 @@ kernel at a time as before, and `.note` says why.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from analysis.products import HessianProduct, Hessians, Loss, flatten
+from analysis.evaluation import exactly
+from analysis.products import HessianProduct, Hessians, Loss, alike, finite, flatten, same
 
 WARM_UP = 3
 AGREEMENT = 1e-3  # largest relative difference of a replayed product
 
 
 class Captured(Hessians):
-    """`Hessians` whose product is valid until the next `at`: it lives in the graphs' memory."""
+    """`Hessians` whose product is valid until the next `at`, and an error after it: it lives in the graphs' memory."""
 
     def __init__(self, model: nn.Module, loss: Loss) -> None:
         super().__init__(model, loss)
@@ -44,20 +46,42 @@ class Captured(Hessians):
         expected = plain(plain.gradient)
         self._images = self._output = None
         del plain
+        replay, self.note = self._attempt(images, masks, expected)
+        if replay is None:
+            self._recover(images, masks, expected)
+        return replay
+
+    def _attempt(self, images: Tensor, masks: Tensor, expected: Tensor) -> tuple[Replay | None, str]:
         try:
             replay = Replay(self, images, masks)
             at = replay.at(images, masks)
-            difference = float((at(at.gradient) - expected).norm() / expected.norm().clamp_min(1e-30))
+            difference = relative(at(at.gradient), expected)
         except torch.OutOfMemoryError:
-            self.note = "CUDA graphs do not fit into memory: one kernel at a time"
-            return None
+            return None, "CUDA graphs do not fit into memory: one kernel at a time"
         except RuntimeError as error:
-            self.note = f"CUDA graphs could not be captured ({str(error).splitlines()[0]}): one kernel at a time"
-            return None
-        if difference > AGREEMENT:
-            self.note = f"a replayed product differed by {difference:.1e} of its length: one kernel at a time"
-            return None
-        return replay
+            return None, f"CUDA graphs could not be captured ({str(error).splitlines()[0]}): one kernel at a time"
+        if difference <= AGREEMENT:  # not where it is not a number
+            return replay, ""
+        return None, f"a replayed product differed by {difference:.1e} of its length: one kernel at a time"
+
+    def _recover(self, images: Tensor, masks: Tensor, expected: Tensor) -> None:
+        """Clear what a capture that failed has left; RuntimeError where eager products are others than before it."""
+        gc.collect()  # an error holds the frames it passed, and these the graphs' memory
+        torch.cuda.synchronize(images.device)
+        torch.cuda.empty_cache()
+        self._images = self._output = None
+        plain = super().at(images, masks)
+        difference = relative(plain(plain.gradient), expected)
+        if not difference <= AGREEMENT:
+            raise RuntimeError(
+                f"after CUDA graphs failed, an eager product differs by {difference:.1e} of its length from the one "
+                "before: this process cannot go on, start it again"
+            )
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The difference as a share of what was expected."""
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
 
 
 class Replay:
@@ -65,7 +89,12 @@ class Replay:
 
     def __init__(self, hessians: Hessians, images: Tensor, masks: Tensor) -> None:
         self.images, self.masks = images.clone(), masks.clone()
-        self._given: Tensor | None = None
+        self._ran = False
+        self._turn = 0
+        with exactly():
+            self._capture(hessians)
+
+    def _capture(self, hessians: Hessians) -> None:
         _warm_up(lambda: self._once(hessians))
         # One pool and one stream, on this device: what the later graphs read stays where the earlier ones put it.
         place: dict[str, Any] = {"pool": torch.cuda.graph_pool_handle(), "stream": torch.cuda.Stream()}
@@ -73,35 +102,33 @@ class Replay:
         with torch.cuda.graph(self._forward, **place):
             self._output = hessians.output(self.images)
         with torch.cuda.graph(self._gradient, **place):
-            self._loss, self._gradients = hessians._gradients(self._output, self.masks)
+            self._loss, self._gradients = hessians.gradients(self._output, self.masks, len(self.images))
             self._flat = flatten(self._gradients).detach()
         self._v = torch.zeros_like(self._flat)
         with torch.cuda.graph(self._product, **place):
-            self._made = hessians._product(self._gradients, self._v)
+            self._made = hessians.product(self._gradients, self._v)
 
     def _once(self, hessians: Hessians) -> None:
-        _, gradients = hessians._gradients(hessians.output(self.images), self.masks)
-        hessians._product(gradients, flatten(gradients).detach())
+        _, gradients = hessians.gradients(hessians.output(self.images), self.masks, len(self.images))
+        hessians.product(gradients, flatten(gradients).detach())
 
     def fits(self, images: Tensor, masks: Tensor) -> bool:
-        here, there = (self.images, self.masks), (images, masks)
-        return all(
-            (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device) for a, b in zip(here, there, strict=True)
-        )
+        return alike(self.images, images) and alike(self.masks, masks)
 
     def at(self, images: Tensor, masks: Tensor) -> HessianProduct:
-        if images is not self._given:
+        if not self._ran or not same(self.images, images):
             self.images.copy_(images)
             self._forward.replay()
-            self._given = images
+            self._ran = True
         self.masks.copy_(masks)
         self._gradient.replay()
-        loss = self._loss.clone()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {float(loss)}: look at the weights and at this image")
-        return HessianProduct(loss, self._flat.clone(), self._apply)
+        self._turn += 1
+        turn = self._turn
+        return HessianProduct(finite(self._loss.clone()), self._flat.clone(), lambda v: self._apply(v, turn))
 
-    def _apply(self, v: Tensor) -> Tensor:
+    def _apply(self, v: Tensor, turn: int) -> Tensor:
+        if turn != self._turn:
+            raise RuntimeError("this product's memory went to a later point: make its products before the next")
         self._v.copy_(v)
         with torch.cuda.device(v.device):
             self._product.replay()

@@ -26,6 +26,9 @@ METHODS = ("lanczos", "power")
 # vector that follows has to show what the exhausted space does not hold.
 LEAST, MORE = 3, 6
 
+# Length of the random vector beside a start of length 1: a start in an invariant space is blind to all outside it.
+NOISE = 0.1
+
 
 @dataclass(frozen=True)
 class Extreme:
@@ -118,16 +121,17 @@ def lanczos(
 
     Args:
         product: v [n] -> A v [n], A symmetric
-        start: vector [n]; anything, a zero vector is replaced by a random one
+        start: vector [n]; anything, a zero vector is replaced by a random one; a little noise is mixed into it
         tolerance: relative residual at which it stops
         max_products: products at most; where they do not suffice `converged` is False
-        seed: of the random vectors that replace a zero start and follow an exhausted invariant space
+        seed: of that noise, and of the vectors that replace a zero start and follow an exhausted invariant space
         basis: memory to use again; it takes (products + 1) * n numbers
     """
     _check(start, tolerance, max_products)
     basis, size = basis or Basis(), len(start)
     enough = LEAST
-    for t in recurrence(product, start, basis, torch.Generator(start.device).manual_seed(seed)):
+    generator = torch.Generator(start.device).manual_seed(seed)
+    for t in recurrence(product, mixed(start, generator), basis, generator):
         value, residual, settled, weights = _ritz(t.diagonal, t.beside, t.next, tolerance)
         count = len(t.diagonal)
         converged = residual <= tolerance and (settled or count == size)
@@ -160,7 +164,7 @@ def power(
     It does not converge where the two ends of the spectrum have the same magnitude.
     """
     _check(start, tolerance, max_products)
-    v = _unit(start, torch.Generator(start.device).manual_seed(seed))
+    v = mixed(start, torch.Generator(start.device).manual_seed(seed))
     for count in range(1, max_products + 1):
         w = product(v)
         value, norm = float(v @ w), float(w.norm())
@@ -187,6 +191,12 @@ def _check_finite(number: float, product: int) -> None:
 
 def _rounding(v: Tensor) -> float:
     return 10 * torch.finfo(v.dtype).eps
+
+
+def mixed(start: Tensor, generator: torch.Generator) -> Tensor:
+    """The start [n] and a little noise, a unit vector; noise alone where the start is zero."""
+    v = _unit(start, generator) + NOISE * _unit(torch.zeros_like(start), generator)
+    return v / v.norm()
 
 
 def _unit(v: Tensor, generator: torch.Generator) -> Tensor:

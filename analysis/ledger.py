@@ -279,10 +279,12 @@ def _solve(
     threads = 1 if places.device == "cpu" and (places.workers or cores()) > 1 else 0
     workers = [Worker(subjects, options, device, threads, precision) for device in devices]
     solves, failed, before = 0, 0, torch.get_num_threads()
-    with bar:
-        for number, rows in spread(workers, todo):
-            ledgers[number].append([{"subject": subjects[number].name, **row} for row in rows])
-            solves, failed = solves + len(rows), failed + sum(not row["converged"] for row in rows)
-            bar.set_postfix({"solves": solves, "not converged": failed}, refresh=False)
-            bar.update()
-    torch.set_num_threads(before)
+    try:
+        with bar:
+            for number, rows in spread(workers, todo):
+                ledgers[number].append([{"subject": subjects[number].name, **row} for row in rows])
+                solves, failed = solves + len(rows), failed + sum(not row["converged"] for row in rows)
+                bar.set_postfix({"solves": solves, "not converged": failed}, refresh=False)
+                bar.update()
+    finally:
+        torch.set_num_threads(before)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from analysis.bootstrap import RESAMPLES, interval, resampled
-from analysis.products import Loss, evaluation
+from analysis.evaluation import evaluation, exactly, out_of_memory
+from analysis.products import Loss, per_image
 
 BATCH = 16
 
@@ -56,10 +57,11 @@ def risk(
 
     Args:
         model: any module; its mode is restored
-        loss: (model(images [B, ...]), masks [B, ...]) -> one loss per image [B]
+        loss: (model(images [B, ...]), masks [B, ...]) -> one loss per image [B]; what the model gives may be a dict,
+            a list or anything else
 
     Raises:
-        ValueError: images and masks differ in number, or there are none
+        ValueError: images and masks differ in number, or there are none; the loss is not one number per image
         FloatingPointError: a loss is not finite
     """
     if len(images) != len(masks) or not len(images):
@@ -75,12 +77,11 @@ def risk(
     return Risk(float(losses.mean()), low, high, losses)
 
 
-@torch.no_grad()
 def per_image_losses(
     model: nn.Module, feed: Callable[[np.ndarray], Batch], indices: np.ndarray, loss: Loss, batch: int = BATCH
 ) -> np.ndarray:
     """Loss of each index, float64 [n]; `feed(indices)` gives images and masks.  Halves the batch where memory ends."""
-    with evaluation(model):
+    with evaluation(model), exactly(), torch.no_grad():
         losses = np.concatenate([part.double().cpu().numpy() for part in _parts(model, feed, indices, loss, batch)])
     if not np.isfinite(losses).all():
         first = int(np.flatnonzero(~np.isfinite(losses))[0])
@@ -96,7 +97,7 @@ def _parts(
     while at < len(indices):
         try:
             images, masks = feed(indices[at : at + batch])
-            yield loss(model(images), masks)
+            yield per_image(loss(model(images), masks), len(images))
             at += batch
         except RuntimeError as error:
             if not out_of_memory(error):
@@ -104,8 +105,3 @@ def _parts(
             if batch == 1:
                 raise NoRoom(f"memory ran out at image {indices[at]}, alone in its batch", int(indices[at])) from error
             batch = max(1, batch // 2)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out, on a GPU or (where PyTorch has no error of its own for it) on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jsonargparse
 import numpy as np
 import torch
 
@@ -162,4 +161,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(lambda: jsonargparse.auto_cli(main, as_positional=False)))
+    sys.exit(cli.script(main))

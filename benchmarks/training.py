@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jsonargparse
 import lightning as L
 import numpy as np
 import torch
@@ -233,4 +232,4 @@ def main(
 
 
 if __name__ == "__main__":
-    jsonargparse.auto_cli(main, as_positional=False, args=cli.spelled_out(sys.argv[1:], cli.flags(main)))
+    sys.exit(cli.script(main))

@@ -102,3 +102,11 @@ def out_of_memory(error: BaseException) -> bool:
     """By its type or number, or by the words of what cannot be loaded, started or allocated for want of memory."""
     known = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
     return known or any(words in str(error).lower() for words in MEMORY)
+
+
+def script(main: Callable[..., None]) -> int:
+    """The command line of a script with one function."""
+    made = parser(description=(main.__doc__ or "").partition("\n")[0])
+    made.add_function_arguments(main, as_group=False)
+    words = spelled_out(sys.argv[1:], flags(main))
+    return run(lambda: main(**vars(dashed(made).parse_args(words))))

@@ -62,6 +62,17 @@ def test_a_start_in_the_wrong_invariant_space_is_left() -> None:
     assert lanczos(lambda v: matrix @ v, torch.zeros(23, dtype=DOUBLE)).value == pytest.approx(-50, rel=1e-2)
 
 
+@pytest.mark.parametrize("method", [lanczos, power])
+def test_a_start_that_converges_before_its_space_is_exhausted_is_not_blind(method: Callable) -> None:
+    """It lies in the space of -1 to 1, whose end is found at once; 25 is outside."""
+    values = torch.cat([torch.linspace(-0.1, 0.1, 300), torch.tensor([1.0, 25.0])]).double()
+    first = torch.full((302,), 0.02, dtype=DOUBLE)
+    first[-2:] = torch.tensor([1.0, 0.0])
+    found = method(lambda v: values * v, first)
+    assert found.value == pytest.approx(25, rel=1e-2) and found.converged
+    assert method(lambda v: values * v, first, seed=1).value == pytest.approx(25, rel=1e-2)
+
+
 def test_the_smaller_of_two_close_ends_is_not_taken_for_the_larger() -> None:
     """The start is nearly the eigenvector of +1, whose residual is small at once; -1.05 shows itself later."""
     values = torch.cat([torch.tensor([1.0, -1.05]), torch.linspace(-0.5, 0.5, 100)]).double()

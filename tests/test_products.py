@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from analysis.products import Hessians, flatten, native_convolutions
+from analysis.convolutions import native_convolutions
+from analysis.products import Hessians, flatten
 from small_networks import Unused, dense_hessian, example, image_loss, networks
 from tatl.losses import segmentation_loss
 from tatl.models import build
@@ -46,30 +53,81 @@ def test_products_of_the_segmenters_are_the_stock_ones(shape: str) -> None:
     assert float((at.gradient - flatten(gradients).detach()).norm() / at.gradient.norm()) < 1e-12
 
 
-def test_all_kinds_of_convolution_arguments_agree_with_pytorch() -> None:
-    kinds = [
-        {},
-        {"stride": 2, "padding": 1},
-        {"stride": (2, 1), "padding": (0, 2), "dilation": (2, 1)},
-        {"groups": 2, "bias": False},
-        {"padding": "same", "dilation": 2},
-        {"padding": 1, "padding_mode": "replicate"},
-    ]
-    for options in kinds:
-        layer = nn.Conv2d(4, 6, 3, **options).double()  # type: ignore[arg-type]
-        x = torch.randn(2, 4, 9, 8, dtype=torch.float64, requires_grad=True)
+PLAIN: list[dict] = [
+    {},
+    {"stride": 2, "padding": 1},
+    {"stride": np.int64(2), "padding": np.int64(1)},
+    {"groups": 2, "bias": False},
+    {"padding": "same", "dilation": 2},
+    {"padding": "same", "kernel_size": 4},
+    {"padding": "valid"},
+    {"padding": 1, "padding_mode": "replicate"},
+]
+KINDS = [
+    *((kind, options) for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d) for options in PLAIN),
+    (nn.Conv2d, {"stride": (2, 1), "padding": (0, 2), "dilation": (2, 1)}),
+    *(
+        (kind, options)
+        for kind in (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+        for options in (
+            {},
+            {"stride": 2, "output_padding": 1, "groups": 2},
+            {"dilation": 2, "padding": 1, "bias": False},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "options"), KINDS, ids=str)
+@pytest.mark.parametrize("batched", [True, False])
+def test_all_kinds_of_convolutions_agree_with_pytorch(kind: type[nn.Module], options: dict, batched: bool) -> None:
+    layer = kind(4, 6, **{"kernel_size": 3, **options}).double()
+    sides = (9, 8, 5)[: layer.weight.ndim - 2]
+    x = torch.randn(*([2] if batched else []), 4, *sides, dtype=torch.float64, requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*even kernel lengths")
         plain = layer(x)
-        with native_convolutions():
-            ours = layer(x)
-        torch.testing.assert_close(ours, plain)
-        inputs = [x, *layer.parameters()]
-        both = []
-        for y in (plain, ours):
-            first = torch.autograd.grad(y.tanh().sum(), inputs, create_graph=True)
-            second = torch.autograd.grad(sum((g**2).sum() for g in first), inputs)
-            both.append([*first, *second])
-        for a, b in zip(*both, strict=True):
-            torch.testing.assert_close(b, a)
+    with native_convolutions():
+        ours = layer(x)
+    torch.testing.assert_close(ours, plain)
+    inputs = [x, *layer.parameters()]
+    both = []
+    for y in (plain, ours):
+        first = torch.autograd.grad(y.tanh().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum((g**2).sum() for g in first), inputs)
+        both.append([*first, *second])
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(b, a)
+
+
+class Calls(TorchDispatchMode):
+    """Counts convolutions, forward and backward."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += "convolution" in str(func)
+        return func(*args, **(kwargs or {}))
+
+
+GROUPED = [nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d]
+
+
+@pytest.mark.parametrize("kind", GROUPED)
+def test_a_product_of_a_grouped_convolution_does_not_loop_over_groups(kind: type[nn.Module]) -> None:
+    layer = kind(32, 32, 3, groups=32).double()
+    image = torch.randn(1, 32, *(7, 6, 5)[: layer.weight.ndim - 2], dtype=torch.float64)
+    at = Hessians(layer, lambda y, _: (y**3).flatten(1).mean(1)).at(image, torch.zeros(1))
+    with Calls() as calls:
+        at(torch.ones_like(at.gradient))
+    assert 0 < calls.count <= 4
+
+
+def test_keyword_calls_are_convolutions_too() -> None:
+    x, w = torch.randn(1, 3, 8, 8), torch.randn(2, 3, 3, 3)
+    with native_convolutions():
+        torch.testing.assert_close(F.conv2d(x, weight=w, padding=1), F.conv2d(input=x, weight=w, padding=1))
+        assert F.conv2d(input=x, weight=w.requires_grad_()).grad_fn.name() == "_ConvolutionBackward"
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -90,12 +148,56 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not list(model[1]._forward_hooks) and type(model[0].forward).__name__ == "method"
 
 
-def test_unused_parameters_are_left_out_and_named() -> None:
+def test_unused_parameters_have_zeros_and_are_named() -> None:
     model = Unused().double()
     hessians = Hessians(model, image_loss)
     at = hessians.at(*example())
     assert hessians.unused == ["spare.weight", "spare.bias"]
-    assert len(at.gradient) == 3 * 9 + 1 and at(at.gradient).shape == at.gradient.shape
+    assert len(at.gradient) == hessians.size == 3 * 9 + 1 + 10
+    assert not at.gradient[-10:].any() and not at(torch.ones_like(at.gradient))[-10:].any()
+    assert at(torch.ones_like(at.gradient))[:-10].any()
+
+
+class Branch(nn.Module):
+    """A second convolution for bright images, a constant for black ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all, self.bright = nn.Conv2d(3, 1, 1), nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not x.any():
+            return x[:, :1]
+        return self.all(x) + (self.bright(5 * x) if x.mean() > 0 else 0)
+
+
+def test_what_enters_the_loss_is_seen_per_image() -> None:
+    torch.manual_seed(0)
+    model, (image, mask) = Branch().double(), example()
+    hessians = Hessians(model, image_loss)
+    black = hessians.at(torch.zeros_like(image), mask)
+    assert not black.gradient.any() and not black(torch.ones_like(black.gradient)).any()
+    assert hessians.unused == ["all.weight", "all.bias", "bright.weight", "bright.bias"]
+    dark, bright = image - image.mean() - 1, image - image.mean() + 1
+    v = torch.randn(hessians.size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    product = hessians.at(dark, mask)(v)
+    assert hessians.unused == ["bright.weight", "bright.bias"] and not product[4:].any() and product[:4].any()
+    matrix = dense_hessian(model, bright, mask)
+    torch.testing.assert_close(hessians.at(bright, mask)(v), matrix @ v, rtol=1e-10, atol=1e-12)
+    assert hessians.unused == []
+
+
+def test_a_tensor_that_is_filled_again_is_another_image() -> None:
+    model, hessians = networks()["silu"], Hessians(networks()["silu"], image_loss)
+    (first, mask), (second, _) = example(0), example(1)
+    array = first.numpy().copy()
+    buffer = torch.from_numpy(array)  # filled through NumPy, PyTorch sees no new version of it
+    before = hessians.at(buffer, mask)
+    array[:] = second.numpy()
+    after = hessians.at(buffer, mask)
+    for at, image in ((before, first), (after, second)):
+        v = torch.ones_like(at.gradient)
+        torch.testing.assert_close(at(v), dense_hessian(model, image, mask) @ v, rtol=1e-10, atol=1e-12)
 
 
 def test_masks_of_one_image_share_its_forward_pass() -> None:

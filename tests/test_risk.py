@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
 from analysis.bootstrap import interval, resampled
 from analysis.risk import per_image_losses, risk
@@ -65,10 +67,40 @@ def test_memory_that_ends_halves_the_batch() -> None:
         per_image_losses(model, hopeless, np.arange(3, 11), image_loss)
 
 
+def test_precision_and_autocast_of_the_caller_do_not_change_losses(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (images, masks) = networks()["conv"].float(), data(4)
+    seen = []
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.conv
+    model.register_forward_hook(lambda *_: seen.append([switch.fp32_precision for switch in switches]))
+    expected = risk(model, images.float(), masks.float(), image_loss).losses
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    before = [switch.fp32_precision for switch in switches]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = risk(model, images.float(), masks.float(), image_loss).losses
+    assert np.array_equal(found, expected) and found.dtype == float
+    assert seen[-1] == ["ieee"] * 3 and [switch.fp32_precision for switch in switches] == before
+
+
+def test_outputs_of_any_structure_reach_the_loss() -> None:
+    class Several(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = networks()["conv"]
+
+        def forward(self, x: torch.Tensor) -> dict:
+            return {"out": self.net(x), "aux": [self.net(x)]}
+
+    images, masks = data(4)
+    found = risk(Several(), images, masks, lambda made, y: image_loss(made["out"], y) + image_loss(made["aux"][0], y))
+    np.testing.assert_allclose(found.losses, 2 * risk(networks()["conv"], images, masks, image_loss).losses)
+
+
 def test_wrong_input_is_refused() -> None:
     images, masks = data(4)
     with pytest.raises(ValueError, match="4 images and 3 masks"):
         risk(networks()["conv"], images, masks[:3], image_loss)
+    with pytest.raises(ValueError, match=r'loss of 4 images has shape .* reduction="none"'):
+        risk(networks()["conv"], images, masks, F.mse_loss)
     images[2] = float("nan")
     with pytest.raises(FloatingPointError, match="image 2 is nan"):
         risk(networks()["conv"], images, masks, image_loss)
