@@ -13,23 +13,27 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from tatl.data.feed import MEAN, STD
+
 STRIDE = 32
 REMEDY = "choose another backbone, such as efficientnet-b0 or resnet50"
 
 
-class EfficientNetB0(nn.Module):
-    """EfficientNet-b0 as in the paper: skips are the *expanded* activations, the top is the 1280-channel head.
+class EfficientNet(nn.Module):
+    """One of timm's EfficientNets with the paper's taps: skips are the *expanded* activations, the top is the head.
 
-    Each skip is taken after the first 1x1 convolution (with its norm and SiLU) of the block that halves the
-    resolution, where the features are widest: 96, 144, 240 and 672 channels at 1/2, 1/4, 1/8 and 1/16.  With
-    the running statistics of its BatchNorms it holds 4,049,564 numbers, which makes the totals of Table 7.
+    Each skip is taken after the first 1x1 convolution (with its norm and activation) of the block that halves the
+    resolution, where the features are widest: 96, 144, 240 and 672 channels at 1/2, 1/4, 1/8 and 1/16, below a top
+    of 1280.  With the running statistics of its BatchNorms b0 holds 4,049,564 numbers, which makes the totals of
+    Table 7.
     """
 
     channels = (96, 144, 240, 672, 1280)
+    model: str  # timm's name
 
     def __init__(self) -> None:
         super().__init__()
-        whole: Any = timm.create_model("efficientnet_b0", pretrained=False)
+        whole: Any = timm.create_model(self.model, pretrained=False)
         self.conv_stem: nn.Module = whole.conv_stem
         self.bn1: nn.Module = whole.bn1
         self.blocks: nn.Sequential = whole.blocks
@@ -51,6 +55,31 @@ class EfficientNetB0(nn.Module):
             for block in rest:
                 x = block(x)
         return [*features, self.bn2(self.conv_head(x))]
+
+
+class EfficientNetB0(EfficientNet):
+    """The paper's backbone."""
+
+    model = "efficientnet_b0"
+
+
+class EfficientNetLite0(EfficientNet):
+    """EfficientNet-Lite0: ReLU6 and no squeeze-and-excitation, half of b0's time a step.
+
+    Its weights expect (x - 127.5) / 127.5 of an 8-bit value x.  Statistics belong to the weights, so the network
+    takes what every network here is given (`tatl.data.feed.normalise`: ImageNet's usual ones) and converts it.
+    """
+
+    model = "tf_efficientnet_lite0"
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
+        self.register_buffer("scale", std / 127.5, persistent=False)
+        self.register_buffer("shift", (mean - 127.5) / 127.5, persistent=False)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return super().forward(x * self.scale + self.shift)
 
 
 class SmpEncoder(nn.Module):
@@ -76,6 +105,8 @@ def encoder(backbone: str) -> nn.Module:
     """
     if backbone == "efficientnet-b0":
         return EfficientNetB0()
+    if backbone == "efficientnet-lite0":
+        return EfficientNetLite0()
     registered: Any = smp.encoders.encoders.get(backbone, {"params": {}})
     _check_levels(backbone, registered["params"].get("out_channels", ()))
     try:

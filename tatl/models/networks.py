@@ -35,5 +35,4 @@ def build(shape: str, backbone: str | None = None, classes: int = 1) -> Segmente
 
 def count_parameters(model: nn.Module) -> int:
     """Parameters plus BatchNorm running means and variances, counted as Table 7 of the paper does."""
-    statistics = sum(b.numel() for b in model.buffers() if b.is_floating_point())
-    return sum(p.numel() for p in model.parameters()) + statistics
+    return sum(v.numel() for v in model.state_dict().values() if v.is_floating_point())
