@@ -41,7 +41,8 @@ class Manifest(FileReader):
         folder = existing_folder(root)
         _listed.cache_clear()
         rows = _table(folder / "cases.csv")
-        attributes = _attributes(list(rows[0]))
+        names = [name for name in rows[0] if name not in (*REQUIRED, "lesion")]
+        attributes = attribute_names(names, "cases.csv", "column")
         for name in attributes:
             _check_column(folder, name, [row[name] for row in rows])
         sources: list[Source] = []
@@ -98,19 +99,18 @@ def _without_empty(lines: list[list[str]]) -> list[list[str]]:
     return [[cell for k, cell in enumerate(line) if k not in empty] for line in lines]
 
 
-def _attributes(header: list[str]) -> list[str]:
-    names = [name for name in header if name not in (*REQUIRED, "lesion")]
+def attribute_names(names: list[str], where: str, what: str) -> list[str]:
+    """The names; ValueError for one that is reserved, or that cannot be part of a file's name."""
     for name in names:
         if name.lower() in RESERVED:
-            raise ValueError(f"cases.csv has a column {name!r}, a reserved name: rename it ({', '.join(RESERVED)})")
+            raise ValueError(f"{where} has a {what} {name!r}, a reserved name: rename it ({', '.join(RESERVED)})")
         if not name or name.startswith(".") or not name.isprintable() or FORBIDDEN & set(name):
-            raise ValueError(f"cases.csv has a column {name!r}, which cannot be part of a file's name: rename it")
+            raise ValueError(f"{where} has a {what} {name!r}, which cannot be part of a file's name: rename it")
     if twins := [name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1]:
-        raise ValueError(
-            f"cases.csv has the columns {' and '.join(map(repr, twins[:2]))}, which differ in case alone: rename one"
-        )
+        both = " and ".join(map(repr, twins[:2]))
+        raise ValueError(f"{where} has a {what} {both}, which differ in case alone: rename one")
     if len(names) > MAX_ATTRIBUTES:
-        raise ValueError(f"cases.csv has {len(names)} attribute columns, and at most {MAX_ATTRIBUTES} are possible")
+        raise ValueError(f"{where} has {len(names)} attributes, and at most {MAX_ATTRIBUTES} are possible")
     return names
 
 
