@@ -74,6 +74,8 @@ class EfficientNetLite0(EfficientNet):
 
     def __init__(self) -> None:
         super().__init__()
+        self.scale: Tensor
+        self.shift: Tensor
         mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
         self.register_buffer("scale", std / 127.5, persistent=False)
         self.register_buffer("shift", (mean - 127.5) / 127.5, persistent=False)
