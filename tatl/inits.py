@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tatl import lite0
 from tatl.models.encoders import SmpEncoder, encoder
 
 # What files of weights hold and no encoder has: the classifiers of torchvision, timm and segmentation-models-pytorch.
@@ -158,6 +159,8 @@ def hub_weights(backbone: str) -> str:
     import segmentation_models_pytorch as smp
     import timm
 
+    if backbone == lite0.BACKBONE:
+        return f"{lite0.PACKAGE}=={lite0.VERSION}"
     if backbone == "efficientnet-b0" or backbone.startswith(UNIVERSAL):
         name = "efficientnet_b0" if backbone == "efficientnet-b0" else backbone.removeprefix(UNIVERSAL)
         with contextlib.suppress(RuntimeError):  # of a name that timm does not know, which is told elsewhere
@@ -179,10 +182,12 @@ def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tenso
     """ImageNet weights of a backbone, named as our encoder names them and prefixed `encoder.`.
 
     From `path`, a file as torchvision, timm or segmentation-models-pytorch save it or a folder of such files
-    (`weights_file`), else from the caches or hubs of timm and segmentation-models-pytorch.  Of a file the classifier
-    (CLASSIFIERS) is left out.  ValueError where the rest is not that backbone's; RuntimeError says how to give a file
-    where there is no network.
+    (`weights_file`), else from the package that carries them (`tatl.lite0`) or from the caches or hubs of timm and
+    segmentation-models-pytorch.  Of a file the classifier (CLASSIFIERS) is left out.  ValueError where the rest is not
+    that backbone's; RuntimeError says what to install, or how to give a file where there is no network.
     """
+    if path is None and backbone == lite0.BACKBONE:
+        path = lite0.packaged_weights()
     if path is None:
         return {f"encoder.{k}": v for k, v in _from_hub(backbone).items()}
     path = weights_file(path, backbone)
@@ -199,7 +204,7 @@ def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tenso
 def _take_in(model: nn.Module, weights: dict[str, Tensor], backbone: str) -> None:
     """Load a library's weights into our encoder, under its names; any mismatch raises ValueError."""
     if not isinstance(model, SmpEncoder):
-        load_exactly(model, {_timm_name(k): v for k, v in weights.items()}, f"the encoder {backbone}")
+        load_exactly(model, {_timm_name(lite0.timm_name(k)): v for k, v in weights.items()}, f"the encoder {backbone}")
         return
     if backbone.startswith(UNIVERSAL):
         weights = {f"model.{k.removeprefix('model.')}": v for k, v in weights.items() if not k.startswith(AFTER)}
