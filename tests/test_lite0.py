@@ -86,5 +86,5 @@ def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.
 
 def test_another_version_of_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.2.0")
-    with pytest.raises(RuntimeError, match="0.2.0 is installed"):
+    with pytest.raises(RuntimeError, match=r"0\.2\.0 is installed"):
         imagenet_encoder(lite0.BACKBONE)
