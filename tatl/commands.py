@@ -17,7 +17,7 @@ from tatl.settings import Settings, StudyName, load_preset
 
 
 def prepare(
-    data: Literal["isic2018", "isic2017", "manifest", "phantom"],
+    data: Literal["isic2018", "isic2017", "manifest", "labels", "coco", "phantom"],
     store: Path,
     root: Path | None = None,
     size: str = "384x512",
@@ -33,13 +33,16 @@ def prepare(
     exif: Literal["apply", "ignore"] = "apply",
     max_pixels: int = MAX_PIXELS,
     follow_links: bool = False,
+    labels: Path | None = None,
+    annotations: Path | None = None,
 ) -> None:
     """Decode images and masks once into a memory-mapped store.
 
     Example: python -m tatl prepare --data isic2018 --root ISIC2018 --store stores/isic2018 --size 384x512
 
     Args:
-        data: what to read: the official ISIC folders, a folder with a cases.csv (manifest), or the drawn phantom
+        data: what to read: the official ISIC folders, a folder with a cases.csv (manifest), one label image a case
+            (labels), a COCO file, or the drawn phantom
         store: folder to write; a store that was stopped half-way is continued
         root: folder of the data; not for the phantom
         size: HEIGHTxWIDTH in pixels to which images and masks are reduced
@@ -55,10 +58,22 @@ def prepare(
         exif: apply the EXIF orientation of pictures, or ignore it, where masks were drawn on the stored pixels
         max_pixels: larger pictures are refused
         follow_links: let linked folders lead out of the folder of a cases.csv
+        labels: of label images, the YAML that says which colour or index is what; else labels.yaml of the root
+        annotations: of COCO, the .json file; else the only one in the root
     """
     reading = Reading(foreground, ignore, threshold, exif, max_pixels, follow_links)
     made = write_store(
-        reader(data, root, cases=cases, seed=seed, enrich=enrich, split=split or None, reading=reading),
+        reader(
+            data,
+            root,
+            cases=cases,
+            seed=seed,
+            enrich=enrich,
+            split=split or None,
+            reading=reading,
+            labels=labels,
+            annotations=annotations,
+        ),
         store,
         Size.parse(size),
         workers=workers or None,

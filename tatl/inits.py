@@ -204,7 +204,10 @@ def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tenso
 def _take_in(model: nn.Module, weights: dict[str, Tensor], backbone: str) -> None:
     """Load a library's weights into our encoder, under its names; any mismatch raises ValueError."""
     if not isinstance(model, SmpEncoder):
-        load_exactly(model, {_timm_name(lite0.timm_name(k)): v for k, v in weights.items()}, f"the encoder {backbone}")
+        weights = {_timm_name(lite0.timm_name(k)): v for k, v in weights.items()}
+        if backbone == lite0.BACKBONE:
+            weights = {k: v for k, v in weights.items() if not k.startswith(AFTER)}
+        load_exactly(model, weights, f"the encoder {backbone}")
         return
     if backbone.startswith(UNIVERSAL):
         weights = {f"model.{k.removeprefix('model.')}": v for k, v in weights.items() if not k.startswith(AFTER)}

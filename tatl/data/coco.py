@@ -20,7 +20,9 @@ import numpy as np
 from tatl.data.case import BadCase, Case, Size
 from tatl.data.files import FileReader, Source, existing_folder, unique
 from tatl.data.manifest import attribute_names
-from tatl.data.pictures import read_image, reduce_mask
+from tatl.data.pictures import decoded
+from tatl.data.reading import AS_THEY_ARE, Reading
+from tatl.data.reduction import reduce_mask
 
 LESION = "lesion"
 TABLES = ("images", "categories", "annotations")
@@ -31,7 +33,7 @@ class Coco(FileReader):
 
     name = "coco"
 
-    def __init__(self, root: str | Path, annotations: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path, annotations: str | Path | None = None, reading: Reading = AS_THEY_ARE) -> None:
         folder = existing_folder(root)
         path = _file(folder, annotations)
         tables = _tables(path)
@@ -46,13 +48,13 @@ class Coco(FileReader):
         sources, problems = _sources(folder, tables["images"])
         problems += _strays(self.regions, self.shapes, named)
         sources, twins = unique(sources)
-        super().__init__(folder, attributes, sources, [*problems, *twins], annotations=path.name)
+        super().__init__(folder, attributes, sources, [*problems, *twins], reading, annotations=path.name)
         self.numbers = {_case(image): image["id"] for image in tables["images"]}
 
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""
         source = self.sources[index]
-        image, original = read_image(source.image, size)
+        image, original, _ = decoded(source.image, size, self.reading)
         number = self.numbers[source.id]
         if (shape := self.shapes[number]) != original:
             said = f"{shape[1]} x {shape[0]}"

@@ -27,7 +27,10 @@ import yaml
 from tatl.data.case import BadCase, Case, Size
 from tatl.data.files import FileReader, Source, existing_folder, unique
 from tatl.data.manifest import attribute_names
-from tatl.data.pictures import LOSSY, check_size, opened, read_image, reduce_mask
+from tatl.data.masks import check_size, keeps_levels
+from tatl.data.pictures import decoded, opened
+from tatl.data.reading import AS_THEY_ARE, Reading
+from tatl.data.reduction import reduce_mask
 
 LEGEND = "labels.yaml"
 CASE = "{case}"
@@ -103,20 +106,17 @@ class Labels(FileReader):
 
     name = "labels"
 
-    def __init__(self, root: str | Path, legend: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path, legend: str | Path | None = None, reading: Reading = AS_THEY_ARE) -> None:
         folder = existing_folder(root)
         path = Path(legend) if legend else folder / LEGEND
         self.legend = Legend.read(path)
         self.here = _table(folder, path, self.legend)  # attributes that a case has; without a table, None
         sources, problems, left_out = self._listed(folder)
         sources, twins = unique(sources)
-        said = {
-            "classes": self.legend.classes,
-            "overlap": "impossible: one class a pixel",
-            "ignored": self.legend.ignore,
-        }
+        said: dict[str, Any] = {"classes": self.legend.classes, "overlap": "impossible: one class a pixel"}
+        said |= {"ignored": self.legend.ignore, "several": left_out}
         attributes = attribute_names(list(self.legend.attributes), path.name, "attribute")
-        super().__init__(folder, attributes, sources, [*problems, *twins], **said, several=left_out)
+        super().__init__(folder, attributes, sources, [*problems, *twins], reading, **said)
 
     def _listed(self, folder: Path) -> tuple[list[Source], list[str], int]:
         sources, problems, left_out = list[Source](), list[str](), 0
@@ -144,9 +144,9 @@ class Labels(FileReader):
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""
         source, legend = self.sources[index], self.legend
-        image, original = read_image(source.image, size)
-        labels = _classes(source.labels[0], legend)
-        check_size(source.labels[0], labels.shape, original)
+        image, original, _ = decoded(source.image, size, self.reading)
+        labels = _classes(source.labels[0], legend, self.reading)
+        check_size(source.labels[0], labels.shape, original, source.image)
         numbers = {name: number for number, name in enumerate(legend.classes)}
         lesion = np.isin(labels, [numbers[name] for name in legend.lesion]) if legend.lesion else None
         here = legend.attributes if self.here is None else self.here[source.id]
@@ -175,10 +175,10 @@ def _table(folder: Path, path: Path, legend: Legend) -> dict[str, list[str]] | N
     return {row[legend.table["case"]]: [a for a in legend.attributes if row[a] not in ("", "0")] for row in rows}
 
 
-def _classes(path: Path, legend: Legend) -> np.ndarray:
+def _classes(path: Path, legend: Legend, reading: Reading) -> np.ndarray:
     """The class of every pixel: uint8 [h, w], a class's number in the legend; BadCase for a colour that is none."""
-    with opened(path) as picture:
-        if picture.format in LOSSY:
+    with opened(path, reading.max_pixels) as picture:
+        if not keeps_levels(picture, path.read_bytes()):
             raise BadCase(f"{path.name} is a {picture.format} file, whose colours are not exact: save it as PNG")
         indexed = isinstance(next(iter(legend.classes.values())), int)
         values = np.asarray(picture if indexed and picture.mode in ("P", "L") else picture.convert("RGB"), np.uint32)

@@ -70,7 +70,7 @@ def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Par
         if key in _empty and 0 not in foreground:
             return Part(_empty[key], (0, 0), np.zeros((0, 0), bool))
         told = orientation(picture)
-        lossless = _lossless(picture, data)
+        lossless = keeps_levels(picture, data)
         picture.load()
         grey, labels = _grey(picture, path, lossless, reading, bool(foreground))
         odd = odd_pixels(np.asarray(grey)) if picture.format in ("JPEG", "MPO") else 0
@@ -107,7 +107,7 @@ def odd_pixels(grey: np.ndarray) -> int:
     return 64 * int(sum(end.sum() - end.max() for end in (levels[:64], levels[192:])))
 
 
-def _lossless(picture: Image.Image, data: bytes) -> bool:
+def keeps_levels(picture: Image.Image, data: bytes) -> bool:
     """Whether a file keeps the levels that were saved."""
     if picture.format == "WEBP":
         return _webp_lossless(data)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tatl.data.case import Reader
 from tatl.data.isic import Isic2017, Isic2018
+from tatl.data.labels import Labels
 from tatl.data.manifest import Manifest
 from tatl.data.reading import AS_THEY_ARE, Reading
 
-DATA = ("isic2018", "isic2017", "manifest", "phantom")
+DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")
 
 
 def reader(
@@ -20,8 +21,12 @@ def reader(
     enrich: bool = False,
     split: str | None = None,
     reading: Reading = AS_THEY_ARE,
+    labels: Path | None = None,
+    annotations: Path | None = None,
 ) -> Reader:
     """The reader of `--data`; `cases`, `seed` and `enrich` are the phantom's, `split` is ISIC's, `reading` all files'.
+
+    `labels` is the legend of label images, `annotations` the COCO file.
 
     Raises ValueError for an unknown name or a root that is missing.
     """
@@ -35,4 +40,10 @@ def reader(
         raise ValueError(f"--data {data} needs --root, the folder that holds it")
     if data == "manifest":
         return Manifest(root, reading)
+    if data == "labels":
+        return Labels(root, labels, reading)
+    if data == "coco":
+        from tatl.data.coco import Coco
+
+        return Coco(root, annotations, reading)
     return (Isic2018 if data == "isic2018" else Isic2017)(root, split, reading)
