@@ -18,7 +18,7 @@ from tatl.augment import augmented
 from tatl.batch_norm import calibrate
 from tatl.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.case import Size
-from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks
+from tatl.data.feed import Feed, balanced_batches, chunks, even_chunks, sent
 from tatl.data.folds import Split, split
 from tatl.data.store import LESION, UNION, Store
 from tatl.features import Frozen
@@ -39,6 +39,8 @@ from tatl.pretext import (
     TextureClassification,
 )
 from tatl.run import Run
+
+CPU = torch.device("cpu")
 
 
 class Task(Protocol):
@@ -71,7 +73,9 @@ class Task(Protocol):
 class Segmentation:
     """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute."""
 
-    def __init__(self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None) -> None:
+    def __init__(
+        self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
+    ) -> None:
         self.run, self.store = run, store
         self.mask = UNION if run.task == SHUFFLED else run.task
         self.split = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
@@ -83,21 +87,22 @@ class Segmentation:
         self.feed = Feed(store, self.mask, boxes, lender)
         self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
         if initialisation(run.start).frozen and run.parent is None:
-            self._settle()
+            self._settle(device)
         frozen = initialisation(run.start).frozen and not run.recipe.augment
-        self.frozen = Frozen(self.model.encoder, self.feed) if frozen else None
+        seen = np.concatenate([self.split.train, self.split.validation])
+        self.frozen = Frozen(self.model.encoder, self.feed, seen) if frozen else None
         present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
         self.positive = present[self.split.train]
         if not self.positive.any():
             raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
         self.held = held(self.split, present)
 
-    def _settle(self) -> None:
+    def _settle(self, device: torch.device) -> None:
         """Give a random encoder that stays as it is the BatchNorm statistics of its images, which it never learns."""
         encoder = self.model.encoder
-        encoder.train()
-        batches = self.calibration_batches(0) or even_chunks(self.split.train)
-        calibrate(encoder, lambda indices: self.model.features(self.feed(indices, torch.device("cpu"))[0]), batches)
+        encoder.to(device).train()
+        batches = sent(self.calibration_batches(0) or even_chunks(self.split.train), device)
+        calibrate(encoder, lambda indices: self.model.features(self.feed(indices, device)[0]), batches)
         freeze(encoder)
 
     def _require_known(self) -> None:
@@ -233,8 +238,13 @@ def _network(run: Run) -> nn.Module:
     return build(run.shape, run.backbone, classes=3 if run.task == CONTEXT else 1)
 
 
-def make_task(run: Run, store: Store | None, root: Path, imagenet_weights: Path | None = None) -> Task:
-    """The task of a run; ValueError where the store lacks what it needs."""
+def make_task(
+    run: Run, store: Store | None, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
+) -> Task:
+    """The task of a run; ValueError where the store lacks what it needs.
+
+    The `device` is where what precedes training is computed: the statistics of an encoder that stays random.
+    """
     if run.task == TEXTURES:
         return TextureClassification(run)
     if store is None:
@@ -247,4 +257,4 @@ def make_task(run: Run, store: Store | None, root: Path, imagenet_weights: Path 
     if run.task in (ROTATION, CONTEXT):
         pretext = Rotation if run.task == ROTATION else ContextRestoration
         return pretext(run, store, start_model(run, root, imagenet_weights))
-    return Segmentation(run, store, root, imagenet_weights)
+    return Segmentation(run, store, root, imagenet_weights, device)
