@@ -48,7 +48,9 @@ class Initialisation:
 INITIALISATIONS = {
     "random": Initialisation((), False, "random weights"),
     "source": Initialisation(ENCODER, False, "encoder from the source domain, decoder random"),
-    "rotation": Initialisation(ENCODER, False, "encoder from telling quarter turns apart, decoder random"),
+    "rotation": Initialisation(
+        ENCODER, False, "encoder from telling quarter turns apart by every level, decoder random"
+    ),
     "context": Initialisation(
         ("encoder", "decoder"), False, "encoder and decoder from putting swapped patches back, head random"
     ),

@@ -1,7 +1,8 @@
 """Pretexts: what a network can learn without any attribute mask.
 
 textures  which of a dozen drawn textures is it?  Makes the `textures` source domain, an offline stand-in for ImageNet.
-rotation  by which quarter turn was the picture rotated?  (Gidaris et al. 2018)  Trains the encoder.
+rotation  by which quarter turn was the picture rotated?  (Gidaris et al. 2018)  Trains the encoder, told from every
+          level of it (`Classifier`); theirs is told from the top level alone.
 context   which patches were swapped with which?  (Chen et al. 2019)  Trains encoder and decoder.
 
 Rotation and context restoration are the paper's self-supervised rivals: they replace Stages 1 and 2, start from the
@@ -130,7 +131,11 @@ class SelfSupervised(Pretext):
 
 
 class Rotation(SelfSupervised):
-    """All four quarter turns of every image's central square, classified."""
+    """All four quarter turns of every image's central square, classified from every level of the encoder.
+
+    Gidaris et al. (2018) classify the mean of the top level alone.  Here each level has a head of its own, because the
+    levels below are what a segmenter's skips carry, and its input is their standard deviation too.
+    """
 
     def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Logits [levels, 4 B, 4] and labels int [4 B]: turn by turn."""

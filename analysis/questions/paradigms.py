@@ -32,6 +32,10 @@ REMARK = (
     "The paper's TATL stands beside stage123, as most probably it is with Stage 1's crop (inferred); tatl, on whole "
     "images, has no published number."
 )
+ROTATION = (
+    "Rotation is told from the mean and standard deviation of the channels of every level of the encoder, where Gidaris "
+    "et al. (2018) tell it from the top level alone: a segmenter's skips carry the other levels."
+)
 TATL = "tatl"
 SECTIONS = ("headline", "average", "table", "attributes", "paired", "ranks", "controls")
 
@@ -65,10 +69,11 @@ def unmeasured(study: Comparison) -> Html:
 
 def _theirs(study: Comparison) -> str:
     """What Table 9 is, for a caption."""
+    own = f" {ROTATION}" if "rotation" in study.variants else ""
     if study.reference and published(study).empty:
-        return "The paper's Table 9 is of isic2018 alone."
+        return f"The paper's Table 9 is of isic2018 alone.{own}"
     said = study.theirs("Table 9, each shape alone")
-    return f"{said} {REMARK}" if study.reference else said
+    return (f"{said} {REMARK}{own}" if study.reference else f"{said}{own}").strip()
 
 
 def _against(study: Comparison, reference: str) -> str:
