@@ -142,7 +142,7 @@ def fit(
     own = [torch.cuda.current_device()] if place.type == "cuda" else []  # of several GPUs, the one that is used
     with room_for(folder), _locked(folder), torch.random.fork_rng(own), deterministic(place):
         if not finished(run, root):
-            task = make_task(run, store, root, imagenet_weights)
+            task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
             _train(run, task, folder, place, Bar(title or run.title()) if progress else None)
     return folder

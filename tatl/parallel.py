@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from tatl import features
 from tatl.cli import ERRORS
 from tatl.data.store import Store
 from tatl.fit import fit, pick_device
@@ -76,11 +77,16 @@ def together(todo: Sequence[Run]) -> list[Piece]:
     """Runs of one frozen encoder on the same images as one piece, every other run as a piece of its own."""
     pieces: dict[object, list[Run]] = {}
     for run in todo:
-        frozen = initialisation(run.start).frozen and not run.recipe.augment
+        frozen = stands(run)
         encoder = (run.start, run.parent, run.shape, run.backbone, run.seed)
         images = (run.fold, run.n_folds, run.split_seed, run.fraction, run.cropper, run.offset)
         pieces.setdefault((*encoder, *images) if frozen else run, []).append(run)
     return [tuple(piece) for piece in pieces.values()]
+
+
+def stands(run: Run) -> bool:
+    """Whether a run stands on a frozen encoder's features."""
+    return initialisation(run.start).frozen and not run.recipe.augment
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,7 @@ class Trainer:
         for run in piece:
             gone = outcomes and isinstance(outcomes[-1], Lost)
             outcomes.append(outcomes[-1] if gone else self._seconds(run))
+        features.release()
         return outcomes
 
     def _seconds(self, run: Run) -> float | BaseException:

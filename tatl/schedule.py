@@ -14,11 +14,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from tatl import features
 from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
 from tatl.effort import Clock
 from tatl.fit import Busy, fit, pick_device, taken
-from tatl.parallel import LARGE, Machine, Outcome, several, together
+from tatl.parallel import LARGE, Machine, Outcome, several, stands, together
 from tatl.run import Run, finished, write_atomically
 from tatl.variants import in_order
 
@@ -94,6 +95,7 @@ def _wait(busy: Sequence[Run], left: Sequence[Run], root: Path, progress: bool) 
 def _one_by_one(
     todo: Sequence[Run], root: Path, store: Store, machine: Machine, clock: Clock, workers: int
 ) -> Iterator[Outcome]:
+    last = {piece[-1] for piece in together(todo) if stands(piece[-1])}
     for run in todo:
         if not all(finished(needed, root) for needed in run.needs()):
             continue
@@ -117,6 +119,8 @@ def _one_by_one(
             yield run, error
         else:
             yield run, time.monotonic() - started
+        if run in last:
+            features.release()
 
 
 def _record(run: Run, root: Path, reason: str) -> Failure:

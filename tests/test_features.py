@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from tatl import features
 from tatl.data.feed import Feed
 from tatl.data.store import Store
+from tatl.effort import Clock
 from tatl.ensemble import average, share_encoders
 from tatl.features import Frozen, Kept, digest
 from tatl.fit import fit
 from tatl.inits import seeded
 from tatl.models import Segmenter, build
 from tatl.models.encoders import EfficientNetB0
+from tatl.parallel import Machine, Trainer
 from tatl.run import Run
+from tatl.schedule import _one_by_one, execute
 from tatl.tasks import Segmentation
 from toy import toy_run
 
@@ -137,6 +140,19 @@ def test_the_targets_of_a_fold_train_from_one_pass_over_its_images(
     for run in targets:
         fit(run, tmp_path, toy_store, **CPU)
     assert passes == [1] * len(toy_store)
+
+
+def test_features_are_released_with_the_last_run_that_stands_on_them(toy_store: Store, tmp_path: Path) -> None:
+    agnostic, targets = frozen_runs(toy_store)
+    held = []
+    machine = Machine(device="cpu", progress=False)
+    execute([agnostic], tmp_path, toy_store, machine)
+    clock = Clock(targets[:2], toy_store)
+    for run, outcome in _one_by_one(targets[:2], tmp_path, toy_store, machine, clock, 1):
+        held.append((run.task, isinstance(outcome, float), len(features._kept)))
+    assert held == [("disc", True, 1), ("bar", True, 1)] and not features._kept
+    trainer = Trainer(tmp_path, toy_store, "cpu", None, threads=0, progress=False, gpu="")
+    assert isinstance(trainer((targets[2],))[0], float) and not features._kept
 
 
 def test_company_and_room_do_not_change_what_is_learnt(

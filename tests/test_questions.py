@@ -127,6 +127,12 @@ def test_starts_networks_and_backbones_of_any_name_in_any_number(question: str, 
     assert ODD_STARTS[14] in "".join(found.values())
 
 
+@pytest.mark.parametrize("start, said", [("rotation", True), ("source", False)])
+def test_the_caption_says_where_rotation_is_not_the_published_one(start: str, said: bool, tmp_path: Path) -> None:
+    found = page("paradigms", write(tmp_path, STUDIES["paradigms"], starts=("tatl", start)))
+    assert ("tell it from the top level alone" in "".join(found.values())) == said
+
+
 @pytest.mark.parametrize("question", STUDIES)
 def test_a_single_row(question: str, tmp_path: Path) -> None:
     found = page(question, write(tmp_path, STUDIES[question], starts=("alone",), attributes=("streaks",)))

@@ -33,8 +33,8 @@ REMARK = (
     "images, has no published number."
 )
 ROTATION = (
-    "Rotation is told from the mean and standard deviation of the channels of every level of the encoder, where Gidaris "
-    "et al. (2018) tell it from the top level alone: a segmenter's skips carry the other levels."
+    "Rotation is told from the mean and standard deviation of the channels of every level of the encoder, where "
+    "Gidaris et al. (2018) tell it from the top level alone: a segmenter's skips carry the other levels."
 )
 TATL = "tatl"
 SECTIONS = ("headline", "average", "table", "attributes", "paired", "ranks", "controls")
