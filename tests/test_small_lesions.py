@@ -15,6 +15,7 @@ from tatl.data.feed import Feed
 from tatl.data.folds import split
 from tatl.ensemble import Ensemble
 from tatl.fit import fit
+from tatl.study import probabilities
 from toy import make_store, toy_run
 
 SIZE = Size(96, 128)
@@ -32,7 +33,7 @@ def test_a_three_pixel_lesion_is_trained_and_scored(tmp_path: Path) -> None:
     tight.to_csv(cropper.folder(tmp_path) / "boxes.csv", index=False)
     run = toy_run(store, cropper=cropper)
     folder = fit(run, tmp_path, store, device="cpu", progress=False)
-    seen = np.load(folder / "probabilities.npy")
+    seen = probabilities(folder)
     top, left, bottom, right = BOX
     assert seen[:, top:bottom, left:right].all()
     assert seen.any(axis=0).sum() == (bottom - top) * (right - left)
