@@ -13,6 +13,9 @@ from pycocotools import mask as encoder
 
 from tatl.data.case import BadCase, Size
 from tatl.data.coco import Coco
+from tatl.data.files import TURNED
+from tatl.data.pictures import ORIENTATION
+from tatl.data.reading import Reading
 
 SIZE = Size(8, 16)
 SQUARE = [2, 2, 6, 2, 6, 6, 2, 6]  # x, y corners: 4 x 4 pixels
@@ -121,6 +124,22 @@ def test_a_picture_of_another_size_is_a_bad_case(tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(root / "pictures/a.png")
     with pytest.raises(BadCase, match="10 x 10 pixels and the file says 16 x 8"):
         Coco(root).read(0, SIZE)
+
+
+def test_an_orientation_that_the_regions_may_not_have_is_told(tmp_path: Path) -> None:
+    root, exif = file(tmp_path, [region(1, 7, [SQUARE])]), Image.Exif()
+    for told in (3, 6):
+        exif[ORIENTATION] = told
+        Image.new("RGB", (16, 8)).save(root / "pictures/a.png", exif=exif)
+        stored = Coco(root, reading=Reading(exif="ignore")).read(0, SIZE)
+        assert stored.attributes["spot"].sum() == 16 and not stored.notes  # type: ignore[union-attr]
+        if told == 3:
+            assert Coco(root).read(0, SIZE).notes == (TURNED.format(3),)
+        else:
+            with pytest.raises(
+                BadCase, match=r"and the file says 16 x 8: .*EXIF orientation \(6\) .*with --exif ignore"
+            ):
+                Coco(root).read(0, SIZE)
 
 
 def test_several_files_have_to_be_chosen_from(tmp_path: Path) -> None:

@@ -10,8 +10,12 @@ import pytest
 import yaml
 from PIL import Image
 
+from tatl.data import readers
 from tatl.data.case import BadCase, Size
+from tatl.data.files import TURNED
 from tatl.data.labels import Labels
+from tatl.data.pictures import ORIENTATION
+from tatl.data.reading import Reading
 
 SIZE = Size(8, 16)
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/leaf"
@@ -90,6 +94,23 @@ def test_a_label_image_of_another_size_is_refused(tmp_path: Path) -> None:
     draw(tmp_path, "a", np.zeros((4, 16, 3)))
     with pytest.raises(BadCase, match="a mask has the size of its image"):
         Labels(legend(tmp_path)).read(0, SIZE)
+
+
+def test_an_orientation_that_the_labels_may_not_have_is_told(tmp_path: Path) -> None:
+    """Picture and label image disagreed by half a turn without a word."""
+    draw(tmp_path, "a", leaf())
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3
+    Image.new("RGB", (16, 8)).save(tmp_path / "images/a.png", exif=exif)
+    assert Labels(legend(tmp_path)).read(0, SIZE).notes == (TURNED.format(3),)
+    assert not Labels(legend(tmp_path), reading=Reading(exif="ignore")).read(0, SIZE).notes
+
+
+@pytest.mark.parametrize("data", ["labels", "coco"])
+@pytest.mark.parametrize("option", [{"foreground": "1"}, {"foreground": "1", "ignore": "2"}, {"threshold": 128}])
+def test_what_the_levels_of_masks_mean_is_not_said_of_data_without_masks(data: str, option: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"are of mask files, and --data {data} has its .*: leave them out"):
+        readers.reader(data, "anywhere", reading=Reading(**option))
 
 
 def test_a_picture_without_labels_is_a_problem(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from tatl.data.case import BadCase, Case, Size
 from tatl.data.files import FileReader, Source, existing_folder, unique
 from tatl.data.manifest import attribute_names
-from tatl.data.pictures import decoded
+from tatl.data.pictures import SIDEWAYS, decoded
 from tatl.data.reading import AS_THEY_ARE, Reading
 from tatl.data.reduction import reduce_mask
 
@@ -54,11 +54,9 @@ class Coco(FileReader):
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""
         source = self.sources[index]
-        image, original, _ = decoded(source.image, size, self.reading)
+        image, original, told = decoded(source.image, size, self.reading)
         number = self.numbers[source.id]
-        if (shape := self.shapes[number]) != original:
-            said = f"{shape[1]} x {shape[0]}"
-            raise BadCase(f"{source.image.name} is {original[1]} x {original[0]} pixels and the file says {said}")
+        self._check_shape(source.image, self.shapes[number], original, told)
         masks = {name: np.zeros(original, bool) for name in self.attributes}
         lesion = np.zeros(original, bool) if self.lesions else None
         for region in self.regions.get(number, []):
@@ -68,8 +66,18 @@ class Coco(FileReader):
             elif lesion is not None:
                 lesion |= drawn
         reduced = {name: reduce_mask(mask, size) for name, mask in masks.items()}
-        return Case(
-            source.id, source.group, image, None if lesion is None else reduce_mask(lesion, size), reduced, *original
+        whole = None if lesion is None else reduce_mask(lesion, size)
+        return Case(source.id, source.group, image, whole, reduced, *original, self._turned(told, original))
+
+    def _check_shape(self, image: Path, said: tuple[int, int], original: tuple[int, int], told: int) -> None:
+        if said == original:
+            return
+        remedy = "mend the file's height and width, or give the picture that it was drawn on"
+        if said == original[::-1] and told in SIDEWAYS:
+            other = "without --exif ignore" if self.reading.exif == "ignore" else "with --exif ignore"
+            remedy = f"they agree with the picture's EXIF orientation ({told}) read otherwise, so prepare {other}"
+        raise BadCase(
+            f"{image.name} is {original[1]} x {original[0]} pixels and the file says {said[1]} x {said[0]}: {remedy}"
         )
 
 

@@ -98,10 +98,14 @@ class FileReader:
 
         lesion = None if source.lesion is None else drawn("lesion", source.lesion)
         attributes = self._attributes(source, original, size, drawn)
-        either = told != 1 and (told not in SIDEWAYS or original[0] == original[1])
-        if either and self.reading.exif == "apply" and len(source.files()) > 1:
-            notes[TURNED.format(told)] = None
+        if len(source.files()) > 1:
+            notes.update(dict.fromkeys(self._turned(told, original)))
         return Case(source.id, source.group, image, lesion, attributes, *original, tuple(notes))
+
+    def _turned(self, told: int, original: tuple[int, int]) -> tuple[str, ...]:
+        """A note where an EXIF orientation was applied that the sizes of masks cannot confirm."""
+        either = told != 1 and (told not in SIDEWAYS or original[0] == original[1])
+        return (TURNED.format(told),) if either and self.reading.exif == "apply" else ()
 
     def _attributes(
         self, source: Source, original: tuple[int, int], size: Size, drawn: Callable[[str, Path], np.ndarray]

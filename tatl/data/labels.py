@@ -144,7 +144,7 @@ class Labels(FileReader):
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""
         source, legend = self.sources[index], self.legend
-        image, original, _ = decoded(source.image, size, self.reading)
+        image, original, told = decoded(source.image, size, self.reading)
         labels = _classes(source.labels[0], legend, self.reading)
         check_size(source.labels[0], labels.shape, original, source.image)
         numbers = {name: number for number, name in enumerate(legend.classes)}
@@ -155,9 +155,8 @@ class Labels(FileReader):
             if self.here is not None and not masks[name].any():
                 raise BadCase(f"{legend.table['file']} says {name} and no pixel has its colour")
         reduced = {name: reduce_mask(mask, size) for name, mask in masks.items()}
-        return Case(
-            source.id, source.group, image, None if lesion is None else reduce_mask(lesion, size), reduced, *original
-        )
+        whole = None if lesion is None else reduce_mask(lesion, size)
+        return Case(source.id, source.group, image, whole, reduced, *original, self._turned(told, original))
 
 
 def _table(folder: Path, path: Path, legend: Legend) -> dict[str, list[str]] | None:

@@ -11,6 +11,7 @@ from tatl.data.manifest import Manifest
 from tatl.data.reading import AS_THEY_ARE, Reading
 
 DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")
+DRAWN = {"labels": "--data labels has its classes in labels.yaml", "coco": "--data coco has its masks as regions"}
 
 
 def reader(
@@ -36,6 +37,8 @@ def reader(
         from tatl.data.phantom import Phantom
 
         return Phantom(cases, seed, enrich)
+    if data in DRAWN and (reading.foreground or reading.ignore or reading.threshold is not None):
+        raise ValueError(f"--foreground, --ignore and --threshold are of mask files, and {DRAWN[data]}: leave them out")
     if root is None:
         raise ValueError(f"--data {data} needs --root, the folder that holds it")
     if data == "manifest":
