@@ -10,7 +10,7 @@ from PIL import Image
 
 from tatl.commands import prepare, score
 from tatl.data.case import BadCase
-from tatl.data.masks import FAINT, IGNORED, LOSSY, read_mask, read_part
+from tatl.data.masks import BLACK, FAINT, IGNORED, LOSSY, read_mask, read_part
 from tatl.data.reading import Reading
 from tatl.data.store import BadCases, Store
 
@@ -143,6 +143,15 @@ def test_lossy_labels_are_refused(tmp_path: Path, told: str, levels: np.ndarray,
         read_mask(path)
     with pytest.raises(BadCase, match=r"its levels are no labels: save it as PNG"):
         read_mask(path, Reading("1"))
+
+
+def test_a_black_jpeg_is_said_to_be_empty_or_lost(tmp_path: Path) -> None:
+    """At quality 50 nothing is left of a mask of 0 and 1, which was counted as absent without a word."""
+    for levels, quality in ((DISC, 50), (0 * DISC, 95)):
+        path = save(tmp_path / "a.jpg", levels, quality=quality)
+        for part in (read_part(path), read_part(path)):  # the second is remembered
+            assert not part.whole().any() and part.notes == (BLACK,)
+    assert read_part(save(tmp_path / "a.png", 0 * DISC)).notes == ()
 
 
 def test_a_lossy_webp_of_0_and_1_is_refused_and_a_lossless_one_is_a_mask(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from tatl.data.case import BadCase, Size
-from tatl.data.masks import read_mask, read_reduced
+from tatl.data.masks import check_size, read_mask, read_part
 from tatl.data.pictures import read_image
 from tatl.data.reading import Reading
-from tatl.data.reduction import reduce_mask
+from tatl.data.reduction import reduce_mask, reduce_part
 
 SIZE = Size(24, 32)
 
@@ -259,6 +259,7 @@ def test_areas_of_blobs_are_kept() -> None:
 def test_reading_and_reducing_at_once_is_the_same(tmp_path: Path, disc: np.ndarray) -> None:
     Image.fromarray(disc.astype(np.uint8) * 255).save(tmp_path / "a.png")
     for size in (SIZE, Size(60, 80), Size(100, 90)):
-        assert np.array_equal(read_reduced(tmp_path / "a.png", (60, 80), size), reduce_mask(disc, size))
+        part = read_part(tmp_path / "a.png")
+        assert np.array_equal(reduce_part(part.values, part.corner, part.shape, size), reduce_mask(disc, size))
     with pytest.raises(BadCase, match=r"a\.png is 80 x 60 pixels and its image 60 x 80"):
-        read_reduced(tmp_path / "a.png", (80, 60), SIZE)
+        check_size(tmp_path / "a.png", (60, 80), (80, 60))

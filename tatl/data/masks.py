@@ -1,4 +1,4 @@
-"""Mask files -> bool arrays, by the one rule of `tatl.data.reading`, and reduced by that of `tatl.data.reduction`."""
+"""Mask files -> bool arrays, by the one rule of `tatl.data.reading`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops
 
-from tatl.data.case import BadCase, Size
+from tatl.data.case import BadCase
 from tatl.data.pictures import SIDEWAYS, SIXTEEN_BIT, eight_bit, opened, orientation, orientation_of, rgb, upright
 from tatl.data.reading import AS_THEY_ARE, Reading, set_levels
-from tatl.data.reduction import reduce_part
 
 LOSSLESS = ("PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
@@ -20,8 +19,7 @@ TINT = 16  # how far JPEG moves the channels of a grey pixel apart
 IGNORED = "has ignored pixels in a mask, which count as background"
 FAINT = "has a mask without any level above the threshold, so that none of it is set"
 LOSSY = "has a mask compressed with loss, which is set above 128"
-
-_empty: dict[tuple[bytes, str], tuple[int, int]] = {}  # file that is an empty mask, --exif -> its (height, width)
+BLACK = "has a black mask compressed with loss: empty if it was drawn in 255, and lost if it was drawn in 1"
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,9 @@ class Part:
         return mask
 
 
+_empty: dict[tuple[bytes, str], Part] = {}  # file that is an empty mask, --exif -> what is read of it
+
+
 def read_mask(path: str | Path, reading: Reading = AS_THEY_ARE, name: str = "") -> np.ndarray:
     """Decode the mask called `name` in its own size: bool [h, w].
 
@@ -49,13 +50,6 @@ def read_mask(path: str | Path, reading: Reading = AS_THEY_ARE, name: str = "") 
     soft edges, a faint 0/100).
     """
     return read_part(Path(path), reading, name).whole()
-
-
-def read_reduced(path: str | Path, original: tuple[int, int], size: Size) -> np.ndarray:
-    """`reduce_mask(read_mask(path), size)` without ever making the full mask; BadCase if it is not `original`."""
-    part = read_part(Path(path))
-    check_size(Path(path), part.shape, original)
-    return reduce_part(part.values, part.corner, part.shape, size)
 
 
 def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Part:
@@ -68,7 +62,7 @@ def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Par
         data = path.read_bytes()
         key = (hashlib.sha256(data).digest(), reading.exif)
         if key in _empty and 0 not in foreground:
-            return Part(_empty[key], (0, 0), np.zeros((0, 0), bool))
+            return _empty[key]
         told = orientation(picture)
         lossless = keeps_levels(picture, data)
         picture.load()
@@ -78,8 +72,8 @@ def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Par
         shape = (grey.height, grey.width)
         box = (0, 0, grey.width, grey.height) if 0 in foreground else grey.getbbox()
         if box is None:
-            _empty[key] = shape
-            return Part(shape, (0, 0), np.zeros((0, 0), bool))
+            _empty[key] = Part(shape, (0, 0), np.zeros((0, 0), bool), () if lossless else (BLACK,))
+            return _empty[key]
         part = grey.crop(box)
         counts = np.array(part.histogram())
         counts[0] += grey.width * grey.height - counts.sum()
