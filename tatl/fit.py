@@ -31,10 +31,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from tatl.data.disk import room_for
+from tatl.data.disk import room_for, to_disk
 from tatl.data.store import Store
 from tatl.learner import VALIDATION_LOSS, Learner
-from tatl.run import Run, finished, put_in_place, to_disk, write_atomically
+from tatl.run import Run, finished, put_in_place, write_atomically
 from tatl.tasks import Task, make_task
 from tatl.version import commit, versions
 

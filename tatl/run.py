@@ -29,6 +29,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from tatl.data.disk import to_disk
 from tatl.legacy import Outdated, modern
 
 FORMAT = 2
@@ -345,17 +346,6 @@ def put_in_place(partial: Path, path: Path) -> None:
     to_disk(partial)
     partial.replace(path)
     to_disk(path.parent)
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file's content, or a folder's names, are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders, and renames through its journal
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def find_runs(root: Path) -> Iterator[tuple[Run, Path]]:

@@ -10,6 +10,8 @@ import pytest
 from tatl.data.case import Size
 from tatl.run import Recipe
 from tatl.settings import OF_STUDIES, Settings, load_preset, names, numbers, presets
+from tatl.studies import LONG, WINNERS
+from tatl.variants import VARIANTS
 
 
 def test_the_presets_are_these() -> None:
@@ -38,6 +40,11 @@ def test_the_paper_s_preset_is_the_paper_s_protocol() -> None:
     recipe = settings.recipe("target")
     assert (recipe.epochs, recipe.patience, recipe.optimizer, recipe.lr, recipe.momentum) == (40, 10, "sgd", 0.01, 0.9)
     assert settings.recipe("lesion") == settings.recipe("agnostic") == recipe
+
+
+def test_the_paper_s_preset_has_the_rows_that_train_as_long_as_two_stages_and_both_winners() -> None:
+    rows = names(load_preset("paper", "variants")[1]["variants"])
+    assert set(rows) == {*VARIANTS, *LONG, *WINNERS} and len(rows) == len(set(rows))
 
 
 def test_an_unknown_preset_is_refused() -> None:

@@ -38,7 +38,7 @@ def test_a_three_pixel_lesion_is_trained_and_scored(tmp_path: Path) -> None:
     assert seen[:, top:bottom, left:right].all()
     assert seen.any(axis=0).sum() == (bottom - top) * (right - left)
     scores = pd.read_csv(folder / "scores.csv")
-    parts = split(store, run.fold, run.n_folds, run.seed)
+    parts = split(store, run.fold, run.n_folds, run.split_seed)
     assert scores["image"].tolist() == store.cases["id"].to_numpy()[parts.test].tolist()
     crop = Feed(store, "disc", grow(tight.to_numpy(), 0, SIZE))(np.array([0]))[1][0, 0]
     truth = torch.from_numpy(store.mask("disc", 0)[top:bottom, left:right]).float()

@@ -1,4 +1,4 @@
-"""A full disk, said in one sentence: each library words it differently, and some lose its number."""
+"""What is on the disk, and a full one said in one sentence: each library words it differently."""
 
 from __future__ import annotations
 
@@ -32,3 +32,14 @@ def room_for(path: Path) -> Iterator[None]:
             f"the disk is full while {path} is written: free some space and run the same command again, "
             "which continues where this one stopped"
         ) from error
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's content, or a folder's names, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders, and renames through its journal
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -22,6 +22,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tatl.data.case import MAX_ATTRIBUTES, BadCase, Case, Reader, Size
+from tatl.data.disk import to_disk
 from tatl.data.rows import Rows
 
 VERSION = 1
@@ -45,17 +46,6 @@ def recipe(reader: Reader, size: Size) -> dict[str, Any]:
         "source": dict(reader.provenance),
     }
     return json.loads(json.dumps(made))
-
-
-def sync(path: Path) -> None:
-    """Wait until a file or folder is on the disk; Windows knows no such thing of folders."""
-    if os.name == "nt" and path.is_dir():
-        return
-    number = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 class Decoder:
@@ -218,11 +208,11 @@ class Partial:
     def publish(self) -> None:
         """Give the folder its final name; only now is it a store."""
         self._close()
-        sync(self.folder)
+        to_disk(self.folder)
         if os.name == "nt" and self.path.is_dir():
             self.path.rmdir()  # an empty one, which other systems replace
         os.rename(self.folder, self.path)
-        sync(self.path.parent)
+        to_disk(self.path.parent)
         (self.path / "progress.jsonl").unlink()
         with suppress(PermissionError):  # Windows removes it when it is given back
             Path(self._lock.lock_file).unlink()

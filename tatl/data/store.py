@@ -25,8 +25,8 @@ import numpy as np
 import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
-from tatl.data.disk import room_for
-from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp, sync
+from tatl.data.disk import room_for, to_disk
+from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp
 from tatl.data.problems import BadCases, listed
 from tatl.data.twins import together
 from tatl.data.workers import decode
@@ -238,7 +238,7 @@ def _finish(partial: Partial, problems: list[str]) -> None:
     }
     (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     for name in ("cases.csv", "store.json"):
-        sync(partial.folder / name)
+        to_disk(partial.folder / name)
     (partial.folder / "problems.txt").unlink(missing_ok=True)
     partial.publish()
 
