@@ -19,7 +19,7 @@ from tatl.data.store import Store
 from tatl.fit import pick_device
 from tatl.models import build, count_parameters
 from tatl.pretext import ROTATION, TEXTURES, TextureClassification
-from tatl.rates import network_of, rates
+from tatl.rates import network_of, operations, rates
 from tatl.run import Run, finished
 from tatl.variants import in_order
 
@@ -31,10 +31,8 @@ TIMED = {
 
 
 def work(run: Run, store: Store) -> float:
-    """Pixels seen in training; a Link-shape's counted as 0.6 of a U-shape's (measured on two cores)."""
-    size = Size.parse(run.size)
-    trained = _trained(run, store) * (4 if run.task == ROTATION else 1)
-    return run.recipe.epochs * trained * size.height * size.width * (0.6 if run.shape == "link" else 1.0)
+    """Floating-point operations of the forward passes of training, by which runs share out the time that they take."""
+    return images(run, store) * operations(network_of(run))
 
 
 class Clock:

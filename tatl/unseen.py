@@ -95,8 +95,8 @@ def told(groups: Sequence[Assigned], tasks: Sequence[str]) -> list[str]:
             lines.append(f"{count} of the store, segmented by networks that were trained on them (--in-sample)")
         elif group.sample == "unknown":
             lines.append(
-                f"{count} that no run names; store {group.runs[0].store} is not at {STORES / group.runs[0].store}, so "
-                "that they may still be of its training images: give its folder with --store"
+                f"{count} that no run names; the store of the runs is not at {STORES / group.runs[0].store}, so that "
+                "they may still be of its training images: give its folder with --store"
             )
     return lines
 

@@ -289,6 +289,19 @@ def test_a_plan_counts_with_what_each_network_takes_here(
     assert asked == [("efficientnet-b0", "96x128", 2)] and not any(tmp_path.iterdir())
 
 
+def test_what_is_left_counts_a_network_s_operations(toy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large backbone was counted as a small one, and the time left was that of as many small ones."""
+    small, large = (replace(toy_run(toy_store), backbone=name) for name in ("efficientnet-b0", "resnet152"))
+    ratio = operations(network_of(large)) / operations(network_of(small))
+    assert work(large, toy_store) == pytest.approx(ratio * work(small, toy_store)) and ratio > 5
+    now = [0.0]
+    monkeypatch.setattr("tatl.effort.time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = Clock([small, large], toy_store)
+    now[0] = 600.0
+    clock.ticked(small)
+    assert clock.left() == f", about {10 * ratio:.0f} min left"
+
+
 def test_a_step_is_timed_in_earnest(toy_store: Store) -> None:
     network = network_of(toy_run(toy_store))
     found = rates([network], torch.device("cpu"), budget=60)[network]
