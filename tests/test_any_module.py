@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from analysis.curvature import spectral_norms
+from analysis.products import Hessians
 from small_networks import dense_hessian, image_loss, networks
 
 
@@ -338,3 +339,53 @@ def test_what_float64_cannot_run_is_said() -> None:
     found = spectral_norms(Fixed(), *(t.float() for t in data()), image_loss)
     assert "could not be checked in float64" in found.note
     np.testing.assert_allclose(found.values, norms(networks()["silu"]), rtol=1e-2)
+
+
+ROUNDED = (
+    "products could not be checked: differences of gradients in float64 are rounded, since the model or the loss "
+    "leaves it"
+)
+
+
+class Pooled(nn.Module):
+    """One number per image, made in float32 whatever comes in where `inside`."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.head, self.inside = nn.Linear(3, 1), inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head(x.mean((2, 3)))
+        return y.float().type_as(y) if self.inside else y
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_rounds_to_float32_on_the_way_is_not_taken_for_a_wrong_derivative(inside: bool) -> None:
+    """Steps that are small enough in float64 vanish in its rounding, and two such differences agree on too little."""
+
+    def loss(made: Tensor, _: Tensor) -> Tensor:
+        return F.softplus(made if inside else made.float()).flatten(1).mean(1)
+
+    images, masks = (t.float() for t in data(1))
+    for seed in range(8):
+        torch.manual_seed(seed)
+        model = Pooled(inside)
+        x, p = images.mean((2, 3))[0], torch.sigmoid(model.head(images.mean((2, 3)))).item()
+        found = spectral_norms(model, images, masks, loss)
+        assert found.values[0] == pytest.approx(p * (1 - p) * (float(x @ x) + 1), rel=1e-4)
+        assert found.note in ("", ROUNDED)
+
+
+def test_memory_that_ends_within_the_check_does_not_end_the_solve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check needs several times what a solve does."""
+    moved = Hessians.moved
+
+    def full(self: Hessians, *given: Any) -> Tensor:
+        if given[0].dtype == torch.float64:
+            raise torch.OutOfMemoryError("no room")
+        return moved(self, *given)
+
+    monkeypatch.setattr(Hessians, "moved", full)
+    found = spectral_norms(networks()["silu"].float(), *(t.float() for t in data()), image_loss)
+    assert found.note == "products could not be checked in float64 (memory ran out)"
+    np.testing.assert_allclose(found.values, truth(networks()["silu"]), rtol=1e-2)
