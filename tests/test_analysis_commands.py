@@ -81,10 +81,28 @@ def test_the_bound_is_the_formula_of_the_images(compared: Path) -> None:
         without = formula(rest["loss"].mean(), rest["norm"].mean(), m, n=5).value
         assert row["bound_without_largest"] == pytest.approx(without)
         assert row["curvature_largest"] == part["norm"].max()
-        near = 0.1 if part["converged"][part["norm"].idxmax()] else 0.3  # twice the tolerance, where it was reached
-        assert row["curvature_largest_float64"] == pytest.approx(part["norm"].max(), rel=near)
-        assert row["curvature_largest_float64"] != row["curvature_largest"]
         assert row["unconverged"] == pytest.approx(1 - part["converged"].mean())
+
+
+def test_the_largest_norm_of_a_row_is_solved_again_in_float64(compared: Path) -> None:
+    """Of that image, mask and network; tests/test_ledger.py compares the two precisions where both have arrived.
+
+    With six products they cannot be: an eigenvector that the start has little of grows by its own factor a product, so
+    that what float32 rounds at ReLUs (1 % of a product here) moves a value in transit by a tenth.
+    """
+    made, about = read(compared / "tables"), json.loads((compared / "tables/bound.json").read_text())
+    rows = made["bound"].query("attribute != 'average'")
+    for _, row in rows.iterrows():
+        part = made["bound_images"].query(f"init == {row['init']!r} and attribute == {row['attribute']!r}")
+        largest = part.loc[part["norm"].idxmax()]
+        (subject,) = about["subjects"][row["init"]]
+        ledger = pd.read_csv(*(compared / "runs").glob(f"*/curvature/{subject}.csv"))
+        same = (ledger["image"] == largest["image"]) & (ledger["mask"] == largest["mask"])
+        value = ledger[same].set_index("precision")["value"].abs()
+        assert value["float32"] == pytest.approx(row["curvature_largest"], rel=1e-12)
+        assert value["float64"] == pytest.approx(row["curvature_largest_float64"], rel=1e-12)
+        assert value["float64"] != value["float32"]
+    assert len(rows) == 6
 
 
 def test_the_anatomy_adds_up_and_the_curve_passes_through_its_point(compared: Path) -> None:

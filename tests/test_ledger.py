@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,10 @@ def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
         same = (whole[0]["attribute"] == name) & (whole[0]["index"] == index)
         single = whole[0]["value"][same].item()
         assert table["value"].item() == pytest.approx(single, rel=1e-3) and table["value"].item() != single
+        images, masks = Feed(subject.store, name)(np.array([index]))
+        model, effort = copy.deepcopy(subject.model).double(), {"tolerance": 0.05, "max_products": 8}
+        double = spectral_norms(model, images.double(), masks, image_loss, **effort)
+        assert abs(table["value"].item()) == pytest.approx(double.values[0], rel=1e-9)
     (single_table,) = curvatures([subject], wanted[0], OPTIONS, tmp_path, HERE, progress=False)
     assert len(lines(tmp_path, subject)) == 1 + 3 and set(single_table["image"]) == set(tables[0]["image"])
 
