@@ -139,7 +139,7 @@ def _slope(b: Bound) -> float:
 def curve(
     risk: float, m: int, sources: int = SOURCES, c: float = STEP, n: int | None = None, points: int = 200
 ) -> tuple[np.ndarray, ...]:
-    """Eq. 6 over g at a fixed risk: g and the bound, logarithmically from where it is finite to a thousandfold."""
+    """Eq. 6 over g at a fixed risk: g and the bound, for g- from 0.01 to 10000 in equal ratios."""
     slack = (m if n is None else n) ** -0.25
     g = slack + np.geomspace(1e-2, 1e4, points)
     factors = _factors(risk, g - slack, g + slack, m, sources, c)

@@ -17,8 +17,8 @@ ACTIVATIONS = {
     "elu", "celu", "hardshrink", "softshrink", "clamp", "clamp_min", "clamp_max", "abs", "maximum", "minimum",
 }  # fmt: skip
 POOLINGS = {
-    "max", "amax", "max_pool1d", "max_pool2d_with_indices", "max_pool3d_with_indices", "adaptive_max_pool2d",
-    "adaptive_max_pool3d", "fractional_max_pool2d", "fractional_max_pool3d",
+    "max", "min", "amax", "amin", "max_pool1d", "max_pool2d_with_indices", "max_pool3d_with_indices",
+    "adaptive_max_pool2d", "adaptive_max_pool3d", "fractional_max_pool2d", "fractional_max_pool3d",
 }  # fmt: skip
 KINKED = ACTIVATIONS | POOLINGS
 

@@ -185,6 +185,13 @@ class Kinked(nn.Module):
         return nn.functional.max_pool2d(nn.functional.relu6(x), 2) + x.clamp(min=0).mean()
 
 
+class Extremes(nn.Module):
+    """The least of each channel, and of all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amin((2, 3)) + x.min()
+
+
 @pytest.mark.parametrize(
     ("model", "count"),
     [
@@ -194,6 +201,7 @@ class Kinked(nn.Module):
         (nn.Sequential(nn.MaxPool2d(2), nn.AdaptiveMaxPool2d(2)), 2),
         (nn.Sequential(nn.Conv2d(3, 3, 3), nn.SiLU(), nn.GELU(), nn.Sigmoid(), nn.AvgPool2d(2), nn.BatchNorm2d(3)), 0),
         (Kinked(), 3),
+        (Extremes(), 2),
     ],
 )  # fmt: skip
 def test_every_operation_with_a_kink_counts(model: nn.Module, count: int) -> None:

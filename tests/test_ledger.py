@@ -129,6 +129,27 @@ def test_threads_do_not_depend_on_how_much_is_left(
     assert seen == [1]
 
 
+def test_threads_are_as_before_where_a_solve_fails(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import analysis.ledger as module
+
+    before = torch.get_num_threads()
+
+    def fails(*_: object) -> None:
+        torch.set_num_threads(before + 1)
+        raise ValueError("refused")
+
+    monkeypatch.setattr(module.Worker, "__call__", fails)
+    ledgers = [Ledger(tmp_path / "a.csv", "a")]
+    try:
+        with pytest.raises(ValueError, match="refused"):
+            module._solve([subject], [(0, 1, {})], OPTIONS, ledgers, HERE, tqdm(disable=True))
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_ledger_stopped_in_its_first_line_is_begun_again(tmp_path: Path) -> None:
     for cut in ("", "subject,ima"):
         path = tmp_path / "a.csv"
