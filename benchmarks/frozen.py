@@ -58,11 +58,11 @@ def training(store: Store, shape: str, batch: int, epochs: int, rounds: int, dev
     fit(agnostic, root, store, device=device, progress=False)
 
     def five(way: str) -> float:
-        features._kept.cache_clear()
+        features.release()
         started = time.perf_counter()
         for name in store.attributes:
             if way == "apart":
-                features._kept.cache_clear()
+                features.release()
             run = Run(**base, task=name, start=START[way], source="random", parent=agnostic)  # type: ignore[arg-type]
             kept, features.ROOM = features.ROOM, features.ROOM if way == "shared" else 0
             fit(run, root, store, device=device, progress=False)

@@ -1,6 +1,6 @@
 """`prepare` against a plain loop on large photographs, and its memory for N and 2 N cases.
 
-    python benchmarks/prepare.py [--cases 48]
+    python benchmarks/prepare.py --cases 48
 
 Claim: JPEGs decoded at reduced scale on all cores are several times as fast as Pillow's full decode and resize on
 one core, masks included, and peak memory does not grow with the number of cases.

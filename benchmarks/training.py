@@ -226,8 +226,9 @@ def main(
                 if compiled:
                     measure(store, None, batch, precision, rounds, steps, device, plain)
         if paper:
+            place = torch.device(device)
             with tempfile.TemporaryDirectory() as scratch:
-                seconds = toolkit(store, 16, "auto", steps, torch.device(device), Path(scratch))
+                seconds = toolkit(store, 16, fit.usual_precision(place), steps, place, Path(scratch))
             paper_time(store, 16 / seconds)
 
 

@@ -1,0 +1,92 @@
+"""Every command line that the docstring of a benchmark shows runs, at a small size and on a CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from analysis.commands import OF_STUDIES
+from analysis.curvature import Options, spectral_norms
+from analysis.ledger import Places
+from tatl import cli
+from tatl.settings import load_preset
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+LINES = [  # what a line prints or takes stands behind a gap
+    re.split(r"\s{2,}|\"\"\"", line)[0]
+    for name in SCRIPTS
+    for line in re.findall(r"python benchmarks/[^\n]*", (ROOT / "benchmarks" / f"{name}.py").read_text())
+]
+SMALL = {
+    "curvature": "--device cpu --size 32x32 --cases 10 --images 1 --rounds 1 --pyhessian false",
+    "frozen": "--device cpu --size 32x64 --cases 30 --epochs 1 --rounds 1 --full 32x64 --shapes link --batch 4",
+    "training": "--device cpu --size 32x64 --cases 8 --batches 2 --rounds 1 --steps 2 --camera 64x96 --compiled false",
+    "prepare": "--cases 2",
+    "report": "--preset smoke",
+    "phantom": "",
+}
+FIXED = {"--figure-7": "2", "--scales": "1", "--precisions": "32,bf16"}
+
+
+def smaller(line: str) -> list[str]:
+    """The options of a line, each value a small one, and those that make it small."""
+    name = Path(line.split()[1]).stem
+    words, small = shlex.split(line)[2:], shlex.split(SMALL[name])
+    for at, word in enumerate(words):
+        if word in FIXED and words[at + 1]:
+            words[at + 1] = FIXED[word]
+    if name == "curvature":
+        small += ["--runs", "RUNS", "--store", "STORE", *([] if "--scales" in words else ["--scales", "1"])]
+    return [*words, *small]
+
+
+def loaded(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    path = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where the types of its options are looked up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_benchmark_shows_how_it_is_started() -> None:
+    assert sorted({Path(line.split()[1]).stem for line in LINES}) == SCRIPTS == sorted(SMALL)
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_line_of_a_docstring_runs(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = Path(line.split()[1]).stem
+    places = {"RUNS": str(tmp_path / "runs"), "STORE": str(tmp_path / "store")}
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *(places.get(word, word) for word in smaller(line))])
+    module = loaded(name, monkeypatch)  # the phantom's runs where it is read
+    if name == "curvature":
+        name_of_it, values = load_preset("smoke")
+        values = {key: value for key, value in values.items() if key not in OF_STUDIES}
+        monkeypatch.setattr(module, "load_preset", lambda _: (name_of_it, values))
+        monkeypatch.setattr(module, "STARTS", ("tatl",))
+        monkeypatch.setattr(module, "Places", partial(Places, workers=1))
+        monkeypatch.setattr(module, "Options", partial(Options, max_products=3))
+        monkeypatch.setattr(module, "spectral_norms", lambda *a, **k: spectral_norms(*a, **k | {"max_products": 3}))
+    if name == "prepare":
+        monkeypatch.setattr(module, "WIDTH", 400)
+        monkeypatch.setattr(module, "HEIGHT", 300)
+        monkeypatch.setattr(module, "SIZE", type(module.SIZE)(48, 64))
+    if name == "report":  # making the smoke report is another test's
+        monkeypatch.setattr(module, "clone", lambda folder: None)
+        monkeypatch.setattr(module, "report", lambda folder, preset: (61.0, int(2e9)))
+    if name in ("prepare", "report"):
+        module.main()
+    elif name != "phantom":
+        assert cli.script(module.main) == 0, capsys.readouterr().err
+    assert capsys.readouterr().out
