@@ -173,5 +173,19 @@ def test_several_attributes_of_one_class_are_a_problem_or_left_out(tmp_path: Pat
     assert reader.ids == ["b", "c"] and reader.problems == [] and reader.provenance["several"] == 1
 
 
+def test_two_lines_of_one_case_are_refused(tmp_path: Path) -> None:
+    """The last of them counted, without a word."""
+    with pytest.raises(ValueError, match=r"cases\.csv has 2 lines of the case 'b': leave one line for each case"):
+        tabled(tmp_path, "a,1,0\nb,0,1\nb,0,0\nc,,\n")
+    assert tabled(tmp_path, "a,1,0\nb,0,1\nc,,\n,,\n,,\n").ids == ["a", "b", "c"]  # empty lines of a spreadsheet
+
+
+def test_an_attribute_of_the_table_that_no_pixel_shows_is_a_bad_case(tmp_path: Path) -> None:
+    reader = tabled(tmp_path, "a,1,0\nb,0,1\nc,,\n")
+    draw(tmp_path, "a", np.zeros((8, 16, 3)))
+    with pytest.raises(BadCase, match=r"cases\.csv says rust and no pixel has its colour"):
+        reader.read(0, SIZE)
+
+
 def test_a_case_that_the_table_lacks_is_a_problem(tmp_path: Path) -> None:
     assert tabled(tmp_path, "a,1,0\nb,0,1\n").problems == ["c: cases.csv has no line for it"]

@@ -171,6 +171,9 @@ def _table(folder: Path, path: Path, legend: Legend) -> dict[str, list[str]] | N
     columns = list(rows[0]) if rows else []
     if missing := [name for name in (legend.table["case"], *legend.attributes) if name not in columns]:
         raise ValueError(f"{file} lacks the columns {', '.join(missing)}: it has {', '.join(columns)}")
+    cases = Counter(row[legend.table["case"]] for row in rows)
+    if twice := [case for case, count in cases.items() if case and count > 1]:
+        raise ValueError(f"{file} has {cases[twice[0]]} lines of the case {twice[0]!r}: leave one line for each case")
     return {row[legend.table["case"]]: [a for a in legend.attributes if row[a] not in ("", "0")] for row in rows}
 
 
