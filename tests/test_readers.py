@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from PIL import Image
 from tatl.data.case import PRETEXTS, BadCase, Size
 from tatl.data.isic import ATTRIBUTES_2017, ATTRIBUTES_2018, Isic2017, Isic2018, decode_features
 from tatl.data.manifest import Manifest
-from tatl.data.readers import reader
+from tatl.data.readers import DATA, reader
+from tatl.data.reading import Reading
 from tatl.data.store import BadCases, prepare
 
 SIZE = Size(12, 16)
@@ -176,8 +179,45 @@ def test_an_input_folder_without_images(tmp_path: Path) -> None:
         Isic2018(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("option", "of"),
+    [
+        ({"split": "Training"}, ("isic2018", "isic2017")),
+        ({"reading": Reading(follow_links=True)}, ("manifest",)),
+        ({"labels": Path("labels.yaml")}, ("labels",)),
+        ({"annotations": Path("coco.json")}, ("coco",)),
+        ({"cases": 9}, ("phantom",)),
+        ({"seed": 1}, ("phantom",)),
+        ({"enrich": True}, ("phantom",)),
+    ],
+)
+def test_an_option_that_the_data_have_no_use_for_is_refused(option: dict[str, Any], of: tuple[str, ...]) -> None:
+    """It was ignored without a word."""
+    (key,) = option
+    name = "follow-links" if key == "reading" else key
+    for data in DATA:
+        root = None if data == "phantom" else "anywhere"
+        if data in of:
+            with pytest.raises(FileNotFoundError, match="anywhere") if root else nullcontext():
+                reader(data, root, **option)
+        else:
+            with pytest.raises(
+                ValueError, match=rf"--{name} is of --data {of[0]}.*, and --data {data} is given: leave"
+            ):
+                reader(data, root, **option)
+
+
+def test_what_is_of_files_is_not_said_of_the_phantom() -> None:
+    with pytest.raises(ValueError, match="--root is a folder of files, and --data phantom has its masks drawn"):
+        reader("phantom", "anywhere")
+    with pytest.raises(ValueError, match="are of mask files, and --data phantom has its masks drawn"):
+        reader("phantom", reading=Reading(threshold=128))
+
+
 def test_unknown_data_names() -> None:
-    with pytest.raises(ValueError, match="--data 'isic' is not one of isic2018, isic2017, manifest, phantom"):
+    with pytest.raises(
+        ValueError, match="--data 'isic' is not one of isic2018, isic2017, manifest, labels, coco, phantom"
+    ):
         reader("isic", ".")
 
 
