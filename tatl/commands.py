@@ -80,7 +80,7 @@ def prepare(
         skip_bad=skip_bad,
     )
     print(counts(made).to_string(index=False))
-    for line in summary(made.notes):
+    for line in [*summary(made.notes), *_nowhere(made)]:
         print(f"note: {line}")
     print(f"{made.path}: {len(made)} cases of {made.size}" + (f", {len(made.skipped)} skipped" if made.skipped else ""))
     print(f"next: {_next_of(made)}")
@@ -273,6 +273,12 @@ def score(
 def tables_of(store: Path | None, preset: str) -> Path:
     """Where the tables of a store go, so that two stores do not overwrite each other's."""
     return Path("reports") / (preset if store is None else f"{store.resolve().name}-{preset}") / "tables"
+
+
+def _nowhere(store: Store) -> list[str]:
+    """A note for every attribute that no image has, as a name or a level that is spelt wrongly may leave it."""
+    empty = [name for name in store.attributes if not store.present(name).any()]
+    return [f"no image {'has' if store.known(name).all() else 'is known to have'} {name}" for name in empty]
 
 
 def _next_of(store: Store) -> str:

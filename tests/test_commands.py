@@ -16,6 +16,7 @@ from PIL import Image
 from tatl import cli
 from tatl.__main__ import build_parser, main
 from tatl.data.store import Store
+from toy import Toy
 
 
 @pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["study"], ["predict"], ["score"]])
@@ -133,6 +134,16 @@ def test_no_encoding_of_a_terminal_fails_what_is_done(tmp_path: Path) -> None:
     given = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1]), "PYTHONIOENCODING": "latin-1"}
     said = subprocess.check_output([sys.executable, *words, tmp_path / "\u0161"], env=given)
     assert rb"\u0161: 4 cases of 24x32" in said and len(Store.open(tmp_path / "\u0161")) == 4
+
+
+def test_an_attribute_that_no_image_has_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = Toy(every=(2, 0, 0), unknown=("dot",))
+    monkeypatch.setattr("tatl.commands.reader", lambda *given, **options: toy)
+    assert main(["prepare", "--data", "phantom", "--store", str(tmp_path / "s"), "--size", "32x64"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == ["note: no image has bar", "note: no image is known to have dot"]
 
 
 def test_from_a_store_to_tables_with_every_option_overridden(
