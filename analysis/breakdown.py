@@ -76,7 +76,7 @@ def sensitivity(
         for c in C_GRID:
             add("c", float(f"{c:.2e}"), row, bound(risk, curvature, m, question.sources, c, n))
         for other in sorted({max(1, round(m * factor)) for factor in M_FACTORS} | {PAPER_M}):
-            add("m", other, row, bound(risk, curvature, other, question.sources, question.c, n))
+            add("m", other, row, bound(risk, curvature, other, question.sources, question.c, min(n, other)))
         same = np.logical_and.reduce([measured[key] == row[key] for key in ("init", "attribute", "seed")])
         part = measured[same & measured["positive"]]
         add("images", "as measured", row, _bound_of(row, question))

@@ -80,7 +80,7 @@ def bound(
     measured = figure7.measure(starts, chosen, options, scene.folder, places)
     found, reference = figure7.every_seed(measured, chosen, question), "source" if "source" in inits else inits[0]
     table = figure7.figure7(found, reference)
-    table["curvature_largest_float64"] = figure7.again(starts, measured, table, options, scene.folder, places)
+    table = table.join(figure7.again(starts, measured, table, options, scene.folder, places))
     made = {"bound": table, "bound_seeds": figure7.seeds_of(found, reference), "bound_images": measured}
     made |= _behind(measured, table, question, reference, scene, starts)
     notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene, sources, tolerance)]

@@ -16,7 +16,7 @@ comes near its level with so few (tests/test_bootstrap.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -82,22 +82,27 @@ def again(
     folder: Path,
     places: Places,
     progress: bool = True,
-) -> list[float]:
-    """Of every row of `table` its largest norm, solved again in float64; NaN for the average over attributes."""
+) -> pd.DataFrame:
+    """Of every row of `table` its largest norm, solved again in float64 with four times the products at most.
+
+    Columns curvature_largest_float64 (NaN for the average over attributes) and curvature_largest_converged.
+    """
     wanted: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     for _, row in table[table["attribute"] != AVERAGE].iterrows():
         part = _part(measured, row["init"], row["attribute"], row["seed"])
         most = part["index"].to_numpy()[part["norm"].argmax()]
         wanted.setdefault((row["init"], row["seed"]), {})[row["attribute"]] = np.array([most])
     subjects = [start.subject for key in wanted for start in starts if (start.name, start.seed) == key]
-    tables = curvatures(subjects, list(wanted.values()), options, folder, places, progress, DOUBLE)
+    longer = replace(options, max_products=4 * options.max_products)
+    tables = curvatures(subjects, list(wanted.values()), longer, folder, places, progress, DOUBLE)
     found = {
-        (*key, attribute): abs(value)
+        (*key, row["attribute"]): (abs(row["value"]), row["converged"])
         for key, each in zip(wanted, tables, strict=True)
-        for attribute, value in zip(each["attribute"], each["value"], strict=True)
+        for _, row in each.iterrows()
     }
     rows = zip(table["init"], table["seed"], table["attribute"], strict=True)
-    return [found.get(row, np.nan) for row in rows]
+    columns = ["curvature_largest_float64", "curvature_largest_converged"]
+    return pd.DataFrame([found.get(row, (np.nan, True)) for row in rows], table.index, columns)
 
 
 def _part(measured: pd.DataFrame, init: str, attribute: str, seed: float) -> pd.DataFrame:

@@ -164,6 +164,7 @@ class Worker:
     _current: int = -1
     _solver: Solver | None = field(default=None, repr=False)
     _said: bool = False
+    _checked: dict[str, set[Any]] = field(default_factory=dict, repr=False)  # kinds of input per architecture
 
     def __getstate__(self) -> dict[str, Any]:
         # The standard pickler copies tensors; multiprocessing's own would share them through file descriptors.
@@ -180,7 +181,8 @@ class Worker:
                 torch.cuda.set_device(self.device)
             self._solver = None  # its graph goes before the next one comes
             model = copy.deepcopy(self.subjects[number].model).to(self.device, getattr(torch, self.precision))
-            self._solver, self._current = Solver(model, image_loss, self.options), number
+            checked = self._checked.setdefault(str(model), set())
+            self._solver, self._current = Solver(model, image_loss, self.options, checked), number
         return self._solver
 
     def __call__(self, task: Task) -> tuple[int, list[Row]]:

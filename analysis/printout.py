@@ -199,6 +199,8 @@ def warnings(table: pd.DataFrame, scene: Scene, sources: int, tolerance: float) 
     if sources == 1:
         said.append("with one candidate source sqrt(log K) is 0, and so is every bound")
     double = single["curvature_largest_float64"]
+    if open_ := int((~single["curvature_largest_converged"].astype(bool)).sum()):
+        said.append(f"in {open_} of {len(single)} rows the largest norm did not converge in float64 either")
     if apart := int(((single["curvature_largest"] / double - 1).abs() > 2 * tolerance).sum()):
         said.append(
             f"in {apart} of {len(single)} rows the largest norm is another in float64, by more than twice the "

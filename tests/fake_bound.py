@@ -42,7 +42,9 @@ def write(
     found = figure7.every_seed(measured, chosen, question)
     table = figure7.figure7(found, reference)
     made = {
-        "bound": table.assign(curvature_largest_float64=1.001 * table["curvature_largest"]),
+        "bound": table.assign(
+            curvature_largest_float64=1.001 * table["curvature_largest"], curvature_largest_converged=True
+        ),
         "bound_seeds": figure7.seeds_of(found, reference),
         "bound_images": measured,
         "bound_anatomy": breakdown.anatomy(table, question, reference),

@@ -389,3 +389,22 @@ def test_memory_that_ends_within_the_check_does_not_end_the_solve(monkeypatch: p
     found = spectral_norms(networks()["silu"].float(), *(t.float() for t in data()), image_loss)
     assert found.note == "products could not be checked in float64 (memory ran out)"
     np.testing.assert_allclose(found.values, truth(networks()["silu"]), rtol=1e-2)
+
+
+class Coarse(nn.Module):
+    """Rounds to multiples of eight in float32, before its curvature is decided."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cos((3 * self.conv(x) + 1e8) - 1e8)
+
+
+def test_products_that_float32_cannot_hold_are_said_and_no_end() -> None:
+    torch.manual_seed(0)
+    images, masks = data()
+    found = spectral_norms(Coarse(), images.float(), masks.float(), image_loss)
+    assert "in this precision differs" in found.note and "model.double()" in found.note
+    assert "differs" not in spectral_norms(Coarse().double(), images, masks, image_loss).note

@@ -244,3 +244,19 @@ def test_places() -> None:
     if torch.cuda.device_count() < 9:
         with pytest.raises(ValueError, match="9 devices were asked for"):
             Places("cuda", 9).each(20)
+
+
+def test_networks_of_one_architecture_are_checked_once(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison with differences of gradients is of code, not of weights."""
+    other = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.1)
+    second = Subject(subject_name(other, subject.store, None), other, subject.store)
+    asked = list[int]()
+    monkeypatch.setattr("analysis.curvature.check", lambda *given: asked.append(1) or "")
+    wanted = {"disc": np.array([1])}
+    curvatures([subject, second], wanted, Options(tolerance=0.5, max_products=1), tmp_path, HERE, progress=False)
+    assert asked == [1]
