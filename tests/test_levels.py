@@ -87,6 +87,17 @@ def test_foreground_and_ignore_say_what_labels_mean(tmp_path: Path) -> None:
         read_mask(path, Reading("lesion=2,3"), "dots")
 
 
+def test_a_palette_whose_only_entry_is_a_coloured_0_is_not_empty(tmp_path: Path) -> None:
+    """It was read as an absent attribute, whatever the colour of the label."""
+    picture = Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8))
+    picture.putpalette([200, 30, 30, 0, 0, 0])
+    picture.save(path := tmp_path / "a.png")
+    for _ in range(2):  # nothing is remembered of it
+        with pytest.raises(BadCase, match="has coloured labels, the palette's entries 0: say with --foreground"):
+            read_mask(path)
+        assert not read_mask(path, Reading("1")).any() and read_mask(path, Reading("0")).all()
+
+
 def test_zero_as_foreground_counts_in_empty_files_too(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", np.zeros((HEIGHT, WIDTH)))
     assert not read_mask(path).any()  # remembered as an empty mask

@@ -70,7 +70,8 @@ def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Par
         odd = odd_pixels(np.asarray(grey)) if picture.format in ("JPEG", "MPO") else 0
         grey = upright(grey, picture, told, reading.exif)
         shape = (grey.height, grey.width)
-        box = (0, 0, grey.width, grey.height) if 0 in foreground else grey.getbbox()
+        # Where 0 is a label like others, what holds nothing else is not empty.
+        box = (0, 0, grey.width, grey.height) if labels or 0 in foreground else grey.getbbox()
         if box is None:
             _empty[key] = Part(shape, (0, 0), np.zeros((0, 0), bool), () if lossless else (BLACK,))
             return _empty[key]
