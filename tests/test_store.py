@@ -26,7 +26,7 @@ from tatl.data.disk import room_for
 from tatl.data.partial import Partial
 from tatl.data.problems import summary
 from tatl.data.rows import Rows
-from tatl.data.store import BadCases, Store, prepare
+from tatl.data.store import GUESSED, BadCases, Store, prepare
 
 SIZE = Size(12, 16)
 FILES = ("images.npy", "masks.npy", "cases.csv", "store.json")
@@ -137,6 +137,16 @@ def test_a_whole_store_of_the_same_recipe_is_left_as_it_is(tmp_path: Path) -> No
     make(tmp_path / "s", again)
     assert not again.read_ids
     assert (tmp_path / "s" / "images.npy").stat().st_mtime_ns == written
+
+
+def test_masks_of_an_earlier_version_may_have_been_guessed(tmp_path: Path) -> None:
+    """Its store.json has no notes: such a store was taken for one of today without a word."""
+    assert make(tmp_path / "s", Toy(5)).notes == []
+    described = json.loads((tmp_path / "s/store.json").read_text())
+    del described["notes"]
+    (tmp_path / "s/store.json").write_text(json.dumps(described))
+    assert make(tmp_path / "s", Toy(5)).notes == [f"{tmp_path / 's'}: {GUESSED}"]
+    assert Store.open(tmp_path / "s").notes == []
 
 
 def test_a_whole_store_of_another_recipe_is_an_error(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tatl.data.workers import decode
 LESION = "lesion"
 UNION = "union"
 FILES = ("images.npy", "masks.npy", "cases.csv")
+GUESSED = "was prepared by an earlier version, which guessed the levels of masks: delete it and prepare it again"
 WORDS = {"u": "unknown", "a": "absent", "p": "present"}
 
 
@@ -213,6 +214,8 @@ def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
             "store.json: give --skip-bad again, or delete it to prepare it anew",
             store.skipped,
         )
+    if "notes" not in store.described and hasattr(reader, "stamp"):
+        store.notes = [f"{path}: {GUESSED}"]
     return store
 
 
