@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,15 @@ def _group_scores(group: Sequence[Member], root: Path, store: Store) -> pd.DataF
 
 
 def _scores(run: Run, root: Path) -> pd.DataFrame:
-    return pd.read_csv(run.folder(root) / "scores.csv", dtype={"image": str}, keep_default_na=False)
+    return _table(run, root, "scores.csv", dtype={"image": str}, keep_default_na=False)
+
+
+def _table(run: Run, root: Path, name: str, **options: Any) -> pd.DataFrame:
+    """A table of a finished run; FileNotFoundError where it was lost."""
+    folder = run.folder(root)
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"{folder / name} is lost: delete the folder {folder} to have that run trained again")
+    return pd.read_csv(folder / name, **options)
 
 
 def _labelled(scores: pd.DataFrame, member: Member, shape: str) -> pd.DataFrame:
@@ -164,7 +172,7 @@ def _training(run: Run, root: Path, store: Store) -> dict[str, float]:
 
 def _steps(run: Run, root: Path) -> float:
     """The steps that a run took, of whole mini-batches each."""
-    return float(pd.read_csv(run.folder(root) / "history.csv")["step"].max())
+    return float(_table(run, root, "history.csv")["step"].max())
 
 
 def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
@@ -197,7 +205,7 @@ def histories(members: Sequence[Member], root: Path) -> pd.DataFrame:
     """Loss curves of every run: variant, shape, seed, fold, attribute, epoch, step, split, loss (a run once)."""
     parts = []
     for (variant, run), member in {(m.variant, m.run): m for m in members}.items():
-        history = pd.read_csv(run.folder(root) / "history.csv")[["epoch", "step", "split", "loss"]]
+        history = _table(run, root, "history.csv")[["epoch", "step", "split", "loss"]]
         parts.append(_labelled(history, member, member.shape).assign(attribute=run.task, variant=variant))
     return pd.concat(parts, ignore_index=True)[[*KEYS, "attribute", "epoch", "step", "split", "loss"]]
 

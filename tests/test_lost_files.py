@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tatl.data.store import Store
 from tatl.metrics import confusion, score_table
 from tatl.record import write_tables
 from tatl.settings import Settings
-from tatl.study import ENSEMBLE, lost_notes, probabilities, scores_of
+from tatl.study import ENSEMBLE, histories, lost_notes, probabilities, scores_of, training_of
 from tatl.variants import Member, Planner
 
 SETTINGS = Settings(shapes="u,link", source="random", attributes="disc,bar", folds="0", n_folds=3, score_size="")
@@ -84,3 +85,19 @@ def test_without_any_map_a_network_on_another_mask_cannot_be_scored(
     next(alone[0].run.folder(tmp_path).glob("probabilities.*")).unlink()
     with pytest.raises(FileNotFoundError, match=r"no score can be had: .*probabilities\.npz is lost; delete"):
         scores_of(alone, tmp_path, toy_store)
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "history.csv"])
+def test_a_lost_table_of_a_run_is_named_with_its_folder(
+    members: list[Member], toy_store: Store, tmp_path: Path, name: str
+) -> None:
+    folder = members[0].run.folder(tmp_path)
+    (folder / name).unlink()
+    said = re.escape(f"{folder / name} is lost: delete the folder {folder} to have that run trained again")
+    if name == "scores.csv":
+        with pytest.raises(FileNotFoundError, match=said):
+            scores_of(members, tmp_path, toy_store)
+    else:
+        for read in (lambda: training_of(members, tmp_path, toy_store), lambda: histories(members, tmp_path)):
+            with pytest.raises(FileNotFoundError, match=said):
+                read()
