@@ -6,7 +6,10 @@ the file of ImageNet weights only where one was given.  What it meant by that is
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 
@@ -20,9 +23,22 @@ def precision_of_log(log: str) -> str:
     return "32" if places and all(places) else "bf16"
 
 
-def modern(values: dict[str, Any], log: str) -> dict[str, Any]:
+def log_in(folder: Path) -> str:
+    """The text of a run's log, empty without one."""
+    return path.read_text(encoding="utf-8") if (path := folder / "log").is_file() else ""
+
+
+def _own_log(values: dict[str, Any], root: Path) -> str | None:
+    """The log of the run of format 1 with these fields, in any store's folder under `root`; None: it is not there."""
+    written = json.dumps({"format": 1, **values}, sort_keys=True)  # its folder was called by the hash of this
+    pattern = f"*/{values.get('task', '')}/*/fold*-{hashlib.sha256(written.encode()).hexdigest()[:10]}"
+    return next((log_in(folder) for folder in root.glob(pattern)), None)
+
+
+def modern(values: dict[str, Any], log: str, root: Path | None = None) -> dict[str, Any]:
     """The fields of a run.json of format 1 as today's; `log` is the text beside it.
 
+    What it rests on may have been trained on another machine: its own log counts where its folder is under `root`.
     Raises Outdated where the images were cut or augmented under bf16 autocast, which then moved their pixels.
     """
     values = dict(values)
@@ -39,6 +55,7 @@ def modern(values: dict[str, Any], log: str) -> dict[str, Any]:
 
         values["weights"] = hub_weights(values.get("backbone", "efficientnet-b0"))
     for key in ("parent", "cropper"):
-        if values.get(key) is not None:
-            values[key] = modern(values[key], log)
+        if (there := values.get(key)) is not None:
+            own = None if root is None else _own_log(there, root)
+            values[key] = modern(there, log if own is None else own, root)
     return values

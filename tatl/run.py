@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tatl.data.disk import to_disk
-from tatl.legacy import Outdated, modern
+from tatl.legacy import Outdated, log_in, modern
 
 FORMAT = 2
 # What a task means: its number is raised when the same fields would train something else (a mended crop, say), and
@@ -140,8 +140,10 @@ class Run:
         return json.dumps(self.to_json(), indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, values: dict[str, Any], log: str = "") -> Run:
-        """The run of a `run.json`, fields that it lacks at their defaults; of an old one `log` is the text beside it.
+    def from_json(cls, values: dict[str, Any], log: str = "", root: Path | None = None) -> Run:
+        """The run of a `run.json`, fields that it lacks at their defaults.
+
+        Of an old one `log` is the text beside it, and `root` the folder of all runs.
 
         ValueError where it is of an unknown format, has unknown keys or lacks one without a default; Outdated where
         it was trained as its task is not any more.
@@ -150,7 +152,7 @@ class Run:
         given = values.pop("format", FORMAT)
         if given not in (1, FORMAT):
             raise ValueError(f"this run.json has another format than {FORMAT}: train again with this version")
-        return cls._from_values(modern(values, log) if given == 1 else values)
+        return cls._from_values(modern(values, log, root) if given == 1 else values)
 
     @classmethod
     def _from_values(cls, values: dict[str, Any]) -> Run:
@@ -282,10 +284,9 @@ def read_run(path: Path) -> Run:
 
 @lru_cache(maxsize=1 << 16)
 def _read(path: Path, changed: int) -> Run | ValueError:
-    log = path.with_name("log")
+    root = next(iter(path.absolute().parents[4:5]), None)  # store/task/kind/fold/run.json
     try:
-        said = log.read_text(encoding="utf-8") if log.is_file() else ""
-        return Run.from_json(json.loads(path.read_text(encoding="utf-8")), said)
+        return Run.from_json(json.loads(path.read_text(encoding="utf-8")), log_in(path.parent), root)
     except ValueError as error:
         return error
     except (TypeError, AttributeError, KeyError) as error:  # what values of a wrong type make

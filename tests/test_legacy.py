@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,27 @@ def test_those_of_a_gpu_were_in_bf16_and_count_where_nothing_was_cut(
     assert not any(finished(run, root) for run in (NEW_LESION, NEW_UNION, NEW_STREAKS, texture_run()))
     assert {run.task for run, _ in find_runs(root)} == {"lesion", "textures", "streaks"}
     capsys.readouterr()
+
+
+def test_what_a_run_rests_on_has_the_precision_of_its_own_log(write: Any) -> None:
+    """A parent of another machine was looked for in the precision of its child's."""
+    root = write(GPU)
+    textures = next(name for name in FOLDERS if name.startswith("textures"))
+    (root / textures / "log").write_text(CPU)
+    assert finished(NEW_WHOLE, root) and finished(texture_run(), root)
+    shutil.rmtree(root / textures)
+    child = next(root.glob("isic/streaks/u-efficientnet-b0-source/*/run.json"))
+    os.utime(child, ns=(0, 0))  # so that it is read again
+    assert not finished(NEW_WHOLE, root) and finished(replace(NEW_WHOLE, parent=bf16(texture_run())), root)
+
+
+def test_so_has_what_its_parents_rest_on(write: Any) -> None:
+    root = write(CPU)
+    lesion = next(name for name in FOLDERS if "/lesion/" in name)
+    (root / lesion / "log").write_text(GPU)
+    union = replace(NEW_UNION, cropper=bf16(NEW_LESION))
+    (root / "isic").rename(root / "skin")
+    assert finished(replace(NEW_STREAKS, cropper=union.cropper, parent=union), root) and finished(union, root)
 
 
 def test_those_whose_crops_were_distorted_are_named_and_not_counted(
