@@ -13,8 +13,6 @@ from analysis.starts import Scene
 from analysis.words import counted, listed
 from tatl.settings import names
 
-SMALL_SHARE = 0.2  # of a difference, below which it is not worth a word
-
 
 def figure7(scene: Scene, question: Question, tolerance: float, made: dict[str, pd.DataFrame], notes: list[str]) -> str:
     """All that is said of a comparison's tables (`made`, by the names of their files)."""
