@@ -1,4 +1,4 @@
-"""Empirical risk: the mean per-image loss in evaluation mode, with a bootstrap interval over images."""
+"""Empirical risk: the mean per-image loss in evaluation mode, and its spread over resamples of the images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NoRoom(ImageError, MemoryError):
 
 @dataclass(frozen=True)
 class Risk:
-    """The mean of `losses` [n], and the ends of its percentile bootstrap interval."""
+    """The mean of `losses` [n], and where 95 % of the means of its resamples lie (`analysis.bootstrap`: a spread)."""
 
     value: float
     low: float
@@ -53,7 +53,10 @@ def risk(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Risk:
-    """Mean loss of images [C, H, W] and their masks, and its 95 % interval; read a batch at a time.
+    """Mean loss of images [C, H, W] and their masks, and its spread; read a batch at a time.
+
+    Images are drawn again, `resamples` times; the network stays.  Where few images have most of the loss, the spread
+    holds the risk of new images less often than 95 % says.
 
     Args:
         model: any module; its mode is restored

@@ -1,4 +1,4 @@
-"""Mean losses in evaluation mode, and their interval."""
+"""Mean losses in evaluation mode, and their spread over resamples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_mean_of_losses_in_evaluation_mode() -> None:
     assert (listed.value, listed.low, listed.high) == pytest.approx((found.value, found.low, found.high))
 
 
-def test_the_interval_covers_as_often_as_it_says() -> None:
+def test_of_bounded_losses_the_spread_covers_the_mean_as_often_as_95_percent_says() -> None:
     rng = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
