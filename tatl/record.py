@@ -19,6 +19,7 @@ from tatl.cost import Place, costs, networks
 from tatl.data.store import Store, counts, write_csv
 from tatl.gallery import gallery
 from tatl.metrics import AVERAGE
+from tatl.pace import pace
 from tatl.run import write_atomically
 from tatl.settings import Settings, names
 from tatl.studies import Rows
@@ -29,7 +30,6 @@ from tatl.study import (
     lesion_scores,
     lost_notes,
     over_folds,
-    pace,
     per_fold,
     scores_of,
     training_of,

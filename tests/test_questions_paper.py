@@ -106,6 +106,22 @@ def test_a_start_that_learns_little_is_not_fast() -> None:
     assert pace.each_start(wide, table).endswith("source takes 30 steps (1 of 1 attribute) and random never gets there")
     assert pace.cells(table)["streaks", "random"] == "" and pace.cells(table)["streaks", "tatl"] == "20"
     assert pace.reaching(made, "nobody").empty
+    assert pace.reaching(made[:0], "source").empty
+
+
+def test_steps_to_the_reference_are_those_of_the_table(tmp_path: Path) -> None:
+    """The rule was written twice."""
+    study = convergence.read(write(tmp_path, "convergence"))
+    keys = ["variant", "shape", "seed", "fold", "attribute"]
+    found = pace.reaching(study.curves, "source").set_index(keys).sort_index()
+    table = study.pace.dropna(subset=["goal"]).set_index(keys).sort_index()  # the union has no reference
+    assert len(found) and found["steps"].to_dict() == pytest.approx(table["steps_to_goal"].to_dict(), nan_ok=True)
+    assert found["goal"].to_dict() == pytest.approx(table["goal"].to_dict())
+
+
+def test_the_page_and_the_table_have_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tatl.pace._first", lambda part, goal: 7.0)
+    assert set(pace.reaching(curves(source=[0.5], tatl=[0.6]), "source")["steps"]) == {7.0}
 
 
 def test_runs_that_do_not_all_get_there_are_counted() -> None:

@@ -19,10 +19,11 @@ from tatl.data.case import Case, Size
 from tatl.data.feed import MEAN, STD, Feed
 from tatl.data.folds import split
 from tatl.data.store import Store, prepare
+from tatl.pace import pace
 from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
 from tatl.settings import Settings, StudyName, load_preset
 from tatl.studies import BACKBONES, PARADIGMS, STUDIES, Asked, study
-from tatl.study import pace, training_of
+from tatl.study import training_of
 from tatl.tasks import Segmentation, held, make_task, shuffled, start_model
 from tatl.variants import VARIANTS, Planner, in_order
 from toy import SIZE, Toy, make_store, toy_run

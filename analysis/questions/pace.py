@@ -1,45 +1,31 @@
 """How fast does a start get where the reference gets?
 
-    score = 1 - validation loss,    goal = 90 % of the reference's best score on the same shape, seed, fold, attribute
-    steps = first validated step whose score is at least the goal, empty where no step's is; 0: before the first step
+Steps are those to the goal of `tatl.pace`, of whichever reference a page asks for: the first validated step whose score
+is at least the goal, empty where no step's is; 0: before the first step.
 
 Measured against its own best score a start that learns little is fast, so that its own best says nothing alone.
 """
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pandas as pd
 
-from analysis.narrow import KEYS
 from analysis.words import counted, listed
-
-SHARE = 0.9
-PLACE = ["shape", "seed", "fold", "attribute"]
+from tatl.pace import RUN, pace
 
 
 def reaching(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
     """One row per run whose reference has a curve: variant, shape, seed, fold, attribute, goal, steps (NaN: never)."""
-    validated = curves[curves["split"] == "validation"].assign(score=lambda t: 1 - t["loss"]).dropna(subset=["score"])
-    trained = validated[validated["step"] > 0]
-    best = trained[trained["variant"] == reference].groupby(PLACE)["score"].max()
-    rows = []
-    for key, part in validated.sort_values("step").groupby([*KEYS, "attribute"], sort=False):
-        variant, *place = cast(tuple, key)
-        if tuple(place) in best.index:
-            goal = min(SHARE * best[tuple(place)], best[tuple(place)])  # 90 % of a score below 0 lies above it
-            steps = part["step"][part["score"] >= goal]
-            at = dict(zip(PLACE, place, strict=True))
-            rows.append({"variant": variant, **at, "goal": goal, "steps": steps.iloc[0] if len(steps) else np.nan})
-    return pd.DataFrame(rows, columns=["variant", *PLACE, "goal", "steps"])
+    paced = pace(curves.dropna(subset=["loss"]).sort_values("step", kind="stable"), reference=reference)
+    there = paced.reindex(columns=[*RUN, "goal", "steps_to_goal"]).dropna(subset=["goal"])
+    return there.rename(columns={"steps_to_goal": "steps"}).reset_index(drop=True)
 
 
 def before(curves: pd.DataFrame) -> pd.DataFrame:
     """Scores before the first step, one row per run: variant, shape, seed, fold, attribute, score; older: none."""
     at_start = curves[(curves["split"] == "validation") & (curves["step"] == 0)]
-    return at_start.assign(score=1 - at_start["loss"])[[*KEYS, "attribute", "score"]]
+    return at_start.assign(score=1 - at_start["loss"])[[*RUN, "score"]]
 
 
 def over_runs(runs: pd.DataFrame) -> pd.DataFrame:
