@@ -1,6 +1,8 @@
 """How fast runs learnt, by their own best score and by what a reference reaches.
 
-score = 1 - validation loss,    goal = 90 % of the best score of the reference on the same shape, seed, fold, attribute
+    score = 1 - validation loss,    goal = 90 % of the reference's best score on the same shape, seed, fold, attribute
+
+A step reaches a goal where its score is at least the goal.
 """
 
 from __future__ import annotations
