@@ -32,20 +32,20 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from analysis.curvature import Options, SpectralNorms, spectral_norms
-from analysis.graphs import Captured
-from analysis.ledger import Places, curvatures, image_loss
-from analysis.products import Hessians, flatten, unflatten
-from analysis.starts import STARTS, Scene, Start
+from analysis.curvature.graphs import Captured
+from analysis.curvature.norms import Options, SpectralNorms, spectral_norms
+from analysis.curvature.products import Hessians, flatten, unflatten
+from analysis.measure.ledger import Places, curvatures, image_loss
+from analysis.measure.starts import STARTS, Scene, Start
 from tatl import cli
+from tatl.data.batches import Feed
 from tatl.data.case import Size
-from tatl.data.feed import Feed
-from tatl.data.phantom import Phantom
+from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
-from tatl.parallel import Machine
-from tatl.schedule import execute
-from tatl.settings import Settings, load_preset
-from tatl.variants import Planner
+from tatl.studies.execution.parallel import Machine
+from tatl.studies.execution.schedule import execute
+from tatl.studies.planner import Planner
+from tatl.studies.settings import Settings, load_preset
 
 FP32_PEAK = {"H200": 66.9e12, "H100": 66.9e12}  # FLOP/s without tensor cores, NVIDIA's data sheet (SXM)
 

@@ -4,7 +4,7 @@
     python benchmarks/frozen.py --device cuda --size 384x512 --cases 300   where a GPU is at hand
 
 Training: five attributes of a drawn store (the phantom, not skin) from one agnostic network, each target through
-`tatl.fit`, its validation and test included, in three ways:
+`tatl.training.trainer`, its validation and test included, in three ways:
     shared    encoder frozen (tatl-freeze), its features kept: one pass over the images serves all five
     apart     the same, nothing kept
     trained   encoder trained too (tatl)
@@ -26,16 +26,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tatl import cli, features
+from tatl import cli
 from tatl.data.case import Size
-from tatl.data.phantom import Phantom
+from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import LESION, UNION, Store, prepare
-from tatl.ensemble import Ensemble, share_encoders
-from tatl.fit import fit, pick_device
-from tatl.inference import infer
-from tatl.inits import seeded
 from tatl.models import Segmenter, build
+from tatl.models.starts import seeded
+from tatl.prediction.ensemble import Ensemble, share_encoders
 from tatl.run import Recipe, Run
+from tatl.training import frozen_features as features
+from tatl.training.inference import infer
+from tatl.training.trainer import fit, pick_device
 
 SHAPES = ("u", "link")
 START = {"shared": "tatl-freeze", "apart": "tatl-freeze", "trained": "tatl"}

@@ -6,7 +6,7 @@ import statistics
 import time
 
 from tatl.data.case import Size
-from tatl.data.phantom import draw
+from tatl.data.phantom.drawing import draw
 
 for size, cases in ((Size(96, 128), 100), (Size(384, 512), 10)):
     rates = []

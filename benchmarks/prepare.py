@@ -21,9 +21,9 @@ import psutil
 from PIL import Image, ImageDraw, ImageFilter
 
 from tatl.data.case import Size
-from tatl.data.isic import ATTRIBUTES_2018, Isic2018
+from tatl.data.readers.isic import ATTRIBUTES_2018, Isic2018
 from tatl.data.store import prepare
-from tatl.processes import cores
+from tatl.machine.processes import cores
 
 WIDTH, HEIGHT = 4000, 3000
 DISTINCT = 8

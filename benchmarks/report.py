@@ -61,7 +61,7 @@ def report(folder: Path, preset: str) -> tuple[float, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="smoke", help="of tatl/presets")
+    parser.add_argument("--preset", default="smoke", help="of tatl/studies/presets")
     preset = parser.parse_args().preset
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clone"

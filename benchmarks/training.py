@@ -6,8 +6,8 @@
 
 Three loops over the same network, interleaved in rounds, medians over rounds of images/s:
     bare       one constant batch in memory: forward, loss, backward, SGD step.  The limit.
-    toolkit    tatl.fit's loop on a store (Lightning, balanced batches, crops, loss record), validation left out
-    files      a plain DataLoader that decodes the JPEG and the PNG mask of every image in every epoch
+    toolkit    tatl.training.trainer's loop on a store (Lightning, balanced batches, crops, loss record), validation
+    left out files      a plain DataLoader that decodes the JPEG and the PNG mask of every image in every epoch
 """
 
 from __future__ import annotations
@@ -26,19 +26,20 @@ from lightning.pytorch.callbacks import Callback
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from tatl import cli, fit
+from tatl import cli
+from tatl.data.batches import normalise
 from tatl.data.case import Size
-from tatl.data.feed import normalise
-from tatl.data.phantom import Phantom
+from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
-from tatl.effort import work
-from tatl.learner import Learner
 from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.run import Recipe, Run
-from tatl.settings import Settings, load_preset
-from tatl.tasks import make_task
-from tatl.variants import VARIANTS, Planner, in_order
+from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.runtime.effort import work
+from tatl.studies.settings import Settings, load_preset
+from tatl.training import trainer as fit
+from tatl.training.learner import Learner
+from tatl.training.tasks import make_task
 
 ATTRIBUTE = "pigment_network"
 WARM_UP = 3
@@ -127,7 +128,7 @@ def decoded(files: Files, batch: int, device: torch.device) -> Iterator:
 
 
 def toolkit(store: Store, batch: int, precision: str, steps: int, device: torch.device, folder: Path) -> float:
-    """Seconds per step of `tatl.fit`'s own trainer."""
+    """Seconds per step of `tatl.training.trainer`'s own trainer."""
     recipe = Recipe(epochs=1, batch=batch, precision=precision)
     run = Run(store.name, store.digest, str(store.size), ATTRIBUTE, "u", start="random", source="random", recipe=recipe)
     task = make_task(run, store, folder)

@@ -6,8 +6,8 @@ A lesion network crops (Stage 1), an attribute-agnostic segmenter learns the uni
     Store, prepare                 images and masks, decoded once           tatl.data.store
     build, count_parameters        networks                                 tatl.models
     segmentation_loss              half Tversky, half Jaccard               tatl.losses
-    Recipe, Run                    what makes one trained network           tatl.run; tatl.fit trains it
-    Settings, Planner, STUDIES     what a comparison trains                 tatl.settings, .variants, .studies
+    Recipe, Run                    what makes one trained network           tatl.run; tatl.training.trainer trains it
+    Settings, Planner, STUDIES     what a comparison trains                 tatl.studies.settings, .planner, .catalogue
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 _ROOMS = {
     "Store": "data.store", "prepare": "data.store", "build": "models", "count_parameters": "models",
-    "segmentation_loss": "losses", "Recipe": "run", "Run": "run", "Settings": "settings",
-    "Planner": "variants", "STUDIES": "studies",
+    "segmentation_loss": "losses", "Recipe": "run", "Run": "run", "Settings": "studies.settings",
+    "Planner": "studies.planner", "STUDIES": "studies.catalogue",
 }  # fmt: skip
 __all__ = list(_ROOMS)
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from jsonargparse import ArgumentParser, Namespace
 
 from tatl import cli, commands
-from tatl.settings import OF_STUDIES, Settings, StudyName, load_preset
+from tatl.studies.settings import OF_STUDIES, Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare, "images and masks -> store"),

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from tatl.data.case import Size
-from tatl.data.problems import summary
+from tatl.data.images.reading import MAX_PIXELS, Reading
+from tatl.data.prepare.problems import summary
 from tatl.data.readers import reader
-from tatl.data.reading import MAX_PIXELS, Reading
 from tatl.data.store import LESION, Store, counts, write_csv
 from tatl.data.store import prepare as write_store
-from tatl.settings import Settings, StudyName, load_preset
+from tatl.studies.settings import Settings, StudyName, load_preset
 
 # torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
 
@@ -108,12 +108,12 @@ def train(
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
-    from tatl.choice import variant_of
-    from tatl.compare import check_sources, note_outdated
-    from tatl.parallel import Machine
-    from tatl.schedule import execute
-    from tatl.study import ENSEMBLE, lost_notes, over_folds, per_fold, scores_of
-    from tatl.variants import STAGE1, Planner
+    from tatl.prediction.select import variant_of
+    from tatl.studies.conduct import check_sources, note_outdated
+    from tatl.studies.execution.parallel import Machine
+    from tatl.studies.execution.schedule import execute
+    from tatl.studies.planner import STAGE1, Planner
+    from tatl.studies.results import ENSEMBLE, lost_notes, over_folds, per_fold, scores_of
 
     opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights, device)
@@ -174,10 +174,10 @@ def study(
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
-    from tatl.compare import Comparison
-    from tatl.parallel import Machine
-    from tatl.studies import Asked
-    from tatl.variants import Planner
+    from tatl.studies.catalogue import Asked
+    from tatl.studies.conduct import Comparison
+    from tatl.studies.execution.parallel import Machine
+    from tatl.studies.planner import Planner
 
     planner = Planner(settings, open_store(store, preset), imagenet_weights, device)
     asked = Asked(variants, fractions, offsets, networks, backbones)
@@ -225,7 +225,7 @@ def predict(
         max_pixels: larger pictures are refused
         in_sample: of images of the store that all networks were trained on, use these all the same
     """
-    from tatl.predict import predict_images
+    from tatl.prediction.predict import predict_images
 
     reading = Reading(foreground, ignore, threshold, exif, max_pixels)
     predict_images(images, out, variant, runs, store, folds, where, truth, device, reading, in_sample)
@@ -256,7 +256,7 @@ def score(
         ignore: of true label images, the levels of pixels that nobody judged, written alike: they count as background
         threshold: of grey true masks, the level of 0 to 255 above which a pixel is set: 128
     """
-    from tatl.score import score_folders
+    from tatl.prediction.score import score_folders
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give --out the file for the scores, such as {out / 'scores.csv'}")

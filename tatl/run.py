@@ -29,8 +29,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from tatl.data.disk import to_disk
 from tatl.legacy import Outdated, log_in, modern
+from tatl.machine.disk import to_disk
 
 FORMAT = 2
 # What a task means: its number is raised when the same fields would train something else (a mended crop, say), and
@@ -56,9 +56,9 @@ class Recipe:
     balance   least share of each mini-batch drawn from images whose mask is not empty
     patience  epochs without a lower validation loss before training stops
     calibration  training images over which BatchNorm statistics are re-estimated before every evaluation
-                 (tatl.batch_norm); 0: the running averages are used
+                 (tatl.training.batch_norm); 0: the running averages are used
     precision "32" or "bf16" (autocast)
-    augment   training images are turned, flipped, shifted, zoomed and brightened at random (tatl.augment)
+    augment   training images are turned, flipped, shifted, zoomed and brightened at random (tatl.data.augment)
 
     A default is never changed, here or in `Run`: it says what a hash without the field means.
     """
@@ -100,9 +100,9 @@ class Run:
 
     store    its name, by which people find the folder; `digest` says which store it is
     size     HEIGHTxWIDTH of the store's frame, which is the network's input
-    task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or a pretext (tatl.pretext)
+    task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or a pretext (tatl.training.pretext)
     shape    one of SHAPES or of RIVALS; "encoder" for a pretext that has no decoder
-    start    how the weights begin: a key of `tatl.inits.INITIALISATIONS`
+    start    how the weights begin: a key of `tatl.models.starts.INITIALISATIONS`
     source   where the chain of starts begins: "imagenet", "textures" or "random"
     weights  which file the ImageNet weights came from: its checksum if one was given, or its name on the hub
     parent   the run that `start` copies from

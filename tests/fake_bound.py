@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import breakdown, figure7
-from analysis.assumptions import audit
-from analysis.sample import Question, Sample
+from analysis.curvature.assumptions import audit
+from analysis.measure import breakdown, figure7
+from analysis.measure.sample import Question, Sample
 from tatl.data.store import write_csv
 from tatl.run import Recipe
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fake_study import ISIC, _about, _over_folds
-from tatl.pace import pace
+from tatl.studies.pace import pace
 
 SCORES = ["jaccard", "dice", "image_jaccard", "image_dice"]
 PARADIGMS = (

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tatl.data import feed
+from tatl.data import batches as feed
 
 GPU = torch.device("cuda:0")
 Shapes = list[tuple[int, ...]]

@@ -12,11 +12,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from analysis.bound import bound as formula
-from analysis.commands import _landscapes, bound, main, spectrum
-from analysis.landscape import Options
-from analysis.ledger import Worker
-from analysis.sample import Sample
+from analysis.curvature.stability import bound as formula
+from analysis.measure.commands import _landscapes, bound, main, spectrum
+from analysis.measure.landscape import Options
+from analysis.measure.ledger import Worker
+from analysis.measure.sample import Sample
 from tatl.data.store import Store
 from tatl.models import build
 from toy import make_store
@@ -144,7 +144,7 @@ def test_the_same_command_trains_and_solves_nothing_and_gives_the_same(
         raise AssertionError("solved again")
 
     monkeypatch.chdir(compared)
-    monkeypatch.setattr("analysis.ledger.Worker.__call__", solved)
+    monkeypatch.setattr("analysis.measure.ledger.Worker.__call__", solved)
     assert (
         run(toy_store, "--init", "random,rotation,tatl", "--attributes", "disc,dot", "--images", "6", tables="b") == 0
     )
@@ -319,7 +319,7 @@ def test_the_chunk_is_halved_where_memory_runs_out(
             raise torch.OutOfMemoryError("CUDA out of memory") if options.chunk > 9 else MemoryError()
         return {"spectrum": pd.DataFrame({"init": starts})}
 
-    monkeypatch.setattr("analysis.landscape.landscapes", landscapes)
+    monkeypatch.setattr("analysis.measure.landscape.landscapes", landscapes)
     starts: Any = ["tatl", "source"]
     chosen = {"disc": Sample(np.arange(10), 10), "dot": Sample(np.arange(4), 10)}
     room = 3
@@ -330,7 +330,9 @@ def test_the_chunk_is_halved_where_memory_runs_out(
     room = 0
     with pytest.raises(MemoryError, match="memory ran out with one image at a time: choose a smaller store"):
         _landscapes(starts, chosen, Options(chunk=2), torch.device("cpu"))
-    monkeypatch.setattr("analysis.landscape.landscapes", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes")))
+    monkeypatch.setattr(
+        "analysis.measure.landscape.landscapes", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes"))
+    )
     with pytest.raises(RuntimeError, match="shapes"):
         _landscapes(starts, chosen, Options(), torch.device("cpu"))
 

@@ -1,4 +1,4 @@
-"""Spectral norms of what people have: each row of the table of `analysis.curvature`, and faults that are caught."""
+"""Spectral norms of what people have: each row of the table of the engine, and faults that are caught."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from analysis.curvature import spectral_norms
-from analysis.products import Hessians
+from analysis.curvature.norms import spectral_norms
+from analysis.curvature.products import Hessians
 from small_networks import dense_hessian, image_loss, networks
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tatl.augment import augmented
-from tatl.data.feed import Feed
+from tatl.data.augment import augmented
+from tatl.data.batches import Feed
 from tatl.data.store import Store
-from tatl.fit import fit
-from tatl.pretext import swapped
 from tatl.run import Run
-from tatl.tasks import Segmentation
+from tatl.training.pretext import swapped
+from tatl.training.tasks import Segmentation
+from tatl.training.trainer import fit
 from toy import toy_run
 
 RAMP = torch.stack(torch.meshgrid(torch.arange(384.0), torch.arange(512.0), indexing="ij"))  # coordinates

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from tatl.batch_norm import calibrate
 from tatl.data.case import Size
-from tatl.fit import fit
+from tatl.training.batch_norm import calibrate
+from tatl.training.trainer import fit
 from toy import make_store, toy_run
 
 

@@ -12,11 +12,11 @@ from types import ModuleType
 
 import pytest
 
-from analysis.commands import OF_STUDIES
-from analysis.curvature import Options, spectral_norms
-from analysis.ledger import Places
+from analysis.curvature.norms import Options, spectral_norms
+from analysis.measure.commands import OF_STUDIES
+from analysis.measure.ledger import Places
 from tatl import cli
-from tatl.settings import load_preset
+from tatl.studies.settings import load_preset
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))

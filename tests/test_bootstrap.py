@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.bootstrap import interval, resampled
+from analysis.curvature.bootstrap import interval, resampled
 
 TRIALS, RESAMPLES = 400, 400
 Intervals = Callable[[np.ndarray], np.ndarray]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.assumptions import audit, largest_step
-from analysis.bound import attribution, bound, bounds, curve, lowest
-from analysis.kinks import kinks
+from analysis.curvature.assumptions import audit, largest_step
+from analysis.curvature.kinks import kinks
+from analysis.curvature.stability import attribution, bound, bounds, curve, lowest
 from tatl.run import Recipe
 
 

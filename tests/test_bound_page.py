@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import execute, show
-from analysis.questions import bound, bound_anatomy, bound_checks, bound_norms, spectra
-from analysis.questions.bound_tables import COLUMNS, DISTANCE, SEEDS, Measured, caption, images
-from analysis.theme import INK
+from analysis.pages import bound, bound_anatomy, bound_checks, bound_norms, show, spectra
+from analysis.pages.bound_tables import COLUMNS, DISTANCE, SEEDS, Measured, caption, images
+from analysis.pages.theme import INK
+from analysis.site import notebook as execute
 from fake_bound import write
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "bound.ipynb"

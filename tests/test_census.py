@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tatl.census import areas, census, cooccurrence
 from tatl.data.case import Case, Size
+from tatl.data.census import areas, census, cooccurrence
 from tatl.data.store import Store, prepare
 from toy import Toy, make_store
 

@@ -12,10 +12,10 @@ from PIL import Image
 from pycocotools import mask as encoder
 
 from tatl.data.case import BadCase, Size
-from tatl.data.coco import Coco
-from tatl.data.files import TURNED
-from tatl.data.pictures import ORIENTATION
-from tatl.data.reading import Reading
+from tatl.data.images.files import TURNED
+from tatl.data.images.pictures import ORIENTATION
+from tatl.data.images.reading import Reading
+from tatl.data.readers.coco import Coco
 
 SIZE = Size(8, 16)
 SQUARE = [2, 2, 6, 2, 6, 6, 2, 6]  # x, y corners: 4 x 4 pixels

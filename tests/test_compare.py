@@ -13,18 +13,18 @@ import pytest
 import timm
 import torch
 
-from tatl import compare
 from tatl.__main__ import main
-from tatl.compare import check_runs, check_sources, report_of
 from tatl.data.store import Store
-from tatl.fit import save_weights
-from tatl.inits import file_digest
 from tatl.models import build
+from tatl.models.starts import file_digest
 from tatl.relay import pass_on
 from tatl.run import Run
-from tatl.settings import Settings
-from tatl.studies import STUDIES, WHOLE, Asked
-from tatl.variants import Planner
+from tatl.studies import conduct as compare
+from tatl.studies.catalogue import STUDIES, WHOLE, Asked
+from tatl.studies.conduct import check_runs, check_sources, report_of
+from tatl.studies.planner import Planner
+from tatl.studies.settings import Settings
+from tatl.training.trainer import save_weights
 from toy import make_store, toy_run
 
 
@@ -191,7 +191,7 @@ def test_the_bound_is_planned_here_and_measured_by_a_command(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The words that are handed on are those that analysis.bound understands, with what differs from the preset."""
-    from analysis.commands import bound, parser_of
+    from analysis.measure.commands import bound, parser_of
 
     given: list[list[str]] = []
     monkeypatch.chdir(tmp_path)

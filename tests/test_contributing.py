@@ -43,7 +43,7 @@ class Insert(NamedTuple):
 
 READER = '''"""A folder of <id>.jpg, each with masks <id>_<attribute>.png of what it shows."""
 
-from tatl.data.files import FileReader, Source, existing_folder
+from tatl.data.images.files import FileReader, Source, existing_folder
 
 
 class Pairs(FileReader):
@@ -82,14 +82,20 @@ START = '"tatl-encoder": Initialisation(ENCODER, False, "encoder from the agnost
 THINGS = {
     "data set": Insert("tatl/data/pairs.py", "^$", READER, "Reader"),
     "shape": Insert("tatl/models/decoders.py", r"DECODERS: ", DECODER),
-    "start": Insert("tatl/inits.py", r"INITIALISATIONS = \{\n", f"@    {START}\n", "INITIALISATIONS"),
-    "study": Insert("tatl/studies.py", r"@dataclass\(frozen=True\)\nclass Study:", STUDY),
+    "start": Insert("tatl/models/starts.py", r"INITIALISATIONS = \{\n", f"@    {START}\n", "INITIALISATIONS"),
+    "study": Insert("tatl/studies/catalogue.py", r"@dataclass\(frozen=True\)\nclass Study:", STUDY),
 }
 PLACES = {
     "data set": [
-        Insert("tatl/data/readers.py", r"DATA = \(", "from tatl.data.pairs import Pairs\n\n@'pairs', ", "DATA"),
-        Insert("tatl/data/readers.py", r"    if data == \"manifest\":", "    if data == 'pairs':\n@", "reader"),
-        Insert("tatl/data/readers.py", r"    if data == 'pairs':\n", "@        return Pairs(root)\n", "reader"),
+        Insert(
+            "tatl/data/readers/__init__.py", r"DATA = \(", "from tatl.data.pairs import Pairs\n\n@'pairs', ", "DATA"
+        ),
+        Insert(
+            "tatl/data/readers/__init__.py", r"    if data == \"manifest\":", "    if data == 'pairs':\n@", "reader"
+        ),
+        Insert(
+            "tatl/data/readers/__init__.py", r"    if data == 'pairs':\n", "@        return Pairs(root)\n", "reader"
+        ),
         Insert("tatl/commands.py", r"data: Literal\[", '@"pairs", ', "Literal"),
     ],
     "shape": [
@@ -97,12 +103,17 @@ PLACES = {
         Insert("tatl/run.py", r"SHAPES = \([^)]*", '@, "flat"', "SHAPES"),
     ],
     "start": [
-        Insert("tatl/studies.py", r"PARADIGMS = \(", '@"tatl-encoder", ', "PARADIGMS"),
-        Insert("analysis/theme.py", r"STARTS = \{\n", '@    "tatl-encoder": ("#7b3294", "H"),\n', "STARTS"),
+        Insert("tatl/studies/catalogue.py", r"PARADIGMS = \(", '@"tatl-encoder", ', "PARADIGMS"),
+        Insert("analysis/pages/theme.py", r"STARTS = \{\n", '@    "tatl-encoder": ("#7b3294", "H"),\n', "STARTS"),
     ],
     "study": [
-        Insert("tatl/studies.py", r"    for study in \(\n", '@        Study("decoder", "none", decoder),\n', "STUDIES"),
-        Insert("tatl/settings.py", r"StudyName = Literal\[", '@"decoder", ', "StudyName"),
+        Insert(
+            "tatl/studies/catalogue.py",
+            r"    for study in \(\n",
+            '@        Study("decoder", "none", decoder),\n',
+            "STUDIES",
+        ),
+        Insert("tatl/studies/settings.py", r"StudyName = Literal\[", '@"decoder", ', "StudyName"),
     ],
 }
 TRAINED = """

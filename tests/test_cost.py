@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 import torch
 
-from tatl import cost
-from tatl.cost import MEASURED, Measure, Network, Place, costs, described, networks
 from tatl.data.store import Store
 from tatl.run import Recipe
+from tatl.studies.runtime import cost
+from tatl.studies.runtime.cost import MEASURED, Measure, Network, Place, costs, described, networks
 from toy import toy_run
 
 B0 = "efficientnet-b0"

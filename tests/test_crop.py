@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tatl.crop import cut, grow, lesion_box, paste, read_boxes, scale
+from tatl.data.crop import cut, grow, lesion_box, paste, read_boxes, scale
 
 SIZE = (24, 40)
 

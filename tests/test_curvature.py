@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analysis.curvature import digest, spectral_norms
+from analysis.curvature.norms import digest, spectral_norms
 from small_networks import Unused, dense_hessian, image_loss, networks
 
 
@@ -121,7 +121,7 @@ def test_memory_that_ends_names_the_image_and_its_size(monkeypatch: pytest.Monke
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("no room")
 
-    monkeypatch.setattr("analysis.products.Hessians.at", full)
+    monkeypatch.setattr("analysis.curvature.products.Hessians.at", full)
     with pytest.raises(MemoryError, match="memory ran out at image 0 of 8x8 on cpu"):
         spectral_norms(networks()["conv"], *data(2), image_loss)
 

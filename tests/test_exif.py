@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from tatl.commands import prepare
-from tatl.data import pictures
 from tatl.data.case import BadCase, Size
-from tatl.data.manifest import Manifest
-from tatl.data.masks import read_mask
-from tatl.data.pictures import TURNS, orientation_of, read_image
-from tatl.data.reading import Reading
+from tatl.data.images import pictures
+from tatl.data.images.masks import read_mask
+from tatl.data.images.pictures import TURNS, orientation_of, read_image
+from tatl.data.images.reading import Reading
+from tatl.data.readers.manifest import Manifest
 from tatl.data.store import Store
 
 HEIGHT, WIDTH = 60, 80

@@ -13,20 +13,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tatl import features
-from tatl.data.feed import Feed
+from tatl.data.batches import Feed
 from tatl.data.store import Store
-from tatl.effort import Clock
-from tatl.ensemble import average, share_encoders
-from tatl.features import Frozen, Kept, digest
-from tatl.fit import fit
-from tatl.inits import seeded
 from tatl.models import Segmenter, build
 from tatl.models.encoders import EfficientNetB0
-from tatl.parallel import Machine, Trainer
+from tatl.models.starts import seeded
+from tatl.prediction.ensemble import average, share_encoders
 from tatl.run import Run
-from tatl.schedule import _one_by_one, execute
-from tatl.tasks import Segmentation
+from tatl.studies.execution.parallel import Machine, Trainer
+from tatl.studies.execution.schedule import _one_by_one, execute
+from tatl.studies.runtime.effort import Clock
+from tatl.training import frozen_features as features
+from tatl.training.frozen_features import Frozen, Kept, digest
+from tatl.training.tasks import Segmentation
+from tatl.training.trainer import fit
 from toy import toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}

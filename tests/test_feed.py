@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tatl.crop import cut
-from tatl.data.feed import MEAN, STD, Feed, balanced_batches, chunks, normalise
+from tatl.data.batches import MEAN, STD, Feed, balanced_batches, chunks, normalise
+from tatl.data.crop import cut
 from tatl.data.store import Store
 
 

@@ -23,21 +23,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tatl import fit as fit_module
-from tatl import tasks
-from tatl.data.feed import Feed
+from tatl.data.batches import Feed
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.fit import Busy, deterministic, fit, pick_device, taken
-from tatl.inits import seeded
-from tatl.learner import Learner
 from tatl.legacy import precision_of_log
-from tatl.metrics import confusion
+from tatl.machine.version import commit, versions
 from tatl.models import build
-from tatl.pretext import texture_run
+from tatl.models.starts import seeded
 from tatl.run import Run, finished
-from tatl.study import probabilities as probabilities_in
-from tatl.version import commit, versions
+from tatl.studies.results import probabilities as probabilities_in
+from tatl.training import tasks
+from tatl.training import trainer as fit_module
+from tatl.training.learner import Learner
+from tatl.training.metrics import confusion
+from tatl.training.pretext import texture_run
+from tatl.training.trainer import Busy, deterministic, fit, pick_device, taken
 from toy import make_store, toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -151,7 +151,7 @@ def test_resuming_after_kill_9_is_exact(trained: tuple[Run, Path], toy_store: St
     script = textwrap.dedent(f"""
         import json, os, signal
         from pathlib import Path
-        from tatl import fit as fit_module, tasks
+        from tatl.training import tasks, trainer as fit_module
         from tatl.data.store import Store
         from tatl.fit import fit
         from tatl.run import Run
@@ -255,7 +255,7 @@ def test_a_cluster_s_environment_changes_nothing(
     script = textwrap.dedent(f"""
         import json, signal
         from pathlib import Path
-        from tatl import fit as fit_module, tasks
+        from tatl.training import tasks, trainer as fit_module
         from tatl.data.store import Store
         from tatl.run import Run
         fit_module.CHECKPOINT_SECONDS = 0

@@ -12,17 +12,17 @@ import torch
 
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.ensemble import network
-from tatl.fit import fit
-from tatl.inference import truth
-from tatl.metrics import confusion
 from tatl.models import OwnLoss
+from tatl.prediction.ensemble import network
 from tatl.run import PLAIN, RIVALS, Run
-from tatl.settings import Settings
-from tatl.studies import Asked, study
-from tatl.study import probabilities, scores_of
-from tatl.tasks import start_model
-from tatl.variants import Planner, in_order
+from tatl.studies.catalogue import Asked, study
+from tatl.studies.planner import Planner, in_order
+from tatl.studies.results import probabilities, scores_of
+from tatl.studies.settings import Settings
+from tatl.training.inference import truth
+from tatl.training.metrics import confusion
+from tatl.training.tasks import start_model
+from tatl.training.trainer import fit
 from toy import make_store, toy_run
 
 NETWORKS = {**RIVALS, "pyramid": "resnet18"}
@@ -76,7 +76,7 @@ def _scored_by_hand(run: Run, folder: Path, store: Store) -> None:
 def test_the_winner_of_2018_is_the_mean_of_four_pyramids(
     smallest: Store, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tatl.studies.WINNERS", {"isic2018-winner": SMALL})
+    monkeypatch.setattr("tatl.studies.catalogue.WINNERS", {"isic2018-winner": SMALL})
     settings = Settings(
         source="random", attributes="disc", folds="0", n_folds=3, score_size="", epochs=1, batch=2, calibration=4
     )

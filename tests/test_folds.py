@@ -12,10 +12,10 @@ from tatl.data import folds
 from tatl.data.case import Size
 from tatl.data.folds import rarest_attribute, scarce, split
 from tatl.data.store import Store
-from tatl.pretext import SelfSupervised
-from tatl.settings import Settings
-from tatl.tasks import Segmentation, make_task
-from tatl.variants import Planner
+from tatl.studies.planner import Planner
+from tatl.studies.settings import Settings
+from tatl.training.pretext import SelfSupervised
+from tatl.training.tasks import Segmentation, make_task
 from toy import make_store, toy_run
 
 SMALL = Size(8, 16)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from analysis import execute, report
-from analysis.questions import gallery, gallery_viewer
-from analysis.questions.gallery import Cases
+from analysis.pages import gallery, gallery_viewer
+from analysis.pages.gallery import Cases
+from analysis.site import build as report
+from analysis.site import notebook as execute
 from fake_study import ISIC, write
 
 NOTEBOOK = report.NOTEBOOKS / "gallery.ipynb"

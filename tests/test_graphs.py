@@ -8,8 +8,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from analysis.graphs import Captured, Replay
-from analysis.products import HessianProduct, Hessians
+from analysis.curvature.graphs import Captured, Replay
+from analysis.curvature.products import HessianProduct, Hessians
 from small_networks import example, image_loss, networks
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is here")
@@ -40,7 +40,7 @@ class Fake:
 @pytest.fixture
 def replay(monkeypatch: pytest.MonkeyPatch) -> type[Fake]:
     kind = type("Given", (Fake,), {})
-    monkeypatch.setattr("analysis.graphs.Replay", kind)
+    monkeypatch.setattr("analysis.curvature.graphs.Replay", kind)
     for name in ("synchronize", "empty_cache"):
         monkeypatch.setattr(f"torch.cuda.{name}", lambda *_: None)
     return kind

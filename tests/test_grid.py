@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from analysis import grid
+from analysis.pages import grid
 
 FRAME = pd.DataFrame(
     {

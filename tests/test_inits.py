@@ -14,7 +14,9 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tatl.inits import (
+from tatl.models import build
+from tatl.models.encoders import Classifier, EfficientNetB0
+from tatl.models.starts import (
     CLASSIFIERS,
     INITIALISATIONS,
     file_digest,
@@ -25,8 +27,6 @@ from tatl.inits import (
     seeded,
     transfer,
 )
-from tatl.models import build
-from tatl.models.encoders import Classifier, EfficientNetB0
 
 PARTS = ("encoder", "decoder", "head")
 

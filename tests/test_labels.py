@@ -12,10 +12,10 @@ from PIL import Image
 
 from tatl.data import readers
 from tatl.data.case import BadCase, Size
-from tatl.data.files import TURNED
-from tatl.data.labels import Labels
-from tatl.data.pictures import ORIENTATION
-from tatl.data.reading import Reading
+from tatl.data.images.files import TURNED
+from tatl.data.images.pictures import ORIENTATION
+from tatl.data.images.reading import Reading
+from tatl.data.readers.labels import Labels
 
 SIZE = Size(8, 16)
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/leaf"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.lanczos import Basis, lanczos, power
-from analysis.products import Hessians
+from analysis.curvature.lanczos import Basis, lanczos, power
+from analysis.curvature.products import Hessians
 from small_networks import dense_hessian, example, image_loss, networks
 
 DOUBLE = torch.float64

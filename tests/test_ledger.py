@@ -13,8 +13,8 @@ import pytest
 import torch
 from tqdm import tqdm
 
-from analysis.curvature import Options, spectral_norms
-from analysis.ledger import (
+from analysis.curvature.norms import Options, spectral_norms
+from analysis.measure.ledger import (
     BEFORE,
     COLUMNS,
     Ledger,
@@ -25,7 +25,7 @@ from analysis.ledger import (
     image_loss,
     subject_name,
 )
-from tatl.data.feed import Feed
+from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.models import build
 
@@ -99,7 +99,7 @@ def test_what_is_there_is_not_solved_again(
     def solved(*_: Any) -> None:
         raise AssertionError("solved again")
 
-    monkeypatch.setattr("analysis.ledger.Worker.__call__", solved)
+    monkeypatch.setattr("analysis.measure.ledger.Worker.__call__", solved)
     table, folder = whole
     (again,) = curvatures([subject], WANTED, OPTIONS, folder, HERE, progress=False)
     pd.testing.assert_frame_equal(again, table)
@@ -118,7 +118,7 @@ def test_threads_do_not_depend_on_how_much_is_left(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image alone is solved here, with one thread as in a process of several."""
-    import analysis.ledger as module
+    import analysis.measure.ledger as module
 
     seen: list[int] = []
     monkeypatch.setattr(module.Worker, "__call__", lambda self, task: seen.append(self.threads) or (task[0], []))
@@ -132,7 +132,7 @@ def test_threads_do_not_depend_on_how_much_is_left(
 def test_threads_are_as_before_where_a_solve_fails(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import analysis.ledger as module
+    import analysis.measure.ledger as module
 
     before = torch.get_num_threads()
 
@@ -158,7 +158,7 @@ def test_a_ledger_stopped_in_its_first_line_is_begun_again(tmp_path: Path) -> No
 
 
 def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from analysis.curvature import Solver
+    from analysis.curvature.norms import Solver
 
     solve: Callable = Solver._solve
     count = [0]
@@ -169,7 +169,7 @@ def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monk
             raise torch.OutOfMemoryError("no room")
         return solve(self, *given)
 
-    monkeypatch.setattr("analysis.curvature.Solver._solve", full)
+    monkeypatch.setattr("analysis.curvature.norms.Solver._solve", full)
     with pytest.raises(MemoryError, match=r"memory ran out at image TOY_\d+ of 32x64 on cpu"):
         curvatures([subject], WANTED, OPTIONS, tmp_path, HERE, progress=False)
     assert len(lines(tmp_path, subject)) > 1
@@ -256,7 +256,7 @@ def test_networks_of_one_architecture_are_checked_once(
             weight.mul_(1.1)
     second = Subject(subject_name(other, subject.store, None), other, subject.store)
     asked = list[int]()
-    monkeypatch.setattr("analysis.curvature.check", lambda *given: asked.append(1) or "")
+    monkeypatch.setattr("analysis.curvature.norms.check", lambda *given: asked.append(1) or "")
     wanted = {"disc": np.array([1])}
     curvatures([subject, second], wanted, Options(tolerance=0.5, max_products=1), tmp_path, HERE, progress=False)
     assert asked == [1]

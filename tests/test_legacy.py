@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tatl.inits import hub_weights
 from tatl.legacy import precision_of_log
-from tatl.pretext import TEXTURE_RECIPE, texture_run
+from tatl.models.starts import hub_weights
 from tatl.run import Recipe, Run, find_runs, finished, outdated
+from tatl.training.pretext import TEXTURE_RECIPE, texture_run
 
 RECIPE = {
     "epochs": 40, "patience": 10, "batch": 16, "optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0,

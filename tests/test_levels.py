@@ -10,8 +10,8 @@ from PIL import Image
 
 from tatl.commands import prepare, score
 from tatl.data.case import BadCase
-from tatl.data.masks import BLACK, FAINT, IGNORED, LOSSY, read_mask, read_part
-from tatl.data.reading import Reading
+from tatl.data.images.masks import BLACK, FAINT, IGNORED, LOSSY, read_mask, read_part
+from tatl.data.images.reading import Reading
 from tatl.data.store import BadCases, Store
 
 HEIGHT, WIDTH = 60, 80

@@ -13,11 +13,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
-from tatl import lite0
-from tatl.data.feed import normalise
-from tatl.inits import imagenet_encoder, load_exactly
-from tatl.models import SHAPES, build
+from tatl.data.batches import normalise
+from tatl.models import SHAPES, build, lite0
 from tatl.models.encoders import EfficientNetLite0
+from tatl.models.starts import imagenet_encoder, load_exactly
 
 PHOTOGRAPHS = {"flower.jpg": 985, "china.jpg": 698}  # daisy, palace
 

@@ -12,11 +12,11 @@ import pytest
 
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.metrics import confusion, score_table
-from tatl.record import write_tables
-from tatl.settings import Settings
-from tatl.study import ENSEMBLE, histories, lost_notes, probabilities, scores_of, training_of
-from tatl.variants import Member, Planner
+from tatl.studies.planner import Member, Planner
+from tatl.studies.results import ENSEMBLE, histories, lost_notes, probabilities, scores_of, training_of
+from tatl.studies.settings import Settings
+from tatl.studies.write import write_tables
+from tatl.training.metrics import confusion, score_table
 
 SETTINGS = Settings(shapes="u,link", source="random", attributes="disc,bar", folds="0", n_folds=3, score_size="")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tatl.metrics import confusion, dice, jaccard, score_table, summary
+from tatl.training.metrics import confusion, dice, jaccard, score_table, summary
 
 
 def picture(text: str) -> np.ndarray:

@@ -13,13 +13,13 @@ from PIL import Image
 
 from tatl.commands import score
 from tatl.data.case import Size
-from tatl.data.files import composed
 from tatl.data.folds import split
-from tatl.data.isic import Isic2017, Isic2018
-from tatl.data.manifest import Manifest
-from tatl.data.reading import Reading
+from tatl.data.images.files import composed
+from tatl.data.images.reading import Reading
+from tatl.data.prepare.twins import APART, JOINED
+from tatl.data.readers.isic import Isic2017, Isic2018
+from tatl.data.readers.manifest import Manifest
 from tatl.data.store import BadCases, prepare
-from tatl.data.twins import APART, JOINED
 from test_readers import isic2017, isic2018, mask, picture
 
 SIZE = Size(12, 16)

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from tatl.contour import DETAIL, contour
 from tatl.data.store import LESION, UNION
-from tatl.ensemble import Found, Lesion
-from tatl.overlay import draw, draw_overlay
+from tatl.prediction.contour import DETAIL, contour
+from tatl.prediction.ensemble import Found, Lesion
+from tatl.prediction.overlay import draw, draw_overlay
 
 COLOURS = {  # of three channels, told from grey by their distance to it
     "red": lambda r, g, b: np.minimum(r - g, r - b) > 80,

@@ -18,8 +18,8 @@ from numpy._core import _multiarray_umath as umath
 from scipy import ndimage
 
 from tatl.data.case import Case, Size
-from tatl.data.phantom import Phantom, draw
-from tatl.data.phantom_statistics import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES, area
+from tatl.data.phantom.drawing import Phantom, draw
+from tatl.data.phantom.statistics import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES, area
 
 SMALL = Size(48, 64)  # areas are laid out in units of the height, so a small frame measures them
 
@@ -97,8 +97,8 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_drawn_before() -> None:
 
 
 # What the first cases look like, wherever they are drawn.  When the drawing is changed on purpose: raise DRAWING in
-# tatl/data/phantom.py, and put here what `python -c "import test_phantom; print(test_phantom.pinned())"` prints in
-# tests/.  When nothing was changed, a library draws otherwise (NumPy's generators, Pillow's resize): find which, and
+# tatl/data/phantom/drawing.py, and put here what `python -c "import test_phantom; print(test_phantom.pinned())"` prints
+# in tests/.  When nothing was changed, a library draws otherwise (NumPy's generators, Pillow's resize): find which, and
 # treat it as a change, since every store of phantoms made before is another one now.
 PINNED = "31ef37c64c0b67510fd3b724e627718144ac90dece50df3dff5b1af0fcc8a6de"
 

@@ -10,10 +10,10 @@ from PIL import Image
 from scipy import ndimage
 
 from tatl.data.case import BadCase, Size
-from tatl.data.masks import check_size, read_mask, read_part
-from tatl.data.pictures import read_image
-from tatl.data.reading import Reading
-from tatl.data.reduction import reduce_mask, reduce_part
+from tatl.data.images.masks import check_size, read_mask, read_part
+from tatl.data.images.pictures import read_image
+from tatl.data.images.reading import Reading
+from tatl.data.images.reduction import reduce_mask, reduce_part
 
 SIZE = Size(24, 32)
 

@@ -16,22 +16,22 @@ from PIL import Image
 from test_exif import exif_block
 from torch import nn
 
-from tatl import predict
-from tatl.choice import choose, report, variant_of
 from tatl.data.case import Size
 from tatl.data.folds import split
-from tatl.data.masks import IGNORED
-from tatl.data.reading import Reading
+from tatl.data.images.masks import IGNORED
+from tatl.data.images.reading import Reading
 from tatl.data.store import LESION, Store
-from tatl.ensemble import Ensemble, Found
-from tatl.fit import save_weights
-from tatl.inits import seeded
 from tatl.models import Segmenter, build
-from tatl.predict import predict_images, read_truth, true_files
+from tatl.models.starts import seeded
+from tatl.prediction import predict
+from tatl.prediction.ensemble import Ensemble, Found
+from tatl.prediction.predict import predict_images, read_truth, true_files
+from tatl.prediction.select import choose, report, variant_of
+from tatl.prediction.unseen import assign, told
 from tatl.run import Run, find_runs, finished
-from tatl.settings import Settings
-from tatl.unseen import assign, told
-from tatl.variants import VARIANTS, Planner, in_order
+from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.settings import Settings
+from tatl.training.trainer import save_weights
 from toy import make_store
 
 SETTINGS = Settings(shapes="u,link", source="random", folds="0", n_folds=3, offset=2, score_size="", epochs=1)
@@ -168,7 +168,7 @@ def test_stage_1_alone_writes_the_lesion_and_its_tight_box(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(Planner(SETTINGS, toy_store).lesion(0, 0), tmp_path / "runs")
-    monkeypatch.setattr("tatl.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
+    monkeypatch.setattr("tatl.prediction.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
     predict_images([picture(tmp_path / "a.png", 64, 128)], tmp_path / "out", "stage1", tmp_path / "runs")
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"a_segmentation.png", "a_probability_lesion.png", "a_overlay.png", "boxes.csv"}
@@ -286,7 +286,7 @@ def test_the_truth_of_stage_1_is_the_lesions_alone(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(Planner(SETTINGS, toy_store).lesion(0, 0), tmp_path / "runs")
-    monkeypatch.setattr("tatl.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
+    monkeypatch.setattr("tatl.prediction.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
     image, out = flat(tmp_path / "a.png", 64, 128), tmp_path / "out"
     block(tmp_path / "a_attribute_disc.png", (20, 50, 40, 60), 64, 128)
     with pytest.raises(ValueError, match=r"no true mask of these images, such as a_segmentation\.png: give another"):
@@ -396,7 +396,7 @@ def test_an_image_of_the_store_is_segmented_by_networks_that_have_not_seen_it(
         used.append(run)
         return Constant(1.0 + run.fold)
 
-    monkeypatch.setattr("tatl.ensemble.network", network)
+    monkeypatch.setattr("tatl.prediction.ensemble.network", network)
     new = picture(tmp_path / "new.png", 40, 50)
     first, second = (picture(tmp_path / f"{of_fold(toy_store, fold)[1]}.png", 40, 50) for fold in (0, 1))
     given: dict[str, Any] = {"variant": "stage123-scratch", "runs": two_folds, "store": str(toy_store.path)}
@@ -420,7 +420,7 @@ def test_where_all_networks_saw_an_image_that_is_said_or_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("tatl.ensemble.network", lambda *given: Constant(1.0))
+    monkeypatch.setattr("tatl.prediction.ensemble.network", lambda *given: Constant(1.0))
     _, name = of_fold(toy_store, 2)
     image, out = picture(tmp_path / f"{name}.png", 40, 50), tmp_path / "out"
     given: dict[str, Any] = {"variant": "stage123-scratch", "runs": two_folds, "store": str(toy_store.path)}

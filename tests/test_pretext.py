@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.fit import fit
-from tatl.pretext import ContextRestoration, Rotation, central_square, quarter_turns, swapped
 from tatl.run import Run
-from tatl.settings import Settings
-from tatl.tasks import make_task, start_model
-from tatl.variants import VARIANTS, Planner
+from tatl.studies.planner import VARIANTS, Planner
+from tatl.studies.settings import Settings
+from tatl.training.pretext import ContextRestoration, Rotation, central_square, quarter_turns, swapped
+from tatl.training.tasks import make_task, start_model
+from tatl.training.trainer import fit
 from toy import make_store, toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tatl.data.phantom import Phantom
+from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
-from tatl.processes import LONGEST
+from tatl.machine.processes import LONGEST
 
-PREPARE = "from tatl.data.phantom import Phantom; from tatl.data.store import prepare"
+PREPARE = "from tatl.data.phantom.drawing import Phantom; from tatl.data.store import prepare"
 WITHOUT_GUARD = f"{PREPARE}\nprepare(Phantom(8, seed=0), 'mine', (24, 32), workers=2, progress=False)\n"
 WORDS = ("prepare", "--data", "phantom", "--cases", "4", "--size", "24x32", "--store", "s", "--workers")
 # As on Windows, where these are not there.

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from analysis.convolutions import native_convolutions
-from analysis.products import Hessians, flatten
+from analysis.curvature.convolutions import native_convolutions
+from analysis.curvature.products import Hessians, flatten
 from small_networks import Unused, dense_hessian, example, image_loss, networks
 from tatl.losses import segmentation_loss
 from tatl.models import build
@@ -232,7 +232,7 @@ def test_norms_are_pyhessian_s_where_it_converges() -> None:
     """Its power iteration on one image, against ours on the same network, within 1 %."""
     from pyhessian import hessian
 
-    from analysis.curvature import spectral_norms
+    from analysis.curvature.norms import spectral_norms
 
     torch.manual_seed(0)
     model = build("u")

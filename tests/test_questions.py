@@ -15,9 +15,10 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis import execute, show
-from analysis.questions.comparison import Comparison
-from analysis.theme import STARTS, markers, palette
+from analysis.pages import show
+from analysis.pages.comparison import Comparison
+from analysis.pages.theme import STARTS, markers, palette
+from analysis.site import notebook as execute
 from fake_comparison import MANY, write
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
@@ -53,7 +54,7 @@ def _texts(drawn: Figure) -> list[str]:
 
 def page(question: str, folder: Path, **options: Any) -> dict[str, str]:
     """Every section of a page as HTML, by its name."""
-    module = importlib.import_module(f"analysis.questions.{question}")
+    module = importlib.import_module(f"analysis.pages.{question}")
     study = module.read(folder, **options)
     return {name: getattr(module, name)(study).text for name in module.SECTIONS}
 
@@ -197,7 +198,7 @@ def test_missing_columns_and_files_are_named_with_the_command(question: str, tmp
 @pytest.mark.parametrize("question", STUDIES)
 def test_provenance_and_what_the_data_are_called(question: str, tmp_path: Path) -> None:
     folder = write(tmp_path, STUDIES[question])
-    module = importlib.import_module(f"analysis.questions.{question}")
+    module = importlib.import_module(f"analysis.pages.{question}")
     study = module.read(folder, dataset="drawn on Monday")
     assert "3f9a11c0d2" in show.provenance(study).text
     captions = "".join(getattr(module, name)(study).text for name in module.SECTIONS)

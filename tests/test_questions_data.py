@@ -8,10 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import show
-from analysis.questions import data
+from analysis.pages import data, show
 from fake_study import write
-from tatl.census import census
+from tatl.data.census import census
 from tatl.data.store import Store, counts, write_csv
 from toy import make_store
 

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 import fake_bound
 import fake_comparison
 import fake_study
-from analysis import execute, report, show
+from analysis.pages import show
+from analysis.site import build as report
+from analysis.site import notebook as execute
 
 NOTEBOOKS = report.NOTEBOOKS
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -115,9 +117,9 @@ def test_rows_that_were_not_measured_are_named(name: str, tmp_path: Path) -> Non
 
 
 def test_full_forms_are_those_of_tatl() -> None:
-    from analysis.questions import backbones, convergence, crop, data_size, paradigms
-    from tatl import studies
+    from analysis.pages import backbones, convergence, crop, data_size, paradigms
     from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
+    from tatl.studies import catalogue as studies
 
     assert list(backbones.BACKBONES) == studies.BACKBONES and backbones.ROWS == studies.BACKBONE_STARTS
     assert tuple(crop.NETWORKS) == tuple(LESION_NETWORKS) and set(paradigms.ROWS) == set(studies.PARADIGMS)

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from test_questions import edit, head, said
 
-from analysis.questions import backbones, convergence, crop, data_size, pace, paradigms, reading
-from analysis.questions.backbone_costs import parameters
-from analysis.questions.comparison import Comparison
+from analysis.pages import backbones, convergence, crop, data_size, pace, paradigms, reading
+from analysis.pages.backbone_costs import parameters
+from analysis.pages.comparison import Comparison
 from fake_comparison import write
 
 SAME = {"data": "isic2018", "cases": 2594, "source": "imagenet"}
@@ -120,7 +120,7 @@ def test_steps_to_the_reference_are_those_of_the_table(tmp_path: Path) -> None:
 
 
 def test_the_page_and_the_table_have_one_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.pace._first", lambda part, goal: 7.0)
+    monkeypatch.setattr("tatl.studies.pace._first", lambda part, goal: 7.0)
     assert set(pace.reaching(curves(source=[0.5], tatl=[0.6]), "source")["steps"]) == {7.0}
 
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from tatl.data.case import PRETEXTS, BadCase, Size
-from tatl.data.isic import ATTRIBUTES_2017, ATTRIBUTES_2018, Isic2017, Isic2018, decode_features
-from tatl.data.manifest import Manifest
+from tatl.data.images.reading import Reading
 from tatl.data.readers import DATA, reader
-from tatl.data.reading import Reading
+from tatl.data.readers.isic import ATTRIBUTES_2017, ATTRIBUTES_2018, Isic2017, Isic2018, decode_features
+from tatl.data.readers.manifest import Manifest
 from tatl.data.store import BadCases, prepare
 
 SIZE = Size(12, 16)

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.commands import bound
-from analysis.commands import main as measure
-from analysis.questions.gallery import Cases
+from analysis.measure.commands import bound
+from analysis.measure.commands import main as measure
+from analysis.pages.gallery import Cases
 from tatl.__main__ import main
 from tatl.data.store import Store
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from analysis import card, execute, report
-from analysis.execute import ROOT
-from analysis.page import Builder
+from analysis.site import build as report
+from analysis.site import card
+from analysis.site import notebook as execute
+from analysis.site.notebook import ROOT
+from analysis.site.page import Builder
 from fake_study import write
 
 NOTEBOOK = report.NOTEBOOKS / "variants.ipynb"
@@ -206,7 +208,7 @@ def test_help_has_every_option_and_an_example(capsys: pytest.CaptureFixture[str]
 
 
 def test_tables_are_linked_only_where_the_page_can_reach_them(tmp_path: Path) -> None:
-    from analysis.links import linked
+    from analysis.site.links import linked
 
     item = '<li data-file="counts.csv">counts.csv</li>'
     assert 'href="tables/counts.csv"' in linked(item, tmp_path / "tables", tmp_path / "page.html")

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from analysis.bootstrap import interval, resampled
-from analysis.risk import per_image_losses, risk
+from analysis.curvature.bootstrap import interval, resampled
+from analysis.measure.risk import per_image_losses, risk
 from small_networks import image_loss, networks
 
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from analysis.tables import read_paper
-from tatl.inits import transfer
+from analysis.tables.read import read_paper
 from tatl.losses import negative_dice, segmentation_loss
 from tatl.models import OwnLoss, Segmenter, build, count_parameters
 from tatl.models.encoders import SmpEncoder
 from tatl.models.mask_rcnn import EPSILON, MaskRCNN, probability, regions
 from tatl.models.rivals import Labels, Narrow, PoolingVgg16, Unpooling
+from tatl.models.starts import transfer
 from tatl.run import ISIC2018_WINNER, RIVALS
 
 

@@ -16,9 +16,9 @@ from safetensors.torch import save
 import tatl.run as run_module
 from tatl.data.store import LESION as LESION_TASK
 from tatl.data.store import UNION
-from tatl.fit import save_weights
-from tatl.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES
 from tatl.run import Recipe, Run, find_runs, finished, outdated, write_atomically
+from tatl.training.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES
+from tatl.training.trainer import save_weights
 
 WEIGHTS = save({"weight": torch.zeros(1)})
 

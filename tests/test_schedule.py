@@ -18,13 +18,13 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file
 
-from tatl.cost import Network
 from tatl.data.store import Store
-from tatl.effort import Clock, plan, work
-from tatl.parallel import Lost, Machine, Trainer, gpus, together
-from tatl.rates import measured, network_of, operations, rates
 from tatl.run import Run, finished
-from tatl.schedule import FAILED, execute
+from tatl.studies.execution.parallel import Lost, Machine, Trainer, gpus, together
+from tatl.studies.execution.schedule import FAILED, execute
+from tatl.studies.runtime.cost import Network
+from tatl.studies.runtime.effort import Clock, plan, work
+from tatl.studies.runtime.rates import measured, network_of, operations, rates
 from toy import toy_run
 
 QUIET = Machine("cpu", progress=False)
@@ -55,7 +55,7 @@ def test_several_at_once_give_the_same_weights(trained: Path, toy_store: Store, 
 def test_a_failure_takes_only_those_with_it_that_need_it(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tatl import schedule
+    from tatl.studies.execution import schedule
 
     fit = schedule.fit
 
@@ -94,7 +94,7 @@ class Mortal(Trainer):
 def test_a_process_that_is_ended_from_outside_takes_no_other_run_with_it(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tatl.parallel.Trainer", Mortal)
+    monkeypatch.setattr("tatl.studies.execution.parallel.Trainer", Mortal)
     failures = execute(family(toy_store), tmp_path, toy_store, replace(QUIET, workers=2), keep_going=True)
     assert [failure.run.task for failure in failures] == ["bar"]
     assert "ended from outside, most likely because memory ran out" in failures[0].reason
@@ -122,7 +122,7 @@ def test_a_run_that_is_made_elsewhere_is_waited_for(
         if len(seen) == 3:
             elsewhere.release()
 
-    monkeypatch.setattr("tatl.schedule.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr("tatl.studies.execution.schedule.time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     elsewhere.acquire()
     assert execute(runs, tmp_path, toy_store, replace(QUIET, workers=workers), keep_going=True) == []
     assert seen == [[False, False, False, True]] * 3  # all but what it waits for was made before
@@ -135,7 +135,7 @@ def test_two_processes_on_the_same_runs_train_nothing_twice(toy_store: Store, tm
     script = textwrap.dedent(f"""
         import json
         from pathlib import Path
-        from tatl import schedule
+        from tatl.studies.execution import schedule
         from tatl.data.store import Store
         from tatl.parallel import Machine
         from tatl.run import Run
@@ -163,7 +163,7 @@ class Shaky(Trainer):
     times: int = 1
 
     def __call__(self, piece: tuple[Run, ...]) -> list[float | BaseException]:
-        from tatl import tasks
+        from tatl.training import tasks
 
         original = tasks.Segmentation.loss
 
@@ -189,8 +189,8 @@ def test_after_a_cuda_error_the_process_is_replaced_and_its_run_tried_once_more(
     workers: int, trainer: type[Trainer], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one worker, too: as on a GPU (`pick_device`), it is a process of its own."""
-    monkeypatch.setattr("tatl.parallel.Trainer", trainer)
-    monkeypatch.setattr("tatl.schedule.pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("tatl.studies.execution.parallel.Trainer", trainer)
+    monkeypatch.setattr("tatl.studies.execution.schedule.pick_device", lambda name: torch.device("cuda"))
     runs = [toy_run(toy_store, name) for name in ("bar", "disc", "dot")]
     failures = execute(runs, tmp_path, toy_store, replace(QUIET, workers=workers), keep_going=True)
     met = (tmp_path / "met").read_text().split()
@@ -211,7 +211,7 @@ def test_what_a_process_had_still_to_do_when_its_gpu_failed_is_not_tried_there(
         tried.append(run.task)
         raise RuntimeError(f"CUDA {'error: misaligned address' if run.task == 'bar' else 'out of memory'}")
 
-    monkeypatch.setattr("tatl.parallel.fit", fit)
+    monkeypatch.setattr("tatl.studies.execution.parallel.fit", fit)
     piece = tuple(toy_run(toy_store, name) for name in ("disc", "bar", "dot"))
     outcomes = Trainer(tmp_path, toy_store, "cpu", None, 0, False, "")(piece)
     assert tried == ["disc", "bar"] and [isinstance(outcome, Lost) for outcome in outcomes] == [False, True, True]
@@ -241,7 +241,7 @@ def test_a_failure_in_a_process_of_its_own_is_named_too(toy_store: Store, tmp_pa
 
 
 def test_what_is_there_is_not_trained_again(trained: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.schedule.fit", None)
+    monkeypatch.setattr("tatl.studies.execution.schedule.fit", None)
     assert execute(family(toy_store), trained, toy_store, QUIET) == []
 
 
@@ -271,7 +271,7 @@ def test_a_plan_counts_with_what_each_network_takes_here(
         asked.append((network.backbone, network.size, network.recipe.batch))
         return 1e-12 * operations(network) * (2 if network.backbone == "resnet152" else 1)
 
-    monkeypatch.setattr("tatl.rates.measured", timed)
+    monkeypatch.setattr("tatl.studies.runtime.rates.measured", timed)
     small, large = (replace(toy_run(toy_store, batch=16), backbone=name) for name in ("efficientnet-b0", "resnet152"))
     taken = {run.backbone: plan([run], tmp_path, toy_store, "cpu") for run in (small, large)}
     ratio = operations(network_of(large)) / operations(network_of(small))
@@ -280,7 +280,7 @@ def test_a_plan_counts_with_what_each_network_takes_here(
     paper = network_of(replace(large, size="384x512"))
     step = 3 * 16 * 1e-12 * operations(paper)
     for budget, how in ((1000 + step, "measured"), (step / 2, "small"), (0, "scaled")):
-        monkeypatch.setattr("tatl.rates.time.monotonic", lambda: 0.0)
+        monkeypatch.setattr("tatl.studies.runtime.rates.time.monotonic", lambda: 0.0)
         asked.clear()
         rate = rates([paper], torch.device("cpu"), budget)[paper]
         assert rate.how == how and asked[0] == ("efficientnet-b0", "96x128", 2)
@@ -295,7 +295,7 @@ def test_what_is_left_counts_a_network_s_operations(toy_store: Store, monkeypatc
     ratio = operations(network_of(large)) / operations(network_of(small))
     assert work(large, toy_store) == pytest.approx(ratio * work(small, toy_store)) and ratio > 5
     now = [0.0]
-    monkeypatch.setattr("tatl.effort.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("tatl.studies.runtime.effort.time", SimpleNamespace(monotonic=lambda: now[0]))
     clock = Clock([small, large], toy_store)
     now[0] = 600.0
     clock.ticked(small)
@@ -323,11 +323,11 @@ def test_the_clock_says_how_much_is_left(toy_store: Store) -> None:
 
 
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.parallel.cores", lambda: 2)
+    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 2)
     assert Machine("cpu", workers=0).at_once() == 2 and Machine("cpu", workers=0).at_once(large=True) == 1
-    monkeypatch.setattr("tatl.parallel.cores", lambda: 1)
+    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 1)
     assert Machine("cpu", workers=0).at_once() == 1
-    monkeypatch.setattr("tatl.parallel.cores", lambda: 32)
+    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 32)
     assert Machine("cpu", workers=0).at_once() == 8 and Machine("cpu", workers=3).at_once(large=True) == 3
 
 
@@ -335,8 +335,10 @@ def test_a_run_alone_has_the_threads_that_it_has_in_company(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
-    monkeypatch.setattr("tatl.parallel.cores", lambda: 8)
-    monkeypatch.setattr("tatl.schedule.fit", lambda *given, **options: threads.append(torch.get_num_threads()))
+    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 8)
+    monkeypatch.setattr(
+        "tatl.studies.execution.schedule.fit", lambda *given, **options: threads.append(torch.get_num_threads())
+    )
     before = torch.get_num_threads()
     for workers in (0, 4, 1):
         execute([toy_run(toy_store)], tmp_path, toy_store, replace(QUIET, workers=workers))

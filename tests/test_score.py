@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from tatl.commands import score
-from tatl.data.reading import Reading
-from tatl.score import score_folders
+from tatl.data.images.reading import Reading
+from tatl.prediction.score import score_folders
 
 
 def write(folder: Path, name: str, mask: np.ndarray) -> None:

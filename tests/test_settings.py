@@ -9,9 +9,9 @@ import pytest
 
 from tatl.data.case import Size
 from tatl.run import Recipe
-from tatl.settings import OF_STUDIES, Settings, load_preset, names, numbers, presets
-from tatl.studies import LONG, WINNERS
-from tatl.variants import VARIANTS
+from tatl.studies.catalogue import LONG, WINNERS
+from tatl.studies.planner import VARIANTS
+from tatl.studies.settings import OF_STUDIES, Settings, load_preset, names, numbers, presets
 
 
 def test_the_presets_are_these() -> None:

@@ -15,8 +15,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import fake_bound
 import fake_comparison
 import fake_study
-from analysis import grid, report
-from analysis.page import script
+from analysis.pages import grid
+from analysis.site import build as report
+from analysis.site.page import script
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [

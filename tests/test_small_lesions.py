@@ -9,13 +9,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from tatl.crop import grow, lesion_box
+from tatl.data.batches import Feed
 from tatl.data.case import Size
-from tatl.data.feed import Feed
+from tatl.data.crop import grow, lesion_box
 from tatl.data.folds import split
-from tatl.ensemble import Ensemble
-from tatl.fit import fit
-from tatl.study import probabilities
+from tatl.prediction.ensemble import Ensemble
+from tatl.studies.results import probabilities
+from tatl.training.trainer import fit
 from toy import make_store, toy_run
 
 SIZE = Size(96, 128)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.curvature import spectral_norms
-from analysis.lanczos import Product
-from analysis.spectrum import MeanHessian, density, top, trace
+from analysis.curvature.lanczos import Product
+from analysis.curvature.norms import spectral_norms
+from analysis.curvature.spectrum import MeanHessian, density, top, trace
 from small_networks import dense_hessian, image_loss, networks
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics import main, paired, ranks
-from tatl.settings import StudyName
+from analysis.tables.pairs import main, paired, ranks
+from tatl.studies.settings import StudyName
 
 
 def folds(count: int = 10, gain: float = 0.05, noise: float = 0.02, attributes: int = 5) -> pd.DataFrame:

@@ -19,14 +19,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tatl.data import rows as rows_module
 from tatl.data import store as store_module
 from tatl.data.case import BadCase, Case, Size
-from tatl.data.disk import room_for
-from tatl.data.partial import Partial
-from tatl.data.problems import summary
-from tatl.data.rows import Rows
+from tatl.data.prepare import rows as rows_module
+from tatl.data.prepare.partial import Partial
+from tatl.data.prepare.problems import summary
+from tatl.data.prepare.rows import Rows
 from tatl.data.store import GUESSED, BadCases, Store, prepare
+from tatl.machine.disk import room_for
 
 SIZE = Size(12, 16)
 FILES = ("images.npy", "masks.npy", "cases.csv", "store.json")
@@ -123,7 +123,7 @@ def test_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
 
 
 def test_decoding_does_not_import_torch() -> None:
-    code = "import tatl.data.workers, tatl.data.readers, sys; assert not {'torch', 'pandas'} & set(sys.modules)"
+    code = "import tatl.data.prepare.workers, tatl.data.readers, sys; assert not {'torch', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

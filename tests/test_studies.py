@@ -14,18 +14,18 @@ import pytest
 import torch
 
 from tatl.__main__ import main
-from tatl.augment import augmented
+from tatl.data.augment import augmented
+from tatl.data.batches import MEAN, STD, Feed
 from tatl.data.case import Case, Size
-from tatl.data.feed import MEAN, STD, Feed
 from tatl.data.folds import split
 from tatl.data.store import Store, prepare
-from tatl.pace import pace
 from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
-from tatl.settings import Settings, StudyName, load_preset
-from tatl.studies import BACKBONES, PARADIGMS, STUDIES, Asked, study
-from tatl.study import training_of
-from tatl.tasks import Segmentation, held, make_task, shuffled, start_model
-from tatl.variants import VARIANTS, Planner, in_order
+from tatl.studies.catalogue import BACKBONES, PARADIGMS, STUDIES, Asked, study
+from tatl.studies.pace import pace
+from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.results import training_of
+from tatl.studies.settings import Settings, StudyName, load_preset
+from tatl.training.tasks import Segmentation, held, make_task, shuffled, start_model
 from toy import SIZE, Toy, make_store, toy_run
 
 SETTINGS = {"shapes": "link", "source": "textures", "folds": "0", "n_folds": 3, "offset": 4}
@@ -274,8 +274,8 @@ def test_a_share_that_leaves_no_positive_stops_before_training(tmp_path: Path) -
 
 def test_the_bound_s_starts_are_those_that_are_measured(toy_store: Store, tmp_path: Path) -> None:
     """The plan names the runs that analysis.bound trains: what its starts copy from, and no segmenter."""
-    from analysis.measurement import Shared
-    from analysis.starts import STARTS
+    from analysis.measure.measurement import Shared
+    from analysis.measure.starts import STARTS
 
     settings = Settings(**SETTINGS)
     rows = study("bound").rows(Planner(settings, toy_store), Asked())
@@ -375,7 +375,7 @@ def test_a_study_from_plan_to_tables(
 
 def page_of(name: str, folder: Path) -> dict[str, str]:
     """Every section of the page that reads a study's tables, as HTML, as its notebook makes them."""
-    module = importlib.import_module(f"analysis.questions.{name.replace('-', '_')}")
+    module = importlib.import_module(f"analysis.pages.{name.replace('-', '_')}")
     made = module.read(folder)
     return {section: getattr(module, section)(made).text for section in module.SECTIONS}
 
@@ -432,7 +432,7 @@ def test_a_failed_run_ends_the_study_with_its_name(
         raise FloatingPointError("the loss is nan")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tatl.schedule.fit", failing)
+    monkeypatch.setattr("tatl.studies.execution.schedule.fit", failing)
     words = ["study", "variants", "--variants", "stage23", "--store", str(toy_store.path), "--preset", "smoke"]
     words += ["--workers", "1"]  # processes of their own would not see the failing one
     assert main([*words, "--attribute", "disc", "--shapes", "link"]) == 2

@@ -11,15 +11,16 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import figures, show, tables, words
-from analysis.origin import CASES, published, read_paper
-from analysis.tables import AVERAGE, Study
-from analysis.theme import markers, palette
+from analysis.pages import figures, show, words
+from analysis.pages.theme import markers, palette
+from analysis.tables import read as tables
+from analysis.tables.paper import CASES, published, read_paper
+from analysis.tables.read import AVERAGE, Study
 from fake_study import ISIC, VARIANTS, WINNERS, write
 from tatl.data.store import Store
-from tatl.gallery import gallery
-from tatl.settings import Settings
-from tatl.variants import Planner, in_order
+from tatl.studies.examples import gallery
+from tatl.studies.planner import Planner, in_order
+from tatl.studies.settings import Settings
 
 
 def study(folder: Path, **about: Any) -> Study:
@@ -222,9 +223,9 @@ def test_what_colours_are_of_is_told_by_equality() -> None:
 
 def test_the_variants_and_masks_are_those_of_tatl() -> None:
     from tatl.data import store
-    from tatl.metrics import AVERAGE, MICRO
-    from tatl.study import ENSEMBLE
-    from tatl.variants import VARIANTS as theirs
+    from tatl.studies.planner import VARIANTS as theirs
+    from tatl.studies.results import ENSEMBLE
+    from tatl.training.metrics import AVERAGE, MICRO
 
     assert tuple(theirs) == tables.VARIANTS
     assert (store.LESION, store.UNION) == (tables.LESION, tables.UNION)

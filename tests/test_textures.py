@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tatl.data.textures import CLASSES, draw_texture, draw_textures
+from tatl.data.phantom.textures import CLASSES, draw_texture, draw_textures
 
 
 def test_classes_come_in_turn() -> None:

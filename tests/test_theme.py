@@ -9,12 +9,12 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from analysis import figures, show
-from analysis.tables import Study
+from analysis.pages import figures, show
+from analysis.tables.read import Study
 from fake_study import write
 from tatl.data.store import LESION, UNION
-from tatl.ensemble import Found
-from tatl.overlay import draw_overlay
+from tatl.prediction.ensemble import Found
+from tatl.prediction.overlay import draw_overlay
 
 PERSONAL = {
     "text.usetex": True, "font.family": "serif", "font.size": 31, "lines.linewidth": 9, "figure.dpi": 33,

@@ -11,11 +11,11 @@ import pytest
 import torch
 from fake_gpu import GPU, Crossings, fake_gpu, move
 
-from tatl.batch_norm import calibrate
-from tatl.data import feed
-from tatl.data.feed import Feed, sent
+from tatl.data import batches as feed
+from tatl.data.batches import Feed, sent
 from tatl.data.store import Store
-from tatl.tasks import Segmentation, make_task
+from tatl.training.batch_norm import calibrate
+from tatl.training.tasks import Segmentation, make_task
 from toy import toy_run
 
 

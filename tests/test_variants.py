@@ -11,10 +11,10 @@ import torch
 
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.inits import hub_weights
+from tatl.models.starts import hub_weights
 from tatl.run import Run
-from tatl.settings import Settings
-from tatl.variants import VARIANTS, Planner, in_order
+from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.settings import Settings
 from toy import make_store
 
 FIVE = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")

@@ -10,11 +10,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.questions import bound, bound_tables
-from analysis.theme import ATTRIBUTES, INK, palette, theme
-from tatl.contour import contour
+from analysis.pages import bound, bound_tables
+from analysis.pages.theme import ATTRIBUTES, INK, palette, theme
 from tatl.data.case import Size
-from tatl.data.phantom import Phantom
+from tatl.data.phantom.drawing import Phantom
+from tatl.prediction.contour import contour
 
 HERE = Path(__file__).resolve().parent
 CASES = (14, 9, 27, 3)  # of seed 0, enriched: between them they show every attribute

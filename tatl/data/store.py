@@ -6,8 +6,8 @@
     cases.csv   id, group, height and width of the original, and per mask: present, absent or unknown
     store.json  what it was made from, with the checksums of the three files
 
-Decoding once leaves every epoch with a memory map.  A store is written in `<path>.partial/` (`tatl.data.partial`)
-and renamed when it is whole.
+Decoding once leaves every epoch with a memory map.  A store is written in `<path>.partial/`
+(`tatl.data.prepare.partial`) and renamed when it is whole.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import numpy as np
 import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
-from tatl.data.disk import room_for, to_disk
-from tatl.data.partial import VERSION, Partial, Record, recipe, sha256, stamp
-from tatl.data.problems import BadCases, listed
-from tatl.data.twins import together
-from tatl.data.workers import decode
+from tatl.data.prepare.partial import VERSION, Partial, Record, recipe, sha256, stamp
+from tatl.data.prepare.problems import BadCases, listed
+from tatl.data.prepare.twins import together
+from tatl.data.prepare.workers import decode
+from tatl.machine.disk import room_for, to_disk
 
 LESION = "lesion"
 UNION = "union"

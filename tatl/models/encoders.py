@@ -1,6 +1,6 @@
 """Backbones as feature pyramids: an image [B, 3, H, W] becomes features at 1/2, 1/4, 1/8, 1/16 and 1/32.
 
-Nothing here reaches for the network: weights arrive through `tatl.inits`.
+Nothing here reaches for the network: weights arrive through `tatl.models.starts`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from tatl.data.feed import MEAN, STD
+from tatl.data.batches import MEAN, STD
 
 STRIDE = 32
 REMEDY = "choose another backbone, such as efficientnet-b0 or resnet50"
@@ -61,7 +61,7 @@ class EfficientNetLite0(nn.Module):
     The expanded activations, as b0 has them, cost 1.6 times as much a step and reach no lower a validation loss in
     that time (the union of coffee leaves, Link shape).  Its weights expect (x - 127.5) / 127.5 of an 8-bit value x;
     statistics belong to the weights, so the network takes what every network here is given
-    (`tatl.data.feed.normalise`: ImageNet's usual ones) and converts it.
+    (`tatl.data.batches.normalise`: ImageNet's usual ones) and converts it.
     """
 
     channels = (16, 24, 40, 112, 320)

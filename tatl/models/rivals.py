@@ -6,7 +6,7 @@
     mask-rcnn        boxes, then a mask in each: tatl.models.mask_rcnn
 
 Each has `encoder`, `decoder` and `head` as every segmenter has, and the encoders of a known backbone are named as
-segmentation-models-pytorch names them, so that every start of `tatl.inits` fits.
+segmentation-models-pytorch names them, so that every start of `tatl.models.starts` fits.
 """
 
 from __future__ import annotations

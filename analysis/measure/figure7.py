@@ -1,0 +1,248 @@
+"""Figure 7: risk, curvature and bound of each start, per attribute, with what they rest on.
+
+Images are training images of one fold, drawn without looking at them; risk and curvature are taken over the same
+images, and resampled together, all starts, seeds and attributes on the same resamples.
+
+A start is trained several times, from other seeds.  Its row is that of one of these networks, the one whose bound is
+the median (the lower of two): every number of the row belongs to it.  Two spreads stand beside it, apart:
+
+    *_seeds_low, *_seeds_high      the lowest and the highest of all seeds, on the same images
+    *_images_low, *_images_high    where 95 % of the resamples of images lie, of this network
+
+Neither is a confidence interval: norms are heavy-tailed, and no interval for their mean that assumes no law of theirs
+comes near its level with so few (tests/test_bootstrap.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.curvature.bootstrap import interval, resampled
+from analysis.curvature.norms import Options
+from analysis.curvature.stability import bound, bounds
+from analysis.measure.ledger import DOUBLE, Places, curvatures, image_loss
+from analysis.measure.risk import ImageError, per_image_losses
+from analysis.measure.sample import Question, Sample
+from analysis.measure.starts import Start
+from analysis.tables.paper import AVERAGE
+from tatl.data.batches import Feed
+
+
+def measure(
+    starts: Sequence[Start],
+    chosen: dict[str, Sample],
+    options: Options,
+    folder: Path,
+    places: Places,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """One row per start, seed, attribute and image: init, seed, attribute, index, image, positive, loss, norm, and the
+    ledger's columns."""
+    wanted = {name: sample.indices for name, sample in chosen.items()}
+    store = starts[0].subject.store
+    positive = np.concatenate([store.present(name)[indices] for name, indices in wanted.items()])
+    losses = [
+        np.concatenate([_losses(start, name, indices, places.device) for name, indices in wanted.items()])
+        for start in starts
+    ]
+    tables = curvatures([start.subject for start in starts], wanted, options, folder, places, progress)
+    for start, table, loss in zip(starts, tables, losses, strict=True):
+        table.insert(0, "init", start.name)
+        table.insert(1, "seed", start.seed)
+        table.insert(5, "positive", positive)
+        table.insert(6, "loss", loss)
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(norm=table["value"].abs())
+
+
+def _losses(start: Start, attribute: str, indices: np.ndarray, device: str) -> np.ndarray:
+    """Loss of each image, on the device; an error names the start and the case."""
+    subject = start.subject
+    feed = partial(Feed(subject.store, attribute, subject.boxes), device=device)
+    try:
+        return per_image_losses(subject.model.to(device), feed, indices, image_loss)
+    except ImageError as error:
+        case = subject.store.cases["id"].iloc[error.index]
+        raise type(error)(f"start {start.name}, {attribute}, case {case}: {error}", error.index) from error
+    finally:
+        subject.model.to("cpu")
+
+
+def again(
+    starts: Sequence[Start],
+    measured: pd.DataFrame,
+    table: pd.DataFrame,
+    options: Options,
+    folder: Path,
+    places: Places,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Of every row of `table` its largest norm, solved again in float64 with four times the products at most.
+
+    Columns curvature_largest_float64 (NaN for the average over attributes) and curvature_largest_converged.
+    """
+    wanted: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+    for _, row in table[table["attribute"] != AVERAGE].iterrows():
+        part = _part(measured, row["init"], row["attribute"], row["seed"])
+        most = part["index"].to_numpy()[part["norm"].argmax()]
+        wanted.setdefault((row["init"], row["seed"]), {})[row["attribute"]] = np.array([most])
+    subjects = [start.subject for key in wanted for start in starts if (start.name, start.seed) == key]
+    longer = replace(options, max_products=4 * options.max_products)
+    tables = curvatures(subjects, list(wanted.values()), longer, folder, places, progress, DOUBLE)
+    found = {
+        (*key, row["attribute"]): (abs(row["value"]), row["converged"])
+        for key, each in zip(wanted, tables, strict=True)
+        for _, row in each.iterrows()
+    }
+    rows = zip(table["init"], table["seed"], table["attribute"], strict=True)
+    columns = ["curvature_largest_float64", "curvature_largest_converged"]
+    return pd.DataFrame([found.get(row, (np.nan, True)) for row in rows], table.index, columns)
+
+
+def _part(measured: pd.DataFrame, init: str, attribute: str, seed: float) -> pd.DataFrame:
+    same = (measured["init"] == init) & (measured["attribute"] == attribute) & (measured["seed"] == seed)
+    return measured[same]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """One start on one attribute, or on their average: a row per seed, and the bounds of its resamples."""
+
+    table: pd.DataFrame
+    drawn: np.ndarray  # [seeds, resamples]
+    risks: np.ndarray | None = None
+    norms: np.ndarray | None = None
+
+    @cached_property
+    def at(self) -> int:
+        """The place of the seed whose bound is the median; of two the lower."""
+        return int(np.argsort(self.table["bound"].to_numpy(), kind="stable")[(len(self.table) - 1) // 2])
+
+    @property
+    def shown(self) -> pd.Series:
+        return self.table.iloc[self.at]
+
+    def paired(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Bounds [count] and those of resamples [count, resamples]; one seed stands beside each of several others."""
+        places = np.arange(count) % len(self.table)
+        return self.table["bound"].to_numpy()[places], self.drawn[places]
+
+
+Every = dict[tuple[str, str], Seeds]
+
+
+def every_seed(measured: pd.DataFrame, chosen: dict[str, Sample], question: Question) -> Every:
+    """Each start on each attribute, and where there are several on their average, by (init, attribute)."""
+    found: Every = {}
+    for name, sample in chosen.items():
+        for init in measured["init"].unique():
+            found[init, name] = _seeds(measured, init, name, sample, question)
+    for init in measured["init"].unique() if len(chosen) > 1 else ():
+        found[init, AVERAGE] = _average([found[init, name] for name in chosen], init)
+    return found
+
+
+def _seeds(measured: pd.DataFrame, init: str, name: str, sample: Sample, question: Question) -> Seeds:
+    n, picks = len(sample.indices), resampled(len(sample.indices))
+    rows, draws = [], []
+    for seed in measured["seed"][measured["init"] == init].unique():
+        part = _part(measured, init, name, seed)
+        loss, norm = part["loss"].to_numpy(), part["norm"].to_numpy()
+        b = bound(loss.mean(), norm.mean(), sample.m, question.sources, question.c, n)
+        draws.append((loss[picks].mean(axis=1), norm[picks].mean(axis=1)))
+        rest = np.arange(n) != norm.argmax()
+        without = bound(loss[rest].mean(), norm[rest].mean(), b.m, b.sources, b.c, n - 1).value if n > 1 else np.nan
+        rows.append({
+            "init": init, "attribute": name, "seed": seed, "m": b.m, "images": n,
+            "positives": int(part["positive"].sum()), "risk": b.risk, "curvature": b.curvature,
+            "curvature_median": float(np.median(norm)), "curvature_largest": float(norm.max()),
+            "negative": float((part["value"] < 0).mean()), "g": b.g, "g_minus": b.g_minus, "g_plus": b.g_plus,
+            "bound": b.value, "bound_without_largest": without,
+            "bound_slack_m": bound(b.risk, b.curvature, b.m, b.sources, b.c).value,
+            "vacuous": b.vacuous, "rising": b.rising, "unconverged": float(1 - part["converged"].mean()),
+        })  # fmt: skip
+    risks, norms = (np.stack([draw[i] for draw in draws]) for i in (0, 1))
+    drawn = bounds(risks, norms, sample.m, question.sources, question.c, n)
+    return Seeds(pd.DataFrame(rows), drawn, risks, norms)
+
+
+def _average(each: list[Seeds], init: str) -> Seeds:
+    """Of each seed the mean over attributes."""
+    names = ["risk", "curvature", "negative", "g", "bound", "bound_without_largest", "bound_slack_m", "unconverged"]
+    tables = [one.table.set_index("seed") for one in each]
+    mean = pd.concat([table[names] for table in tables]).groupby(level=0, sort=False).mean()
+    vacuous = np.any([table["vacuous"] for table in tables], axis=0)
+    table = mean.reset_index().assign(init=init, attribute=AVERAGE, vacuous=vacuous)
+    return Seeds(table, np.mean([one.drawn for one in each], axis=0))
+
+
+def figure7(found: Every, reference: str) -> pd.DataFrame:
+    """One row per init and attribute, and the average over attributes.
+
+    `seed`: of the network that the row is of, of `seeds` that were trained; `ratio`: its bound as a multiple of the
+    reference's, whose seeds are taken in pairs; `curvature_median` and `curvature_largest` tell how much of the mean
+    rests on few images, `bound_without_largest` what the bound would be without the largest; `bound_slack_m`: with the
+    paper's slack, m^(-1/4) for n^(-1/4); `negative`: share of negative eigenvalues; `unconverged`: share of images
+    whose solve did not converge; `rising`: more curvature would raise the bound; `lowest`: share of resamples, of
+    images and of seeds, in which this start's bound is the lowest of those compared; `lowest_seeds`: of seeds alone.
+    """
+    rows = []
+    for (_, name), seeds in found.items():
+        others = {init: each for (init, attribute), each in found.items() if attribute == name}
+        count = max(len(each.table) for each in others.values())
+        points, resamples = zip(*(each.paired(count) for each in others.values()), strict=True)
+        (value, drawn), (beside, _) = seeds.paired(count), others[reference].paired(count)
+        at, own = seeds.at, others[reference]
+        rows.append({
+            **seeds.shown, "seeds": len(seeds.table),
+            "ratio": _ratio(seeds.shown["bound"], own.shown["bound"]).item(),
+            **_range("ratio", _ratio(value, beside)),
+            **_ends("ratio", _ratio(seeds.drawn[at], own.drawn[own.at])),
+            **({} if seeds.risks is None else _ends("risk", seeds.risks[at])),
+            **({} if seeds.norms is None else _ends("curvature", seeds.norms[at])),
+            **_ends("bound", seeds.drawn[at]), **_range("bound", value),
+            "lowest": _lowest(drawn, np.stack(resamples)), "lowest_seeds": _lowest(value, np.stack(points)),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def seeds_of(found: Every, reference: str) -> pd.DataFrame:
+    """Every seed by itself: init, attribute, seed, risk, curvature, g, bound, and its ratio to the reference's."""
+    names = ["init", "attribute", "seed", "risk", "curvature", "g", "bound"]
+    parts = []
+    for (_, name), seeds in found.items():
+        beside, _ = found[reference, name].paired(len(seeds.table))
+        parts.append(seeds.table[names].assign(ratio=_ratio(seeds.table["bound"].to_numpy(), beside)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _ratio(value: np.ndarray | float, beside: np.ndarray | float) -> np.ndarray:
+    """NaN where either is vacuous, or both are 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.divide(value, beside)
+    return np.where(np.isfinite(value) & np.isfinite(beside), ratio, np.nan)
+
+
+def _ends(name: str, drawn: np.ndarray) -> dict[str, float]:
+    """Where 95 % of the known values lie."""
+    known = drawn[~np.isnan(drawn)]
+    low, high = interval(known) if len(known) else (np.nan, np.nan)
+    return {f"{name}_images_low": low, f"{name}_images_high": high}
+
+
+def _range(name: str, values: np.ndarray) -> dict[str, float]:
+    known = values[~np.isnan(values)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (np.nan, np.nan)
+    return {f"{name}_seeds_low": low, f"{name}_seeds_high": high}
+
+
+def _lowest(own: np.ndarray, stack: np.ndarray) -> float:
+    """Share of cases in which `own` is the lowest of `stack`; a tie is shared, all vacuous counts for none."""
+    least = (stack == stack.min(axis=0)) & np.isfinite(stack)
+    return float((((own == stack.min(axis=0)) & np.isfinite(own)) / np.maximum(least.sum(axis=0), 1)).mean())

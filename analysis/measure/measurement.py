@@ -1,0 +1,158 @@
+"""What `analysis.bound` and `analysis.spectrum` share: options, the starts that they measure, how tables are kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tatl.studies.settings import Settings, names
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from analysis.measure.starts import Scene, Start
+    from tatl.studies.execution.parallel import Machine
+
+# torch takes seconds to import: the functions import what needs it, so that --help does not.
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Which starts are measured, on what, and where.
+
+    Args:
+        init: starts: random, source, rotation, context, tatl, all of them (all), or files of weights
+        store: folder written by prepare; without it the preset's phantom is made
+        preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
+        runs: folder of trained networks; what a start copies from is trained there if it is not
+        calibrate: estimate BatchNorm statistics of every start in one pass without masks
+        crop: on the crop round the lesion (Stage 1) instead of whole images
+        tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
+        device: auto, cpu or cuda
+        imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
+            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
+    """
+
+    init: list[str] = field(default_factory=lambda: ["tatl"])
+    store: Path | None = None
+    preset: str = "quick"
+    runs: Path = Path("runs")
+    calibrate: bool = True
+    crop: bool = False
+    tables: Path | None = None
+    device: str = "auto"
+    imagenet_weights: Path | None = None
+
+    @property
+    def machine(self) -> Machine:
+        """What trains the runs that a start copies from."""
+        from tatl.studies.execution.parallel import Machine
+
+        return Machine(self.device, self.imagenet_weights, workers=0)
+
+    @property
+    def folder(self) -> Path:
+        """Where the tables go."""
+        from tatl.commands import tables_of
+
+        return self.tables or tables_of(self.store, self.preset)
+
+    def inits(self) -> list[str]:
+        """The starts asked for, each once; FileNotFoundError for what is no start and no file."""
+        from analysis.measure.starts import STARTS
+
+        inits = list(dict.fromkeys(each for word in self.init for each in (STARTS if word == "all" else names(word))))
+        for name in inits:
+            if name not in STARTS and not Path(name).is_file():
+                raise FileNotFoundError(f"start {name!r} is neither one of {', '.join(STARTS)} nor a file of weights")
+        return inits
+
+    def scene(self, settings: Settings) -> Scene:
+        """What the starts share: the store, and the first shape, fold and seed of the settings."""
+        from analysis.measure.starts import Scene
+        from tatl.commands import open_store
+        from tatl.studies.planner import Planner
+
+        planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights, self.device)
+        shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
+        return Scene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is measured, called `name`, since when (`started`, of time.monotonic), under which options, of which seeds.
+
+    A file of weights is one start, whatever the seeds.
+    """
+
+    name: str
+    shared: Shared
+    scene: Scene
+    started: float
+    seeds: Sequence[int] = ()
+
+    def _scenes(self) -> list[Scene]:
+        """The scene of each seed; of its own alone where none is named."""
+        return [replace(self.scene, seed=seed) for seed in self.seeds or [self.scene.seed]]
+
+    def starts(self) -> list[Start]:
+        """Train what the starts copy from, if it is not there, and make them."""
+        from analysis.measure.starts import STARTS
+        from tatl.studies.conduct import check_sources
+        from tatl.studies.execution.schedule import execute
+
+        scene, inits = self.scene, self.shared.inits()
+        for name in inits:
+            if name not in STARTS:
+                scene.check(Path(name))
+        each = [(one, name) for name in inits for one in (self._scenes() if name in STARTS else [scene])]
+        copied = [run for one, name in each if name in STARTS for run in one.run(name).needs()]
+        cropper = scene.cropper()
+        needed = [*copied, *([cropper] if cropper else [])]
+        check_sources(
+            [*needed, *(scene.run(name) for name in inits if name == "source")], scene.root, scene.imagenet_weights
+        )
+        execute(needed, scene.root, scene.store, self.shared.machine)
+        boxes = scene.boxes()
+        return [one.start(name, boxes) for one, name in each]
+
+    def about(self) -> dict[str, Any]:
+        """What a row of a table must say to be quoted alone."""
+        scene = self.scene
+        about = {"data": scene.store.source["data"], "source": scene.planner.settings.source}
+        about |= {"preset": self.shared.preset, "shape": scene.shape, "fold": scene.fold, "seed": scene.seed}
+        return about | {"crop": scene.crop, "calibrated": scene.calibrate}
+
+    def write(self, made: dict[str, DataFrame], starts: list[Start], more: dict[str, Any]) -> None:
+        """One CSV per table, and <name>.json, which says what they were made from, with `more`."""
+        from tatl.data.store import write_csv
+        from tatl.run import write_atomically
+
+        folder = self.shared.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        for table, frame in made.items():
+            write_csv(frame, folder / f"{table}.csv")
+        write_atomically(folder / f"{self.name}.json", json.dumps(self._provenance(starts) | more, indent=1) + "\n")
+
+    def _provenance(self, starts: list[Start]) -> dict[str, Any]:
+        from tatl.studies.write import provenance
+
+        scene, inits = self.scene, list(dict.fromkeys(start.name for start in starts))
+        described = provenance(
+            self.name, self.shared.preset, scene.planner.settings, scene.store, scene.planner, inits, scene.root
+        )
+        subjects = {name: [start.subject.name for start in starts if start.name == name] for name in inits}
+        seconds = round(time.monotonic() - self.started, 1)
+        return described | self.about() | {"subjects": subjects, "seconds": seconds}
+
+    def farewell(self, made: dict[str, DataFrame]) -> str:
+        """Where the tables are, and the command that shows them."""
+        from tatl.studies.conduct import report_of
+
+        tables = ", ".join(f"{table}.csv" for table in made)
+        folder = self.shared.folder
+        return f"tables are in {folder}: {tables}\nnext: {report_of('bound', folder)}"

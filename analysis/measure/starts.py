@@ -1,0 +1,154 @@
+"""The starts that Figure 7 compares, as networks: where each comes from, and how its statistics were made ready.
+
+A start is the network of a target segmenter before its first step.  Its untrained parts have placeholders for
+BatchNorm statistics, which change its curvature by orders of magnitude; `calibrate` estimates the statistics of every
+start alike, in one pass over training images without their masks, as training does before each evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+from torch import nn
+
+from analysis.measure.ledger import Subject, subject_name
+from tatl.data.batches import Feed, even_chunks
+from tatl.data.crop import grow, read_boxes
+from tatl.data.store import UNION, Store
+from tatl.models import build
+from tatl.models.starts import load_exactly, read_weights
+from tatl.run import Recipe, Run, read_run
+from tatl.studies.planner import VARIANTS, Planner
+from tatl.training.batch_norm import calibrate as estimate
+from tatl.training.tasks import start_model
+
+STARTS = ("random", "source", "rotation", "context", "tatl")
+WHOLE, CROP = VARIANTS["stage23"], VARIANTS["stage123"]
+IMAGES = 128  # of the calibration pass, where the settings name no number
+
+
+@dataclass(frozen=True)
+class Start:
+    """A name, its weights on the store, the run whose start it is (None: a file), remarks for the reader, its seed."""
+
+    name: str
+    subject: Subject
+    run: Run | None
+    notes: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all starts of a comparison share."""
+
+    planner: Planner
+    root: Path
+    shape: str
+    fold: int
+    seed: int
+    crop: bool = False
+    calibrate: bool = True
+    imagenet_weights: Path | None = None
+
+    @property
+    def store(self) -> Store:
+        return self.planner.store
+
+    def train(self) -> np.ndarray:
+        """Training images of the fold: sorted indices."""
+        return self.planner.split(self.fold).train
+
+    def run(self, name: str, attribute: str = "") -> Run:
+        """The target segmenter that begins at this start, of the first attribute if none is named."""
+        variant = CROP if self.crop else WHOLE
+        named = attribute or self.planner.attributes[0]
+        return self.planner.started(name, variant, named, self.shape, self.fold, self.seed)
+
+    @property
+    def folder(self) -> Path:
+        """Where curvatures and estimated statistics are kept."""
+        return self.root / self.store.name / "curvature"
+
+    def cropper(self) -> Run | None:
+        """Stage 1, where the images are cut to the lesion."""
+        return self.planner.lesion(self.fold, self.seed) if self.crop else None
+
+    def boxes(self) -> np.ndarray | None:
+        """The boxes that cut the images, int [N, 4]; Stage 1 must be trained."""
+        cropper = self.cropper()
+        if cropper is None:
+            return None
+        return grow(read_boxes(cropper.folder(self.root)), self.planner.settings.offset, self.store.size)
+
+    def start(self, name: str, boxes: np.ndarray | None = None) -> Start:
+        """A start by its name, or from a file of weights; what it copies from must be trained.
+
+        Raises ValueError or FileNotFoundError for an unknown name, and for weights that do not fit.
+        """
+        run = self.run(name) if name in STARTS else None
+        model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
+        seen = self.calibration_images() if self.calibrate else None
+        called = subject_name(model, self.store, boxes, None if seen is None else seen.tolist())
+        if seen is not None:
+            self._calibrate(model, boxes, seen, self.folder / f"{called}.safetensors")
+        model.eval()
+        notes = () if run else tuple(self._strangers(Path(name)))
+        return Start(name, Subject(called, model, self.store, boxes), run, notes, self.seed)
+
+    def check(self, path: Path) -> None:
+        """ValueError where the weights of a file do not fit, before anything is trained."""
+        self._file(path)
+
+    def _file(self, path: Path) -> nn.Module:
+        backbone = self.planner.settings.backbone
+        model = build(self.shape, backbone)
+        load_exactly(model, read_weights(path), f"the {self.shape} shape of {backbone}")
+        return model
+
+    def _strangers(self, path: Path) -> list[str]:
+        """A note where the run.json beside a file tells of another store."""
+        described = path.parent / "run.json"
+        if not described.is_file():
+            return [f"{path} has no run.json beside it: which images it was trained on is not known"]
+        try:
+            run = read_run(described)
+        except (ValueError, OSError) as error:
+            return [f"{described} cannot be read ({error}): which images the weights were trained on is not known"]
+        notes = []
+        s = self.planner.settings
+        if run.digest != self.store.digest:
+            notes.append(
+                f"{path} was trained on store {run.store!r} ({run.digest}) and is measured on {self.store.name!r} "
+                f"({self.store.digest})"
+            )
+        elif (run.fold, run.n_folds, run.split_seed) != (self.fold, s.n_folds, s.split_seed):
+            notes.append(
+                f"{path} was trained on fold {run.fold} of {run.n_folds} (split seed {run.split_seed}) and is measured "
+                f"on the training images of fold {self.fold} of {s.n_folds} (split seed {s.split_seed})"
+            )
+        return notes
+
+    def calibration_images(self) -> np.ndarray:
+        """The training images that statistics are estimated on, the same for every seed: indices."""
+        shuffled = np.random.default_rng([0, 0, 1]).permutation(self.train())
+        return shuffled[: self.planner.settings.calibration or IMAGES]
+
+    def _calibrate(self, model: nn.Module, boxes: np.ndarray | None, seen: np.ndarray, path: Path) -> None:
+        """Estimate the statistics, or read them: estimated anew, they could differ in the last bit."""
+        if not path.is_file():
+            feed = Feed(self.store, UNION, boxes)
+            model.train()
+            estimate(model, lambda indices: model(feed(indices)[0]), even_chunks(seen))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(path.name + ".partial")
+            save_file({name: value.contiguous() for name, value in model.named_buffers()}, partial)
+            partial.replace(path)
+        model.load_state_dict(read_weights(path), strict=False)
+
+    def recipe(self) -> Recipe:
+        """How the target segmenters are trained, which the theorem has assumptions about."""
+        return self.planner.settings.recipe("target", self.planner.precision)

@@ -1,0 +1,100 @@
+"""One look for every figure: theme, ink, and what colour and marker a name has, whatever else is drawn.
+
+Variants have Okabe and Ito's colours, initialisations a fixed colour and marker each (`STARTS`), attributes and other
+names Tol's: all told apart by colour-blind readers; variants and starts differ in marker too, for print.  Text and
+axes are drawn in `INK`, which the page replaces by its own text colour, so that figures are readable in light and
+dark.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import seaborn as sns
+from matplotlib import style as styles
+
+from analysis.tables.read import VARIANTS
+
+INK = "#26282b"
+GREY = "#8a8f98"
+OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#cc79a7", "#d55e00", "#b8a800")
+TOL = ("#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#999933", "#117733", "#882255")
+ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
+MARKERS = "osD^vPXhp*"
+# One order, one colour and one marker per initialisation; stage123 is tatl on crops, augmentation and attention are
+# source with one thing more, pretext is the agnostic network that tatl starts from.
+STARTS = {
+    "random": ("#7d828a", "o"),
+    "source": ("#e69f00", "s"),
+    "source-long": ("#8c6d00", "8"),
+    "rotation": ("#009e73", "D"),
+    "context": ("#cc79a7", "^"),
+    "augmentation": ("#999933", "<"),
+    "attention": ("#d55e00", ">"),
+    "tatl": ("#0072b2", "v"),
+    "tatl-freeze": ("#56b4e9", "P"),
+    "tatl-scratch": ("#7b5ea7", "d"),
+    "stage123": ("#0072b2", "*"),
+    "pretext": ("#44aa99", "d"),
+    "lesion": ("#a65628", "X"),
+    "shuffled-union": ("#aa4499", "h"),
+    "frozen-random": ("#4f6d8f", "p"),
+}
+
+Style = dict[str, Any]
+Colour = tuple[float, float, float]
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """The one theme, whatever a person's matplotlibrc says; every figure is made and saved inside it."""
+    inked = {name: INK for name in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
+    style = sns.axes_style("ticks") | sns.plotting_context("paper", font_scale=1.15) | inked
+    extra = {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.grid.axis": "x",
+        "axes.axisbelow": True,
+        "grid.color": GREY,
+        "grid.alpha": 0.25,
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+        "font.family": ["DejaVu Sans"],
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+        "svg.hashsalt": "tatl",
+    }
+    with styles.context(["default", style | extra]):
+        yield
+
+
+def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
+    """Known names keep their colour whatever else is drawn; others get the colours that follow.
+
+    Initialisations have the colour of `STARTS` in every figure that is not of variants, and no other name has it.
+    """
+    every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
+    of_variants = tuple(first) == VARIANTS
+    fixed = {} if of_variants else {name: STARTS[name][0] for name in every if name in STARTS}
+    others = [name for name in every if name not in fixed]
+    safe = [colour for colour in (OKABE_ITO if of_variants else TOL) if colour not in fixed.values()]
+    spare = sns.husl_palette(max(1, len(others) - len(safe)), l=0.6)
+    colours = dict(zip(others, [*sns.color_palette(safe), *spare], strict=False))
+    return colours | dict(zip(fixed, sns.color_palette(list(fixed.values())), strict=True))
+
+
+def markers(names: Sequence[str], first: Sequence[str] = VARIANTS) -> dict[str, str]:
+    """A marker per name; initialisations have that of `STARTS` in every figure that is not of variants."""
+    every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
+    fixed = {} if tuple(first) == VARIANTS else {name: STARTS[name][1] for name in every if name in STARTS}
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(every)} | fixed
+
+
+def label(name: str, width: int = 18) -> str:
+    """pigment_network -> pigment network, broken into lines of `width` characters."""
+    return "\n".join(textwrap.wrap(name.replace("_", " "), width, break_long_words=True)) or name

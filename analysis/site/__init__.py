@@ -1,0 +1,1 @@
+"""Notebooks to static pages: executed, rendered, and listed on an index."""

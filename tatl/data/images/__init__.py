@@ -1,0 +1,1 @@
+"""Picture and mask files to arrays, by one set of rules."""

@@ -1,0 +1,194 @@
+"""Readers of files: which files make a case, and how they become one.
+
+A reader lists its files once, cheaply, and finds there what is already wrong (`problems`, each written
+`<which>: <what>`); a case with such a problem is not among its `ids`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tatl.data.case import Case, Size
+from tatl.data.images.masks import check_size, read_part
+from tatl.data.images.pictures import SIDEWAYS, decoded
+from tatl.data.images.reading import AS_THEY_ARE, Reading
+from tatl.data.images.reduction import reduce_part
+
+HEAD = 1 << 16  # bytes that tell most pictures apart
+TURNED = (
+    "has an EXIF orientation of {}, which was applied to the image, while its masks have that size either way: look "
+    "at an overlay, and if they were drawn on the stored pixels, prepare with --exif ignore"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of a case.
+
+    lesion      None if unknown
+    attributes  name -> file, or None if absent; a name that is not here is unknown
+    labels      further files that tell attributes (superpixels and features of ISIC 2017)
+    """
+
+    id: str
+    group: str
+    image: Path
+    lesion: Path | None = None
+    attributes: Mapping[str, Path | None] = field(default_factory=dict)
+    labels: tuple[Path, ...] = ()
+
+    def files(self) -> list[Path]:
+        optional = (self.lesion, *self.attributes.values(), *self.labels)
+        return [self.image, *(path for path in optional if path is not None)]
+
+
+class FileReader:
+    """A Reader over listed sources; readers of a format fill it when they are built."""
+
+    name: str
+    attributes: Sequence[str]
+    ids: Sequence[str]
+    groups: Sequence[str]
+    problems: Sequence[str]
+    provenance: Mapping[str, Any]
+    groups_are_ids = False  # or stated by a person
+
+    def __init__(
+        self,
+        root: Path,
+        attributes: Sequence[str],
+        sources: Sequence[Source],
+        problems: Sequence[str],
+        reading: Reading = AS_THEY_ARE,
+        **options: Any,
+    ) -> None:
+        reading.check(("lesion", *attributes))
+        self.root = root
+        self.reading = reading
+        self.attributes = tuple(attributes)
+        self.sources = list(sources)
+        self.ids = [source.id for source in sources]
+        self.groups = [source.group for source in sources]
+        self.problems = list(problems)
+        self.provenance = {"data": self.name, "root": str(root.resolve()), **options, **reading.said()}
+        if not sources and not problems:
+            raise ValueError(f"{root} holds no images for --data {self.name}: give the folder they were unpacked into")
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def read(self, index: int, size: Size) -> Case:
+        """Decode one case, reduced to `size`; raises BadCase."""
+        source = self.sources[index]
+        image, original, told = decoded(source.image, size, self.reading)
+        notes: dict[str, None] = {}  # in order, each once
+
+        def drawn(name: str, path: Path) -> np.ndarray:
+            part = read_part(path, self.reading, name)
+            check_size(path, part.shape, original, source.image)
+            notes.update(dict.fromkeys(part.notes))
+            return reduce_part(part.values, part.corner, part.shape, size)
+
+        lesion = None if source.lesion is None else drawn("lesion", source.lesion)
+        attributes = self._attributes(source, original, size, drawn)
+        if len(source.files()) > 1:
+            notes.update(dict.fromkeys(self._turned(told, original)))
+        return Case(source.id, source.group, image, lesion, attributes, *original, tuple(notes))
+
+    def _turned(self, told: int, original: tuple[int, int]) -> tuple[str, ...]:
+        """A note where an EXIF orientation was applied that the sizes of masks cannot confirm."""
+        either = told != 1 and (told not in SIDEWAYS or original[0] == original[1])
+        return (TURNED.format(told),) if either and self.reading.exif == "apply" else ()
+
+    def _attributes(
+        self, source: Source, original: tuple[int, int], size: Size, drawn: Callable[[str, Path], np.ndarray]
+    ) -> dict[str, np.ndarray | None]:
+        """Every attribute's mask, bool of `size`, None if unknown; `drawn` decodes and reduces the one of a file."""
+        masks: dict[str, np.ndarray | None] = dict.fromkeys(self.attributes)
+        for name, path in source.attributes.items():
+            masks[name] = np.zeros(size, bool) if path is None else drawn(name, path)
+        return masks
+
+    def stamp(self, index: int) -> str:
+        """Changes when a file of the case does: a digest of names, lengths and times of change."""
+        digest = hashlib.sha256()
+        for path in self.sources[index].files():
+            try:
+                status = path.stat()
+                told = f"{path.name} {status.st_size} {status.st_mtime_ns}\n"
+            except OSError:
+                told = f"{path.name} missing\n"
+            digest.update(told.encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+def existing_folder(root: str | Path) -> Path:
+    """The folder, if it is one and holds anything; FileNotFoundError or ValueError otherwise."""
+    root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"--root {root} does not exist: give the folder that holds the data")
+    if not root.is_dir():
+        raise ValueError(f"--root {root} is a file: give the folder that holds the data")
+    if not any(root.iterdir()):
+        raise ValueError(f"--root {root} is an empty folder: give the folder that holds the data")
+    return root
+
+
+def unique(sources: list[Source]) -> tuple[list[Source], list[str]]:
+    """Leave out all cases that share an id, for nobody can tell which is meant: (the rest, problems)."""
+    by_id: dict[str, list[Source]] = {}
+    for source in sources:
+        by_id.setdefault(source.id, []).append(source)
+    problems = [
+        f"{name}: duplicate id ({', '.join(f'{s.image.parent.name}/{s.image.name}' for s in twins)})"
+        for name, twins in by_id.items()
+        if len(twins) > 1
+    ]
+    return [source for source in sources if len(by_id[source.id]) == 1], problems
+
+
+def twins(sources: list[Source]) -> list[list[Source]]:
+    """Those cases of several groups whose images are the same file, by content."""
+    clusters = [sources]
+    for key in (_length, _head, _content):  # cheap first: few pictures are read whole
+        clusters = [part for cluster in clusters for part in _split(cluster, key)]
+    return clusters
+
+
+def _split(cluster: list[Source], key: Callable[[Path], Any]) -> list[list[Source]]:
+    """The parts with the same key that have several groups."""
+    parts: dict[Any, list[Source]] = {}
+    for source in cluster:
+        parts.setdefault(key(source.image), []).append(source)
+    return [part for part in parts.values() if len({source.group for source in part}) > 1]
+
+
+def _length(path: Path) -> int | Path:
+    return path.stat().st_size if path.exists() else path
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read(HEAD)).digest()
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def composed(name: str) -> str:
+    """A file's name with its accents composed (NFC), as Latin-1 where its bytes are no UTF-8."""
+    raw = name.encode(errors="surrogateescape")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    return unicodedata.normalize("NFC", text)

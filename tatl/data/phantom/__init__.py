@@ -1,0 +1,1 @@
+"""Drawn skin lesions and textures, for where there are no real ones."""

@@ -1,0 +1,1 @@
+"""Writing a store so that it can be stopped at any moment."""

@@ -1,0 +1,79 @@
+"""The data sets by their names on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tatl.data.case import Reader
+from tatl.data.images.reading import AS_THEY_ARE, Reading
+from tatl.data.readers.isic import Isic2017, Isic2018
+from tatl.data.readers.labels import Labels
+from tatl.data.readers.manifest import Manifest
+
+DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")
+CASES = 2594
+DRAWN = {
+    "labels": "--data labels has its classes in labels.yaml",
+    "coco": "--data coco has its masks as regions",
+    "phantom": "--data phantom has its masks drawn",
+}
+SERVES = {  # option -> the data that have a use for it
+    "split": ("isic2018", "isic2017"),
+    "follow_links": ("manifest",),
+    "labels": ("labels",),
+    "annotations": ("coco",),
+    "cases": ("phantom",),
+    "seed": ("phantom",),
+    "enrich": ("phantom",),
+}
+
+
+def reader(
+    data: str,
+    root: str | Path | None = None,
+    cases: int = CASES,
+    seed: int = 0,
+    enrich: bool = False,
+    split: str | None = None,
+    reading: Reading = AS_THEY_ARE,
+    labels: Path | None = None,
+    annotations: Path | None = None,
+) -> Reader:
+    """The reader of `--data`; `cases`, `seed` and `enrich` are the phantom's, `split` is ISIC's, `reading` all files'.
+
+    `labels` is the legend of label images, `annotations` the COCO file.
+
+    Raises ValueError for an unknown name, an option that the data have no use for, or a root that is missing.
+    """
+    if data not in DATA:
+        raise ValueError(f"--data {data!r} is not one of {', '.join(DATA)}")
+    given = {"split": split, "follow_links": reading.follow_links, "labels": labels, "annotations": annotations}
+    _check_use(data, given | {"cases": cases != CASES, "seed": seed, "enrich": enrich})
+    if data in DRAWN and (reading.foreground or reading.ignore or reading.threshold is not None):
+        raise ValueError(f"--foreground, --ignore and --threshold are of mask files, and {DRAWN[data]}: leave them out")
+    if data == "phantom":
+        from tatl.data.phantom.drawing import Phantom
+
+        if root is not None:
+            raise ValueError(f"--root is a folder of files, and {DRAWN[data]}: leave it out")
+        return Phantom(cases, seed, enrich)
+    if root is None:
+        raise ValueError(f"--data {data} needs --root, the folder that holds it")
+    if data == "manifest":
+        return Manifest(root, reading)
+    if data == "labels":
+        return Labels(root, labels, reading)
+    if data == "coco":
+        from tatl.data.readers.coco import Coco
+
+        return Coco(root, annotations, reading)
+    return (Isic2018 if data == "isic2018" else Isic2017)(root, split, reading)
+
+
+def _check_use(data: str, given: dict[str, Any]) -> None:
+    """ValueError for an option that would be ignored."""
+    for name, of in SERVES.items():
+        if given[name] and data not in of:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is of --data {' and '.join(of)}, and --data {data} is given: leave it out")

@@ -1,0 +1,162 @@
+"""COCO: one JSON file of images, categories and annotations; every category is an attribute.
+
+`root` holds the pictures (anywhere below it, under their `file_name`) and one .json file, or `annotations` names it.
+Polygons and run-length encodings are drawn by pycocotools; a crowd region (`iscrowd`) is a mask as any other.  A
+category called "lesion" is the lesion; without one the lesion is unknown.  Regions may overlap.  The group of an image
+is its `group` where the file says one, else its own id: COCO itself knows no patients.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tatl.data.case import BadCase, Case, Size
+from tatl.data.images.files import FileReader, Source, existing_folder, unique
+from tatl.data.images.pictures import SIDEWAYS, decoded
+from tatl.data.images.reading import AS_THEY_ARE, Reading
+from tatl.data.images.reduction import reduce_mask
+from tatl.data.readers.manifest import attribute_names
+
+LESION = "lesion"
+TABLES = ("images", "categories", "annotations")
+
+
+class Coco(FileReader):
+    """The pictures under `root` with the regions of a COCO file."""
+
+    name = "coco"
+
+    def __init__(self, root: str | Path, annotations: str | Path | None = None, reading: Reading = AS_THEY_ARE) -> None:
+        folder = existing_folder(root)
+        path = _file(folder, annotations)
+        tables = _tables(path)
+        named = {category["id"]: str(category["name"]) for category in tables["categories"]}
+        self.lesions = {number for number, name in named.items() if name.casefold() == LESION}
+        self.categories = {number: name for number, name in named.items() if number not in self.lesions}
+        attributes = attribute_names(list(dict.fromkeys(self.categories.values())), path.name, "category")
+        self.shapes = {image["id"]: (image["height"], image["width"]) for image in tables["images"]}
+        self.regions: dict[Any, list[dict[str, Any]]] = {}
+        for region in tables["annotations"]:
+            self.regions.setdefault(region["image_id"], []).append(region)
+        sources, problems = _sources(folder, tables["images"])
+        problems += _strays(self.regions, self.shapes, named)
+        sources, twins = unique(sources)
+        super().__init__(folder, attributes, sources, [*problems, *twins], reading, annotations=path.name)
+        self.numbers = {_case(image): image["id"] for image in tables["images"]}
+
+    def read(self, index: int, size: Size) -> Case:
+        """Decode one case, reduced to `size`; raises BadCase."""
+        source = self.sources[index]
+        image, original, told = decoded(source.image, size, self.reading)
+        number = self.numbers[source.id]
+        self._check_shape(source.image, self.shapes[number], original, told)
+        masks = {name: np.zeros(original, bool) for name in self.attributes}
+        lesion = np.zeros(original, bool) if self.lesions else None
+        for region in self.regions.get(number, []):
+            drawn = _drawn(region, original)
+            if region["category_id"] in self.categories:
+                masks[self.categories[region["category_id"]]] |= drawn
+            elif lesion is not None:
+                lesion |= drawn
+        reduced = {name: reduce_mask(mask, size) for name, mask in masks.items()}
+        whole = None if lesion is None else reduce_mask(lesion, size)
+        return Case(source.id, source.group, image, whole, reduced, *original, self._turned(told, original))
+
+    def _check_shape(self, image: Path, said: tuple[int, int], original: tuple[int, int], told: int) -> None:
+        if said == original:
+            return
+        remedy = "mend the file's height and width, or give the picture that it was drawn on"
+        if said == original[::-1] and told in SIDEWAYS:
+            other = "without --exif ignore" if self.reading.exif == "ignore" else "with --exif ignore"
+            remedy = f"they agree with the picture's EXIF orientation ({told}) read otherwise, so prepare {other}"
+        raise BadCase(
+            f"{image.name} is {original[1]} x {original[0]} pixels and the file says {said[1]} x {said[0]}: {remedy}"
+        )
+
+
+def _drawn(region: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
+    """A region's pixels, bool [h, w]: what lies outside of the picture is cut off."""
+    from pycocotools import mask as coco
+
+    given, (height, width) = region.get("segmentation"), shape
+    try:
+        if isinstance(given, list) and given:
+            encoded = coco.merge(coco.frPyObjects(given, height, width))
+        elif isinstance(given, dict):
+            encoded = coco.frPyObjects(given, height, width) if isinstance(given["counts"], list) else given
+        else:
+            raise BadCase(f"annotation {region.get('id')} has no segmentation, and a box alone is no mask")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of its arrays under NumPy 2
+            drawn = coco.decode(encoded).astype(bool)
+    except BadCase:
+        raise
+    except Exception as error:  # pycocotools raises whatever its C code meets
+        raise BadCase(f"annotation {region.get('id')} cannot be drawn ({error})") from error
+    if drawn.shape != shape:
+        raise BadCase(f"annotation {region.get('id')} is drawn on {drawn.shape[1]} x {drawn.shape[0]} pixels")
+    return drawn
+
+
+def _file(folder: Path, annotations: str | Path | None) -> Path:
+    if annotations is not None:
+        return Path(annotations)
+    found = sorted(folder.glob("*.json")) + sorted(folder.glob("annotations/*.json"))
+    if len(found) != 1:
+        names = f"{len(found)} ({', '.join(path.name for path in found[:3])})" if found else "no"
+        raise ValueError(f"{folder} has {names} .json files: name the one with --annotations FILE")
+    return found[0]
+
+
+def _tables(path: Path) -> dict[str, Sequence[dict[str, Any]]]:
+    """The file's three tables; ValueError where one is missing or an id or name comes twice."""
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no {path}: give the COCO file with --annotations FILE") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no JSON file ({error})") from error
+    if not isinstance(tables, dict) or (missing := [name for name in TABLES if not tables.get(name)]):
+        lacking = missing if isinstance(tables, dict) else TABLES
+        raise ValueError(f"{path} lacks {', '.join(lacking)}: a COCO file has {', '.join(TABLES)}")
+    for name in TABLES:
+        numbers = Counter(entry.get("id") for entry in tables[name])
+        if twice := [number for number, count in numbers.items() if count > 1]:
+            raise ValueError(f"{path} has {len(twice)} ids more than once in {name}, such as {twice[0]!r}")
+    if lacking := [key for key in ("file_name", "height", "width") if any(key not in i for i in tables["images"])]:
+        raise ValueError(f"{path} has images without {', '.join(lacking)}")
+    return tables
+
+
+def _case(image: Mapping[str, Any]) -> str:
+    return Path(str(image["file_name"])).stem
+
+
+def _sources(folder: Path, images: Sequence[Mapping[str, Any]]) -> tuple[list[Source], list[str]]:
+    """The pictures that are there, by their `file_name` from `folder` or anywhere below it."""
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        by_name.setdefault(path.name, []).append(path)
+    sources, problems = [], []
+    for image in images:
+        name, case = str(image["file_name"]), _case(image)
+        found = [folder / name] if (folder / name).is_file() else by_name.get(Path(name).name, [])
+        if len(found) == 1:
+            sources.append(Source(case, str(image.get("group", case)), found[0]))
+        else:
+            problems.append(f"{case}: its image {name} is {'there more than once' if found else 'not there'}")
+    return sources, problems
+
+
+def _strays(regions: Mapping[Any, Any], shapes: Mapping[Any, Any], named: Mapping[Any, str]) -> list[str]:
+    """Annotations of images or categories that the file lacks."""
+    problems = [f"image_id {number}: annotations without image" for number in regions if number not in shapes]
+    strange = {region["category_id"] for parts in regions.values() for region in parts} - set(named)
+    return problems + [f"category_id {number}: annotations without category" for number in sorted(strange, key=str)]

@@ -1,0 +1,201 @@
+"""Anybody's own data: a folder with a `cases.csv`.
+
+    case,image,group,lesion,<attribute>,...      `lesion` is optional, and every further column is an attribute
+    a,images/a.jpg,patient1,masks/a.png,,        paths are relative to the CSV and stay in its folder
+
+An empty attribute cell says that the attribute is absent; an empty lesion cell, or no lesion column, that the
+lesion is unknown.  Folds keep a group whole, so an image that is listed under two groups, by the same file or by
+one of the same content, is a problem.  Names are found however their accents and separators are written, and columns
+of a table program that hold nothing are no columns.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from tatl.data.case import MAX_ATTRIBUTES, PRETEXTS
+from tatl.data.images.files import FileReader, Source, composed, existing_folder, twins, unique
+from tatl.data.images.pictures import FORMATS
+from tatl.data.images.reading import AS_THEY_ARE, Reading
+
+REQUIRED = ("case", "image", "group")
+COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
+RESERVED = (*COLUMNS, *PRETEXTS)  # a run of a task is found by its name
+FORBIDDEN = set('/\\,:;"*?<>|')  # an attribute's name becomes part of file names and of command lines
+
+Row = dict[str, str]
+
+
+class Manifest(FileReader):
+    """`root/cases.csv` and the pictures that it names."""
+
+    name = "manifest"
+
+    def __init__(self, root: str | Path, reading: Reading = AS_THEY_ARE) -> None:
+        folder = existing_folder(root)
+        _listed.cache_clear()
+        rows = _table(folder / "cases.csv")
+        names = [name for name in rows[0] if name not in (*REQUIRED, "lesion")]
+        attributes = attribute_names(names, "cases.csv", "column")
+        for name in attributes:
+            _check_column(folder, name, [row[name] for row in rows])
+        sources: list[Source] = []
+        problems: list[str] = []
+        for number, row in enumerate(rows, start=2):
+            if problem := _problem(folder, row, number, reading.follow_links):
+                problems.append(problem)
+            else:
+                sources.append(_source(folder, row, attributes))
+        sources, repeated = unique(sources)
+        sources, leaks = _apart(sources)
+        super().__init__(folder, attributes, sources, [*problems, *repeated, *leaks], reading)
+
+    def stamp(self, index: int) -> str:
+        """Changes also when the CSV maps the same files otherwise."""
+        source = self.sources[index]
+        mapped = f"{source.attributes} {source.lesion} {super().stamp(index)}".replace(str(self.root), "")
+        return hashlib.sha256(mapped.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def _table(path: Path) -> list[Row]:
+    """Rows as column -> cell, cells stripped; ValueError for what is not a table of the required columns."""
+    if not path.is_file():
+        below = sorted(path.parent.glob("*/cases.csv"))
+        columns = f"write one with the columns {','.join(REQUIRED)},..."
+        hint = f"give a folder in it, such as {below[0].parent}" if below else columns
+        raise FileNotFoundError(f"{path.parent} has no cases.csv: {hint}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            stripped = [[cell.strip() for cell in line] for line in csv.reader(file, strict=True)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV in UTF-8 ({error}): save it as one") from error
+    lines = _without_empty([line for line in stripped if any(line)])
+    if len(lines) < 2:
+        raise ValueError(f"{path} has no cases: write one line for each under the column names")
+    header = lines[0]
+    if missing := [name for name in REQUIRED if name not in header]:
+        raise ValueError(
+            f"{path} lacks the columns {', '.join(missing)}: it has {header}, and cells are separated by commas"
+        )
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
+        raise ValueError(f"{path} has the column {twice[0]!r} more than once: rename or remove one")
+    for line in lines[1:]:
+        if len(line) != len(header):
+            raise ValueError(f"{path} has {len(header)} columns and {len(line)} cells in the line of {line[0]!r}")
+    return [dict(zip(header, line, strict=True)) for line in lines[1:]]
+
+
+def _without_empty(lines: list[list[str]]) -> list[list[str]]:
+    """Leave out the columns without a name and without any value, as table programs append them."""
+    width = max(map(len, lines), default=0)
+    named = {k for line in lines for k, cell in enumerate(line) if cell}
+    empty = {k for k in range(width) if k not in named}
+    return [[cell for k, cell in enumerate(line) if k not in empty] for line in lines]
+
+
+def attribute_names(names: list[str], where: str, what: str) -> list[str]:
+    """The names; ValueError for one that is reserved, or that cannot be part of a file's name."""
+    for name in names:
+        if name.lower() in RESERVED:
+            raise ValueError(f"{where} has a {what} {name!r}, a reserved name: rename it ({', '.join(RESERVED)})")
+        if not name or name.startswith(".") or not name.isprintable() or FORBIDDEN & set(name):
+            raise ValueError(f"{where} has a {what} {name!r}, which cannot be part of a file's name: rename it")
+    if twins := [name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1]:
+        both = " and ".join(map(repr, twins[:2]))
+        raise ValueError(f"{where} has a {what} {both}, which differ in case alone: rename one")
+    if len(names) > MAX_ATTRIBUTES:
+        raise ValueError(f"{where} has {len(names)} attributes, and at most {MAX_ATTRIBUTES} are possible")
+    return names
+
+
+def _check_column(root: Path, name: str, cells: Iterable[str]) -> None:
+    """There is no closed list of attributes, so a column is known by naming a mask that exists, or by being empty."""
+    filled = [cell for cell in cells if cell]
+    if filled and not any(_is_picture(cell) and _located(root, cell).is_file() for cell in filled):
+        raise ValueError(
+            f"cases.csv has an unknown column {name!r}: it names no mask that exists (its first value is "
+            f"{filled[0]!r}), and every column beside case, image, group and lesion must name masks: remove it"
+        )
+
+
+def _is_picture(cell: str) -> bool:
+    return Path(cell).suffix.lower() in FORMATS
+
+
+def _located(root: Path, cell: str) -> Path:
+    """The file that a cell names, also with Windows' separators or accents spelt otherwise; what it names if none."""
+    if os.path.exists(root / cell):
+        return root / cell
+    path = root
+    for part in PurePosixPath(cell.replace("\\", "/")).parts:
+        path /= part if os.path.exists(path / part) else _listed(path).get(composed(part), part)
+    return path
+
+
+@lru_cache
+def _listed(folder: Path) -> dict[str, str]:
+    """The names in a folder by their composed spelling; two that share one are left out, for either may be meant."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    spellings = Counter(map(composed, names))
+    return {composed(name): name for name in names if spellings[composed(name)] == 1}
+
+
+def _problem(root: Path, row: Row, number: int, follow_links: bool) -> str:
+    """What listing shows to be wrong with a row, if anything."""
+    which = row["case"] or f"line {number}"
+    for name in REQUIRED:
+        if not row[name]:
+            return f"{which}: its {name} cell is empty"
+    for name, cell in row.items():
+        if cell and name not in ("case", "group") and (what := _bad_path(root, cell, follow_links)):
+            return f"{which}: its {name} {what}"
+    return ""
+
+
+def _bad_path(root: Path, cell: str, follow_links: bool) -> str:
+    path = _located(root, cell)
+    if not Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root)):
+        return f"{cell!r} leaves the folder of cases.csv; paths are relative to it and stay inside"
+    if not follow_links and not path.resolve().is_relative_to(root.resolve()):
+        return _linked(root, path, cell)
+    if not _is_picture(cell):
+        return f"{cell!r} is not a picture's file name ({', '.join(FORMATS)})"
+    return "" if path.is_file() else f"{cell!r} does not exist"
+
+
+def _linked(root: Path, path: Path, cell: str) -> str:
+    """Names the first link on the way to a file that leaves the folder through it, alike for all files behind it."""
+    steps = PurePosixPath(os.path.relpath(path, root))
+    beyond = [step for step in (steps, *steps.parents) if not (root / step).resolve().is_relative_to(root.resolve())]
+    which = f"{cell!r} " if beyond[-1] == steps else ""
+    return (
+        f"{which}leaves the folder of cases.csv through the link {beyond[-1]} -> {(root / beyond[-1]).resolve()}: "
+        "allow it with --follow-links, or put cases.csv into the folder that the pictures really lie in"
+    )
+
+
+def _source(root: Path, row: Row, attributes: list[str]) -> Source:
+    masks = {name: _located(root, row[name]) if row[name] else None for name in attributes}
+    lesion = _located(root, row["lesion"]) if row.get("lesion") else None
+    return Source(row["case"], row["group"], _located(root, row["image"]), lesion, masks)
+
+
+def _apart(sources: list[Source]) -> tuple[list[Source], list[str]]:
+    """Leave out the cases whose image is also another group's: (the rest, problems)."""
+    leaking: dict[str, Source] = {}
+    for cluster in twins(sources):
+        for source in cluster:
+            leaking[source.id] = next(other for other in cluster if other.group != source.group)
+    problems = [
+        f"{source.id}: its image {source.image.name} is also that of {other.id}, and their groups "
+        f"{source.group} and {other.group} differ: a group must not be on both sides of a fold"
+        for source in sources
+        if (other := leaking.get(source.id)) is not None
+    ]
+    return [source for source in sources if source.id not in leaking], problems

@@ -1,0 +1,1 @@
+"""What the machine offers: processes, disk, and which code is running."""

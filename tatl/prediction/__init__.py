@@ -1,0 +1,1 @@
+"""Trained networks to masks in files, their pictures and their scores."""

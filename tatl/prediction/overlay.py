@@ -1,0 +1,123 @@
+"""One picture for people: a panel each for the lesion with its box, the union, and every attribute.
+
+Prediction dashed red, truth (where it is given) solid green below it, so that both show where they are the same; a
+thin white line lies under each so that they show on dark skin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import style as styles
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from tatl.data.store import LESION, UNION
+from tatl.prediction.contour import DETAIL, contour
+from tatl.prediction.ensemble import Found
+
+COLUMNS = 4
+PANEL = 4.0  # inches
+LONGEST = 3.0  # a panel's longer side over its shorter; longer pictures keep their shape inside of it
+BOX, PREDICTION, TRUTH = "#ffd500", "#ff2020", "#19d94a"
+DASHES: dict[str, Any] = {BOX: "solid", PREDICTION: (0, (3, 2)), TRUTH: "solid"}
+
+Masks = Mapping[str, np.ndarray]
+
+
+def draw_overlay(image: np.ndarray, found: Found, truth: Masks, path: Path) -> None:
+    """Write the picture that `draw` makes as a PNG, whatever a person's matplotlibrc says."""
+    with styles.context("default"):
+        draw(image, found, truth).savefig(path, dpi=100)
+
+
+def draw(image: np.ndarray, found: Found, truth: Masks) -> Figure:
+    """Image uint8 [H, W, 3], what was found in it, and the true masks bool [H, W] that are given, by name.
+
+    The truth of the union is the OR of the true attributes (`true_union`), whatever is given under its name.
+    """
+    names = [name for name in (LESION, UNION, *found.attributes) if name in found.masks]
+    of_union = true_union(found, truth)
+    true = {name: truth[name] for name in names if name in truth and name != UNION}
+    true |= {UNION: np.logical_or.reduce(of_union)} if of_union and UNION in names else {}
+    figure, panels = _panels(image, len(names))
+    shown = _reduced(image)
+    for panel, name in zip(panels, names, strict=True):
+        panel.imshow(shown, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5))
+        panel.set_title(_title(found, name, true, len(of_union)), fontsize=10)
+        _outlines(panel, found.masks[name], true.get(name))
+    if found.lesion == "found":
+        _box(panels[0], found)
+    figure.legend(handles=_legend(found, true), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+def true_union(found: Found, truth: Masks) -> list[np.ndarray]:
+    """The true attributes of which the union is the OR.
+
+    Stage 2 finds the union of whatever attributes there are, so that every one given counts; without it the union is
+    of the attributes that were looked for.
+    """
+    counted = truth if UNION in found.probabilities else found.attributes
+    return [truth[name] for name in counted if name in truth and name not in (LESION, UNION)]
+
+
+def _panels(image: np.ndarray, number: int) -> tuple[Figure, list[Axes]]:
+    """A figure with that many panels in the image's shape, in rows as even as they come."""
+    rows = -(-number // COLUMNS)
+    columns = -(-number // rows)
+    aspect = float(np.clip(image.shape[0] / image.shape[1], 1 / LONGEST, LONGEST))
+    figure = Figure(figsize=(PANEL * columns, (PANEL * aspect + 0.3) * rows + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    return figure, list(panels[:number])
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """At most `DETAIL` pixels a side, each the mean of a block."""
+    height, width = (-(-side // DETAIL) for side in image.shape[:2])
+    return np.asarray(Image.fromarray(image).reduce((width, height)))
+
+
+def _title(found: Found, name: str, true: Masks, attributes: int) -> str:
+    """What a panel shows and what it lacks; `attributes` is the number whose truth makes the union's."""
+    title = found.union if name == UNION else name.replace("_", " ")
+    title += "" if found.masks[name].any() else ": none found"
+    if not true:
+        return title
+    if name not in true:
+        return f"{title}, no truth given"
+    if not true[name].any():
+        return f"{title}, none in truth"
+    some = name == UNION and attributes != len(found.attributes)
+    return f"{title}, truth of {attributes} attribute{'s' * (attributes != 1)}" if some else title
+
+
+def _box(panel: Axes, found: Found) -> None:
+    top, left, bottom, right = found.box
+    panel.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=BOX, lw=2))
+
+
+def _outlines(panel: Axes, predicted: np.ndarray, true: np.ndarray | None) -> None:
+    drawn = [(predicted, PREDICTION)] if true is None else [(true, TRUTH), (predicted, PREDICTION)]
+    for mask, _ in drawn:
+        contour(panel, mask, colors="white", linewidths=2.6, alpha=0.5)
+    for mask, colour in drawn:
+        contour(panel, mask, colors=colour, linestyles=[DASHES[colour]], linewidths=1.5)
+
+
+def _legend(found: Found, true: Masks) -> list[Line2D]:
+    """Of what is drawn: an empty mask has no outline."""
+    shown = [("prediction", PREDICTION)] if any(mask.any() for mask in found.masks.values()) else []
+    shown += [("truth", TRUTH)] if any(mask.any() for mask in true.values()) else []
+    shown += [("lesion box", BOX)] if found.lesion == "found" else []
+    return [Line2D([], [], color=colour, linestyle=DASHES[colour], label=label) for label, colour in shown]

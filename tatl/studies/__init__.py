@@ -1,0 +1,1 @@
+"""From a named study to trained runs to tables."""

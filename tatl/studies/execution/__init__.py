@@ -1,0 +1,1 @@
+"""Where runs are trained: here, or in several processes."""

@@ -1,0 +1,269 @@
+"""The five variants of TATL (Tables 3 and 4) as runs: which networks each needs, and what each starts from.
+
+stage3            targets on the whole image, encoder from the source domain
+stage23           agnostic network on the whole image, targets start from it
+stage13           targets on the crop round the lesion
+stage123          crop, agnostic network, targets: the whole of TATL
+stage123-scratch  the same, every network's first weights random instead of from the source domain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tatl.data.folds import Split, scarce, split
+from tatl.data.store import LESION, UNION, Store
+from tatl.models.starts import file_digest, hub_weights, initialisation, weights_file
+from tatl.run import PLAIN, RIVALS, Run
+from tatl.studies.settings import Settings, names
+from tatl.training.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURE_RECIPE, TEXTURES, texture_run
+from tatl.training.trainer import pick_device, usual_precision
+
+STAGE1 = "stage1"
+
+
+@dataclass(frozen=True)
+class Variant:
+    crop: bool
+    agnostic: bool
+    scratch: bool = False
+
+
+VARIANTS = {
+    "stage3": Variant(crop=False, agnostic=False),
+    "stage23": Variant(crop=False, agnostic=True),
+    "stage13": Variant(crop=True, agnostic=False),
+    "stage123": Variant(crop=True, agnostic=True),
+    "stage123-scratch": Variant(crop=True, agnostic=True, scratch=True),
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One target segmenter's place in a study."""
+
+    variant: str
+    shape: str
+    seed: int
+    fold: int
+    attribute: str
+    run: Run
+
+
+class Planner:
+    """Settings, a store and a device to runs; raises ValueError before any training where the store lacks something.
+
+    Of the device only its usual precision is part of a run.
+    """
+
+    def __init__(
+        self, settings: Settings, store: Store, imagenet_weights: Path | None = None, device: str = "auto"
+    ) -> None:
+        self.settings, self.store, self.imagenet_weights, self.device = settings, store, imagenet_weights, device
+        self.precision = usual_precision(pick_device(device))
+        self.remarks = list[str]()  # what a study found about the store
+        if imagenet_weights and settings.source != "imagenet":
+            raise ValueError(
+                f"a file of ImageNet weights is given and the source is {settings.source}: add --source imagenet"
+            )
+        if imagenet_weights and not imagenet_weights.exists():
+            raise FileNotFoundError(
+                f"no ImageNet weights at {imagenet_weights}: give a .safetensors or .pth file, or a folder of them"
+            )
+        self.attributes = names(settings.attributes) or list(store.attributes)
+        if unknown := [name for name in self.attributes if name not in store.attributes]:
+            raise ValueError(
+                f"store {store.name!r} has no attribute {', '.join(unknown)}: it has {', '.join(store.attributes)}"
+            )
+
+    def base(self, task: str, stage: str, shape: str, fold: int, seed: int, scratch: bool) -> Run:
+        """A run at its first weights: from the source domain, or random (as what has no known encoder always is)."""
+        s = self.settings
+        backbone = RIVALS.get(shape, s.backbone)
+        source = "random" if scratch or backbone == PLAIN else s.source
+        return Run(
+            store=self.store.name,
+            digest=self.store.digest,
+            size=str(self.store.size),
+            task=task,
+            shape=shape,
+            backbone=backbone,
+            start="random" if source == "random" else "source",
+            source=source,
+            weights=self._weights(backbone) if source == "imagenet" else "",
+            parent=self._textures(backbone) if source == TEXTURES else None,
+            fold=fold,
+            n_folds=s.n_folds,
+            fraction=s.fraction,
+            seed=seed,
+            split_seed=s.split_seed,
+            score_size=s.score_size,
+            recipe=s.recipe(stage, self.precision),
+        )
+
+    def _textures(self, backbone: str) -> Run:
+        return texture_run(backbone, replace(TEXTURE_RECIPE, precision=self.precision))
+
+    def _weights(self, backbone: str) -> str:
+        """What names the file of ImageNet weights in a run's identity: its checksum, or its name on the hub."""
+        given = self.imagenet_weights
+        return file_digest(weights_file(given, backbone)) if given else hub_weights(backbone)
+
+    def lesion(self, fold: int, seed: int, scratch: bool = False) -> Run:
+        """Stage 1: the lesion in the whole image."""
+        return self.base(LESION, "lesion", self.settings.lesion_network, fold, seed, scratch)
+
+    def agnostic(self, variant: Variant, shape: str, fold: int, seed: int) -> Run:
+        """Stage 2: the union of all attributes, on the crop if the variant has one."""
+        return self._cropped(self.base(UNION, "agnostic", shape, fold, seed, variant.scratch), variant)
+
+    def pretext(self, task: str, shape: str, fold: int, seed: int) -> Run:
+        """Rotation or context restoration, from the source domain, for as many epochs as Stage 2."""
+        return self.base(task, "agnostic", "encoder" if task == ROTATION else shape, fold, seed, scratch=False)
+
+    def target(self, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
+        """Stage 3: one attribute."""
+        start = "source" if not variant.agnostic else "tatl-freeze" if self.settings.freeze_encoder else "tatl"
+        return self.started(start, variant, attribute, shape, fold, seed)
+
+    def started(self, start: str, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
+        """The target segmenter of one attribute from any start; `variant` says whether it sees the crop."""
+        parts = initialisation(start).parts
+        scratch = variant.scratch or not parts
+        run = self._cropped(self.base(attribute, "target", shape, fold, seed, scratch), variant)
+        if start in ("random", "source"):
+            return run
+        if initialisation(start).long:  # an epoch of Stage 2 has as many steps: both see the same images
+            both = run.recipe.epochs + self.settings.recipe("agnostic").epochs
+            return replace(run, start=start, recipe=replace(run.recipe, epochs=both))
+        return replace(run, start=start, parent=self._parent(start, variant, shape, fold, seed) if parts else None)
+
+    def _parent(self, start: str, variant: Variant, shape: str, fold: int, seed: int) -> Run:
+        """What a start copies from: a pretext sees whole images, Stage 2 and its controls see what the targets see."""
+        if start in (ROTATION, CONTEXT):
+            return self.pretext(start, shape, fold, seed)
+        if start in (LESION, SHUFFLED):
+            return self._cropped(self.base(start, "agnostic", shape, fold, seed, variant.scratch), variant)
+        return self.agnostic(variant, shape, fold, seed)
+
+    def _cropped(self, run: Run, variant: Variant) -> Run:
+        if not variant.crop:
+            return run
+        cropper = self.lesion(run.fold, run.seed, variant.scratch)
+        return replace(run, cropper=cropper, offset=self.settings.offset)
+
+    def members(self, variants: Iterable[str]) -> list[Member]:
+        """Every target segmenter that the variants need, attributes without a training positive left out."""
+        chosen = list(variants)
+        self._check(chosen)
+        members = [
+            member
+            for seed in self.settings.seed_numbers
+            for fold in self.settings.fold_numbers
+            for name in chosen
+            for member in self._members(name, fold, seed)
+        ]
+        if not members:
+            raise ValueError(
+                f"no training image of store {self.store.name!r} has any of {', '.join(self.attributes)}: there is "
+                "nothing to train; choose other --attributes or a larger --fraction"
+            )
+        return members
+
+    def _members(self, name: str, fold: int, seed: int) -> Iterator[Member]:
+        if name == STAGE1:
+            yield Member(name, self.settings.lesion_network, seed, fold, LESION, self.lesion(fold, seed))
+            return
+        for attribute in self.trainable(fold):
+            for shape in names(self.settings.shapes):
+                run = self.target(VARIANTS[name], attribute, shape, fold, seed)
+                yield Member(name, shape, seed, fold, attribute, run)
+
+    def each(self, row: str) -> Iterator[Member]:
+        """A member of stage3 for every seed, fold, attribute and shape, called `row`; its run is to be replaced."""
+        for seed in self.settings.seed_numbers:
+            for fold in self.settings.fold_numbers:
+                for member in self._members("stage3", fold, seed):
+                    yield replace(member, variant=row)
+
+    def but(self, **changed: Any) -> Planner:
+        """The same with other settings, such as `fraction=0.4`."""
+        return Planner(replace(self.settings, **changed), self.store, self.imagenet_weights, self.device)
+
+    def split(self, fold: int) -> Split:
+        """The images of a fold, which all seeds share."""
+        s = self.settings
+        return split(self.store, fold, s.n_folds, s.split_seed, s.fraction)
+
+    def trainable(self, fold: int) -> list[str]:
+        """The attributes that some training image of the fold has."""
+        train = self.split(fold).train
+        return [name for name in self.attributes if self.store.present(name)[train].any()]
+
+    def _check(self, variants: list[str]) -> None:
+        if unknown := [name for name in variants if name not in (*VARIANTS, STAGE1)]:
+            raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
+        targets = [name for name in variants if name != STAGE1]
+        cropping = [name for name in variants if name == STAGE1 or VARIANTS[name].crop]
+        if cropping:
+            self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose --variants stage3,stage23")
+        if targets:
+            self.require_attributes(", ".join(targets))
+        if agnostic := [name for name in targets if VARIANTS[name].agnostic]:
+            self.require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
+        if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in targets):
+            raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
+
+    def require_attributes(self, what: str) -> None:
+        """ValueError where some attribute is unknown in some image."""
+        for name in self.attributes:
+            self.require(
+                name, f"the target segmenter of {name} in {what}", "choose other --attributes, or stage1 alone"
+            )
+
+    def require(self, mask: str, what: str, remedy: str) -> None:
+        """ValueError where the mask is unknown in some image; `what` needs it."""
+        unknown = self.store.cases["id"].to_numpy()[~self.store.known(mask)]
+        if len(unknown):
+            raise ValueError(
+                f"{what} needs {mask} masks, unknown in {len(unknown)} of {len(self.store)} images of store "
+                f"{self.store.name!r} (first: {', '.join(unknown[:5])}): {remedy}"
+            )
+
+    def notes(self) -> list[str]:
+        """What a reader of the tables must know: attributes too rare for the folds, left out ones, and the remarks."""
+        few = scarce(self.store, self.settings.n_folds)
+        said = self.remarks + [
+            f"{name}: {count} groups have it, fewer than the {self.settings.n_folds} folds, so some test fold has "
+            "none (there 0/0 counts as 1)"
+            for name, count in few.items()
+            if name in self.attributes
+        ]
+        for fold in self.settings.fold_numbers:
+            said += self._notes(fold)
+        return said
+
+    def _notes(self, fold: int) -> Iterator[str]:
+        trainable, parts = self.trainable(fold), self.split(fold)
+        for name in self.attributes:
+            present, where = self.store.present(name), f"of fold {fold} has it"
+            if name not in trainable:
+                yield f"{name}: no training image {where}; not measured"
+                continue
+            if not present[parts.validation].any():
+                yield f"{name}: no early-stopping image {where}; training images choose its epoch"
+            if not present[parts.test].any():
+                yield f"{name}: no test image {where}; what is predicted there is false, and 0/0 counts as 1"
+
+
+def in_order(runs: Iterable[Run]) -> Iterator[Run]:
+    """Every run and what it needs, each once, needed ones first."""
+    seen: set[Run] = set()
+    for run in runs:
+        for each in (*run.needs(), run):
+            if each not in seen:
+                seen.add(each)
+                yield each

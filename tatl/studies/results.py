@@ -1,0 +1,211 @@
+"""From finished runs to measured tables: scores per image, pooled over a fold, over folds.
+
+A row of a comparison is a `variant` (of `tatl.studies.planner`, or of `tatl.studies.catalogue`); its shapes are
+averaged ("mean").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from tatl.data.case import Size
+from tatl.data.folds import split
+from tatl.data.store import LESION, Store
+from tatl.run import Run
+from tatl.studies.planner import Member
+from tatl.training.inference import truth
+from tatl.training.metrics import AVERAGE, MICRO, SCORES, confusion, score_table, summary
+
+ENSEMBLE = "mean"
+MAPS = "probabilities.npz"
+KEYS = ["variant", "shape", "seed", "fold"]
+TRAINING = ["steps", "images_seen", "steps_in_all", "images_in_all", "epoch_on_training"]
+
+
+def scores_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
+    """Per-image scores of every shape, and of their averaged probabilities (shape "mean").
+
+    Columns variant, shape, seed, fold, image, attribute, tp, fp, fn, tn.  Where a run has lost its probabilities, what
+    needs them is left out, with all attributes of that variant, shape, seed and fold; `lost` says so.
+    """
+    gone = lost(members, root)
+    parts = [
+        _labelled(_group_scores(group, root, store), group[0], shape)
+        for shape, group in _groups(members)
+        if _key(shape, group) not in gone
+    ]
+    if not parts:
+        raise FileNotFoundError(f"no score can be had: {'; '.join(lost_notes(members, root))}")
+    return pd.concat(parts, ignore_index=True)
+
+
+def lost(members: Sequence[Member], root: Path) -> dict[tuple[str, str, int, int], Path]:
+    """Rows that cannot be had, as (variant, shape, seed, fold), each with the first run that lost its probabilities."""
+    gone: dict[tuple[str, str, int, int], Path] = {}
+    for shape, group in _groups(members):
+        for member in group if _of_maps(group) else ():
+            folder = member.run.folder(root)
+            if _maps(folder) is None:
+                gone.setdefault(_key(shape, group), folder)
+    return gone
+
+
+def lost_notes(members: Sequence[Member], root: Path) -> list[str]:
+    """What `lost` leaves out of the tables, for people."""
+    return [
+        f"{variant}, shape {shape}, fold {fold}, seed {seed} is left out: {folder / MAPS} is lost; delete the "
+        "weights.safetensors beside it and give the same command again to have that run trained again"
+        for (variant, shape, seed, fold), folder in lost(members, root).items()
+    ]
+
+
+def _groups(members: Sequence[Member]) -> list[tuple[str, list[Member]]]:
+    """What is scored: each member by its shape, then the shapes of each variant, seed, fold and attribute together."""
+    together: dict[tuple[str, int, int, str], list[Member]] = {}
+    for member in members:
+        together.setdefault((member.variant, member.seed, member.fold, member.attribute), []).append(member)
+    return [(m.shape, [m]) for m in members] + [(ENSEMBLE, group) for group in together.values()]
+
+
+def _key(shape: str, group: Sequence[Member]) -> tuple[str, str, int, int]:
+    return group[0].variant, shape, group[0].seed, group[0].fold
+
+
+def _of_maps(group: Sequence[Member]) -> bool:
+    """Several networks together, or one on another mask than its own (the agnostic network on an attribute)."""
+    return len(group) > 1 or group[0].run.task != group[0].attribute
+
+
+def _group_scores(group: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
+    return _ensemble(group, root, store) if _of_maps(group) else _scores(group[0].run, root)
+
+
+def _scores(run: Run, root: Path) -> pd.DataFrame:
+    return _table(run, root, "scores.csv", dtype={"image": str}, keep_default_na=False)
+
+
+def _table(run: Run, root: Path, name: str, **options: Any) -> pd.DataFrame:
+    """A table of a finished run; FileNotFoundError where it was lost."""
+    folder = run.folder(root)
+    if not (folder / name).is_file():
+        raise FileNotFoundError(f"{folder / name} is lost: delete the folder {folder} to have that run trained again")
+    return pd.read_csv(folder / name, **options)
+
+
+def _labelled(scores: pd.DataFrame, member: Member, shape: str) -> pd.DataFrame:
+    return scores.assign(variant=member.variant, shape=shape, seed=member.seed, fold=member.fold)
+
+
+def probabilities_of(runs: Sequence[Run], root: Path) -> np.ndarray:
+    """Test-set probabilities averaged over runs: float32 [n, h, w] in units of 1/256."""
+    stacks = [probabilities(run.folder(root)) for run in runs]
+    return np.asarray(np.mean(np.stack(stacks), axis=0, dtype=np.float32))
+
+
+def probabilities(folder: Path) -> np.ndarray:
+    """A run's test-set probabilities: uint8 [n, h, w], floor(256 p); FileNotFoundError where they were lost."""
+    path = _maps(folder)
+    if path is None:
+        raise FileNotFoundError(f"{folder / MAPS} is lost: delete the weights.safetensors beside it to train it again")
+    with np.load(path) if path.suffix == ".npz" else nullcontext({"probabilities": np.load(path)}) as file:
+        return np.asarray(file["probabilities"])
+
+
+def _maps(folder: Path) -> Path | None:
+    """The file of a run's probabilities; those of older runs are not compressed."""
+    return next((path for path in (folder / MAPS, folder / "probabilities.npy") if path.is_file()), None)
+
+
+def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
+    run = members[0].run
+    mean = probabilities_of([member.run for member in members], root)
+    test = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).test
+    size = Size.parse(run.score_size) if run.score_size else store.size
+    # Values are floor(256 p), on average half a step below 256 p.
+    attribute = members[0].attribute
+    fractions = confusion(mean + 0.5 >= 128, truth(store, attribute, test, size))
+    return score_table(store.cases["id"].to_numpy()[test], attribute, fractions)
+
+
+def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per variant, shape, seed, fold and attribute (and "average" and "micro"): pooled over the fold."""
+    rows = []
+    for key, part in scores.groupby(KEYS, sort=False):
+        rows.append(summary(part).assign(**dict(zip(KEYS, cast(tuple, key), strict=True))))
+    return pd.concat(rows, ignore_index=True)[[*KEYS, "attribute", *SCORES, "images", "positives"]]
+
+
+def training_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
+    """What each row of `per_fold` was trained with, means over the networks that it is of.
+
+    steps and images_seen (with repetition) of the target alone, steps_in_all and images_in_all with the Stages 1 and
+    2 or pretexts that it rests on (not the source domain), and epoch_on_training: the share of networks whose epoch
+    training images chose, as no validation image has the mask.
+    """
+    rows = []
+    measures = {run: _training(run, root, store) for run in dict.fromkeys(member.run for member in members)}
+    for member in members:
+        for shape in (member.shape, ENSEMBLE):
+            for attribute in (member.attribute, AVERAGE, MICRO):
+                place = (member.variant, shape, member.seed, member.fold, attribute)
+                rows.append({**dict(zip([*KEYS, "attribute"], place, strict=True)), **measures[member.run]})
+    return pd.DataFrame(rows).groupby([*KEYS, "attribute"], sort=False).mean().reset_index()
+
+
+def _training(run: Run, root: Path, store: Store) -> dict[str, float]:
+    chain = [each for each in (*run.needs(), run) if each.digest == run.digest]
+    steps = {each: _steps(each, root) for each in chain}
+    validation = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).validation
+    return {
+        "steps": steps[run],
+        "images_seen": steps[run] * run.recipe.batch,
+        "steps_in_all": sum(steps.values()),
+        "images_in_all": sum(count * each.recipe.batch for each, count in steps.items()),
+        "epoch_on_training": float(not store.present(run.task)[validation].any()),
+    }
+
+
+def _steps(run: Run, root: Path) -> float:
+    """The steps that a run took, of whole mini-batches each."""
+    return float(_table(run, root, "history.csv")["step"].max())
+
+
+def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation (n - 1; empty for one) over folds and seeds of the pooled scores."""
+    grouped = folds.groupby(["variant", "shape", "attribute"], sort=False)
+    mean, std = grouped[list(SCORES)].mean(), grouped[["jaccard", "dice"]].std(ddof=1)
+    counts = pd.DataFrame({"folds": grouped.size(), "positives": grouped["positives"].sum()})
+    there = [name for name in TRAINING if name in folds]
+    table = mean.join(std.add_suffix("_std")).join(counts).join(grouped[there].mean()).reset_index()
+    order = ["jaccard", "jaccard_std", "dice", "dice_std", "image_jaccard", "image_dice", "folds", "positives"]
+    return table[["variant", "shape", "attribute", *order, *there]]
+
+
+def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
+    """Stage 1 on its test folds, whole images: network, start, fold, seed and the scores."""
+    stage1 = (m.run if m.run.task == LESION else m.run.cropper for m in members)
+    croppers = dict.fromkeys(run for run in stage1 if run is not None)
+    rows = []
+    for run in croppers:
+        table = summary(_scores(run, root))
+        row = table[table["attribute"] == LESION].iloc[0]
+        rows.append(
+            {"network": run.shape, "start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row}
+        )
+    columns = ["network", "start", "fold", "seed", *SCORES, "images"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def histories(members: Sequence[Member], root: Path) -> pd.DataFrame:
+    """Loss curves of every run: variant, shape, seed, fold, attribute, epoch, step, split, loss (a run once)."""
+    parts = []
+    for (variant, run), member in {(m.variant, m.run): m for m in members}.items():
+        history = _table(run, root, "history.csv")[["epoch", "step", "split", "loss"]]
+        parts.append(_labelled(history, member, member.shape).assign(attribute=run.task, variant=variant))
+    return pd.concat(parts, ignore_index=True)[[*KEYS, "attribute", "epoch", "step", "split", "loss"]]

@@ -1,0 +1,1 @@
+"""What networks and runs cost: parameters, memory, time, disk."""

@@ -1,0 +1,183 @@
+"""Settings of a study, and the presets that fix them.
+
+A preset is a YAML file with the phantom it prepares where no store is given (`data`), the settings of training
+(`settings`), and what single studies change of these (`studies`); the command line overrides any field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+
+from tatl.data.case import Size
+from tatl.run import LESION_NETWORKS, SHAPES, SOURCES, Recipe
+
+STAGES = ("lesion", "agnostic", "target")
+StudyName = Literal[
+    "variants", "paradigms", "crop", "backbones", "data-size", "convergence", "bound"
+]  # tatl.studies.catalogue.STUDIES, without importing torch
+OF_STUDIES = (
+    "variants",
+    "fractions",
+    "offsets",
+    "networks",
+    "backbones",
+    "workers",
+)  # options of `study` that are no settings, and that a preset may give too
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a study is trained with; lists are written with commas, empty means all.
+
+    Args:
+        shapes: decoders whose probabilities are averaged, with commas: u, link, attention-u, attention-link, pyramid
+        backbone: efficientnet-b0, or any encoder of segmentation-models-pytorch
+        source: source domain of the first weights: imagenet, textures (an offline stand-in) or random
+        attributes: which attributes get a target segmenter, with commas; empty: all of the store
+        folds: which test folds to run, counted from 0, with commas; empty: all
+        n_folds: number of folds
+        seeds: how many trainings on the same folds (3: seeds 0, 1 and 2), or their seeds with commas (0,1,2; seed 7
+            alone: 7,)
+        split_seed: draws the folds, fractions and the early-stopping part
+        fraction: share of the training groups that is used, 0 to 1
+        lesion_network: the network of Stage 1: u, unet (plain, from random weights), segnet or mask-rcnn
+        offset: pixels of the store's frame added round the lesion box on every side
+        freeze_encoder: TATL-Freeze: the target's encoder stays at the agnostic network's weights
+        score_size: HEIGHTxWIDTH in pixels at which scores are taken; empty: the store's size
+        epochs: most epochs of a target segmenter (Stage 3)
+        lesion_epochs: the same for Stage 1; 0: as epochs
+        agnostic_epochs: the same for Stage 2; 0: as epochs
+        patience: epochs without a lower validation loss before training stops
+        batch: images in a mini-batch
+        optimizer: sgd (the paper's) or adamw
+        lr: learning rate, constant
+        momentum: of SGD
+        weight_decay: L2 penalty (of sgd), or decoupled decay per step (of adamw)
+        pool: loss pooled over the mini-batch (batch) or taken per image and averaged (image)
+        balance: least share of a mini-batch drawn from images whose mask is not empty
+        calibration: training images that re-estimate BatchNorm statistics before every evaluation; 0: running averages
+        precision: 32, bf16, or auto (bf16 on a GPU)
+        augment: turn, flip, shift, zoom and brighten training images at random
+    """
+
+    shapes: str = "u,link"
+    backbone: str = "efficientnet-b0"
+    source: str = "imagenet"
+    attributes: str = ""
+    folds: str = ""
+    n_folds: int = 5
+    seeds: str = "0"
+    split_seed: int = 0
+    fraction: float = 1.0
+    lesion_network: str = "u"
+    offset: int = 40
+    freeze_encoder: bool = False
+    score_size: str = "256x256"
+    epochs: int = 40
+    lesion_epochs: int = 0
+    agnostic_epochs: int = 0
+    patience: int = 10
+    batch: int = 16
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    pool: str = "batch"
+    balance: float = 0.5
+    calibration: int = 128
+    precision: str = "auto"
+    augment: bool = False
+
+    def __post_init__(self) -> None:
+        _among("shapes", names(self.shapes), SHAPES)
+        _among("source", [self.source], SOURCES)
+        _among("lesion_network", [self.lesion_network], LESION_NETWORKS)
+        if self.score_size:
+            Size.parse(self.score_size)
+        if self.offset < 0:
+            raise ValueError(f"offset {self.offset} is negative: give pixels to add round the lesion box")
+        if bad := [fold for fold in self.fold_numbers if not 0 <= fold < self.n_folds]:
+            raise ValueError(f"folds {bad} do not exist: there are {self.n_folds}, counted from 0")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(
+                f"fraction {self.fraction} is a share of the training groups: give a number above 0, up to 1"
+            )
+        if self.n_folds < 2:
+            raise ValueError(f"n_folds {self.n_folds} leaves nothing to test on: give at least 2")
+        if self.split_seed < 0:
+            raise ValueError(f"split_seed {self.split_seed} is negative: give a whole number from 0")
+        numbers("seeds", self.seeds)
+        _among("precision", [self.precision], ("auto", "32", "bf16"))
+        for stage in STAGES:
+            self.recipe(stage)
+
+    @property
+    def fold_numbers(self) -> list[int]:
+        return numbers("folds", self.folds) or list(range(self.n_folds))
+
+    @property
+    def seed_numbers(self) -> list[int]:
+        """The seeds; a number alone is how many."""
+        found = numbers("seeds", self.seeds) or [0]
+        return found if "," in self.seeds or found == [0] else list(range(found[0]))
+
+    def recipe(self, stage: str, auto: str = "32") -> Recipe:
+        """The recipe of Stage 1 ("lesion"), 2 ("agnostic") or 3 ("target"); `auto` is the device's usual precision."""
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(Recipe)}
+        shared["precision"] = auto if self.precision == "auto" else self.precision
+        own = {"lesion": self.lesion_epochs, "agnostic": self.agnostic_epochs}.get(stage, 0)
+        return Recipe(**{**shared, "epochs": own or self.epochs})
+
+
+@dataclass(frozen=True)
+class PhantomData:
+    """The phantom that a preset prepares where no store is given."""
+
+    cases: int
+    seed: int
+    size: str
+    enrich: bool
+
+
+def names(text: str) -> list[str]:
+    """`a,b` as a list, each name once; spaces beside the commas are allowed."""
+    return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
+def numbers(field: str, text: str) -> list[int]:
+    """`0,1` as a list; ValueError for anything else."""
+    if not all(word.isdigit() for word in names(text)):
+        raise ValueError(f"{field} {text!r} is not a list of whole numbers such as 0,1")
+    return list(dict.fromkeys(int(word) for word in names(text)))
+
+
+def _among(field: str, given: list[str], known: tuple[str, ...]) -> None:
+    if not given or (unknown := [word for word in given if word not in known]):
+        raise ValueError(
+            f"{field} {', '.join(unknown if given else ['(empty)'])} unknown: choose of {', '.join(known)}"
+        )
+
+
+def presets() -> list[str]:
+    """The names of the presets that come with the package."""
+    return sorted(
+        f.name.removesuffix(".yaml") for f in files("tatl.studies.presets").iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def load_preset(name: str, study: str = "") -> tuple[PhantomData, dict[str, Any]]:
+    """A preset's phantom and its settings, with what it changes for one study; those left out keep their defaults.
+
+    ValueError for an unknown preset.
+    """
+    if name not in presets():
+        raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(presets())}")
+    values = yaml.safe_load((files("tatl.studies.presets") / f"{name}.yaml").read_text(encoding="utf-8"))
+    settings = {**values["settings"], **values.get("studies", {}).get(study, {})}
+    Settings(**{k: v for k, v in settings.items() if k not in OF_STUDIES})  # a wrong field raises here, not in a study
+    return PhantomData(**values["data"]), settings

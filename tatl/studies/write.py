@@ -1,0 +1,135 @@
+"""What a study leaves behind: tidy tables, a gallery, and study.json, which says what they were made from."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from tatl.data.census import census
+from tatl.data.store import Store, counts, write_csv
+from tatl.machine.version import commit, versions
+from tatl.run import write_atomically
+from tatl.studies.catalogue import Rows
+from tatl.studies.examples import gallery
+from tatl.studies.pace import pace
+from tatl.studies.planner import Member, Planner
+from tatl.studies.results import (
+    ENSEMBLE,
+    KEYS,
+    histories,
+    lesion_scores,
+    lost_notes,
+    over_folds,
+    per_fold,
+    scores_of,
+    training_of,
+)
+from tatl.studies.runtime.cost import Place, costs, networks
+from tatl.studies.settings import Settings, names
+from tatl.training.metrics import AVERAGE
+
+
+def write_tables(
+    name: str, rows: Rows, runs: Path, store: Store, folder: Path, described: dict[str, Any], device: str = "auto"
+) -> None:
+    """Write the tables of a study, its gallery and what it was made from, and print the averages.
+
+    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, the census of the
+    store's masks, and study.json for <study>.json; of `backbones` what each network costs, measured on the device.
+    What could not be had, because runs have lost files, is added to the notes of `described`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    about = folder / ("study.json" if name == "variants" else f"{name}.json")
+    about.unlink(missing_ok=True)  # written last: tables without it are not whole
+    members = [member for member, _ in rows]
+    kind = pd.DataFrame([{"variant": member.variant, **columns} for member, columns in rows]).drop_duplicates()
+    trained = training_of(members, runs, store)
+    folds = per_fold(scores_of(members, runs, store)).merge(trained, on=[*KEYS, "attribute"], how="left")
+    described["notes"] += lost_notes(members, runs)
+    table = over_folds(folds)
+    write_csv(counts(store), folder / "counts.csv")
+    for frame, path in ((folds, folder / f"{name}_folds.csv"), (table, folder / f"{name}.csv")):
+        write_csv(frame.merge(kind, on="variant", how="left"), path)
+    own = _own_tables(name, members, runs, device) | (census(store) if name == "variants" else {})
+    for title, frame in own.items():
+        write_csv(frame, folder / f"{title}.csv")
+    if name == "variants":
+        shown = [m for m in members if m.variant == "stage123"] or members
+        described["notes"] += _write_gallery(folder / "gallery.npz", shown, runs, store)
+    write_atomically(about, json.dumps(described, indent=1) + "\n")
+    best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
+    print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
+
+
+def _write_gallery(path: Path, members: list[Member], runs: Path, store: Store) -> list[str]:
+    """Write the arrays of a gallery; a note where a run has lost what they show."""
+    path.unlink(missing_ok=True)
+    try:
+        np.savez_compressed(path, **gallery(members, runs, store))  # type: ignore[arg-type]
+    except FileNotFoundError as error:
+        return [f"no gallery: {error}"]
+    return []
+
+
+def _own_tables(name: str, members: list[Member], runs: Path, device: str) -> dict[str, pd.DataFrame]:
+    """The tables that only this study has, by their names."""
+    if name == "crop":
+        return {"crop_lesion": lesion_scores(members, runs)}
+    if name == "convergence":
+        curves = histories(members, runs)
+        return {"convergence_curves": curves, "convergence_pace": pace(curves)}
+    if name == "backbones":
+        return {"backbones_cost": costs(networks(member.run for member in members), runs, Place.here(device))}
+    if name == "variants":
+        return {"lesion": lesion_scores(members, runs).drop(columns="network")}
+    return {}
+
+
+def provenance(
+    name: str, preset: str, settings: Settings, store: Store, planner: Planner, variants: list[str], runs: Path
+) -> dict[str, Any]:
+    """study.json: what the tables were made from."""
+    return {
+        "study": name,
+        "preset": preset,
+        "store": str(store.path),
+        "store_name": store.name,
+        "store_digest": store.digest,
+        "data": store.source["data"],
+        "enrich": bool(store.source.get("enrich", False)),
+        "cases": len(store),
+        "size": str(store.size),
+        "runs": str(runs),
+        "source": settings.source,
+        "shapes": names(settings.shapes),
+        "backbone": settings.backbone,
+        "seeds": settings.seed_numbers,
+        "folds": settings.fold_numbers,
+        "n_folds": settings.n_folds,
+        "attributes": planner.attributes,
+        "variants": variants,
+        "offset": settings.offset,
+        "epochs": settings.epochs,
+        "settings": vars(settings),
+        "notes": planner.notes(),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "commit": commit(),
+        "versions": versions(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "hardware": _hardware(),
+    }
+
+
+def _hardware() -> str:
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

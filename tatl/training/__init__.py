@@ -1,0 +1,1 @@
+"""The one training loop, what it trains, and how its networks are measured."""

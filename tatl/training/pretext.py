@@ -1,0 +1,250 @@
+"""Pretexts: what a network can learn without any attribute mask.
+
+textures  which of a dozen drawn textures is it?  Makes the `textures` source domain, an offline stand-in for ImageNet.
+rotation  by which quarter turn was the picture rotated?  (Gidaris et al. 2018)  Trains the encoder, told from every
+          level of it (`Classifier`); theirs is told from the top level alone.
+context   which patches were swapped with which?  (Chen et al. 2019)  Trains encoder and decoder.
+
+Rotation and context restoration are the paper's self-supervised rivals: they replace Stages 1 and 2, start from the
+source domain, and see the training images of the fold without their masks.
+
+Two controls are segmentations (tatl.training.tasks): the lesion in place of the union, and the union masks of *other*
+images ("shuffled-union"), which keeps their sizes and shapes and takes away where they belong.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tatl.data.batches import Feed, balanced_batches, chunks, even_chunks, normalise, placed, send
+from tatl.data.case import CONTEXT, PRETEXTS, ROTATION, SHUFFLED, TEXTURES, Size  # noqa: F401 (their names)
+from tatl.data.crop import without_autocast
+from tatl.data.folds import split
+from tatl.data.phantom.textures import CLASSES, draw_textures
+from tatl.data.store import UNION, Store
+from tatl.models.encoders import Classifier
+from tatl.models.starts import seeded
+from tatl.run import Recipe, Run
+
+TEXTURE_RECIPE = Recipe(epochs=5, patience=5, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)
+TURNS = (0, 90, 180, 270)
+
+# TorchIO's defaults: the paper's own number of swaps is not known.  The patch is 15 px of an image 384 px high.
+SWAPS = 100
+PATCH = 15 / 384
+
+
+def texture_run(backbone: str = "efficientnet-b0", recipe: Recipe = TEXTURE_RECIPE) -> Run:
+    """The run that makes the `textures` weights of a backbone; one for all stores and seeds, as ImageNet is."""
+    return Run(TEXTURES, "", "48x48", TEXTURES, "encoder", backbone, "random", "random", n_folds=1, recipe=recipe)
+
+
+class Pretext:
+    """What the pretexts share: plain shuffled passes over `train`, and a mean validation loss over images."""
+
+    run: Run
+    train: np.ndarray
+    validation: np.ndarray
+
+    def batches(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.run.seed, epoch])
+        return self.train[balanced_batches(np.ones(len(self.train), bool), self.run.recipe.batch, 0, rng)]
+
+    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
+        shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.train)
+        return even_chunks(shuffled[: self.run.recipe.calibration])
+
+    def validation_batches(self) -> list[np.ndarray]:
+        return chunks(self.validation)
+
+    def validation_loss(self, sums: Tensor) -> float:
+        """From the sum of losses and the number of images."""
+        return float(sums[0] / sums[1])
+
+
+class TextureClassification(Pretext):
+    """Which of a dozen drawn textures is it?  Trains the encoder of the `textures` source domain."""
+
+    trained, held = 1680, 240
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.model = seeded(lambda: Classifier(run.backbone, len(CLASSES)), run.seed)
+        self.pictures, self.labels = draw_textures(self.trained + self.held, Size.parse(run.size).height, run.seed)
+        self.train, self.validation = np.arange(self.trained), np.arange(self.trained, self.trained + self.held)
+        self._there: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._there:
+            self._there[device] = send(self.pictures, device), send(self.labels, device)
+        images, labels = (each[placed(indices, device)] for each in self._there[device])
+        images = normalise(images)
+        return self.model(images.contiguous(memory_format=torch.channels_last)).float(), labels
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self._forward(indices, device)[0]
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return every_level(*self._forward(indices, device))
+
+    def validation_batches(self) -> list[np.ndarray]:
+        return chunks(self.validation, 64)
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        logits, labels = self._forward(indices, device)
+        loss = F.cross_entropy(logits.mean(0), labels, reduction="sum")
+        return torch.stack([loss, loss.new_full((), len(indices))])
+
+    @torch.no_grad()
+    def finish(self, folder: Path, device: torch.device) -> None:
+        """scores.csv: image, label, predicted, over the held-out textures."""
+        self.model.eval()
+        logits = torch.cat([self._forward(chunk, device)[0].mean(0) for chunk in self.validation_batches()])
+        names = np.array(list(CLASSES))
+        predicted = names[logits.argmax(1).cpu().numpy()]
+        table = pd.DataFrame({"image": self.validation, "label": names[self.labels[self.validation]]})
+        table.assign(predicted=predicted).to_csv(folder / "scores.csv", index=False)
+
+
+def every_level(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy averaged over the heads of a `Classifier`: logits [levels, B, classes], labels int [B]."""
+    return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
+
+
+class SelfSupervised(Pretext):
+    """A pretext on the images of a store, its masks unread."""
+
+    def __init__(self, run: Run, store: Store, model: nn.Module) -> None:
+        self.run, self.store, self.model = run, store, model
+        parts = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
+        self.train, self.validation, self.test = parts.train, parts.validation, parts.test
+        self.feed = Feed(store, UNION)
+
+    def _named(self, indices: np.ndarray) -> np.ndarray:
+        return self.store.cases["id"].to_numpy()[indices]
+
+
+class Rotation(SelfSupervised):
+    """All four quarter turns of every image's central square, classified from every level of the encoder.
+
+    Gidaris et al. (2018) classify the mean of the top level alone.  Here each level has a head of its own, because the
+    levels below are what a segmenter's skips carry, and its input is their standard deviation too.
+    """
+
+    def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Logits [levels, 4 B, 4] and labels int [4 B]: turn by turn."""
+        turned = quarter_turns(central_square(self.feed(indices, device)[0]))
+        labels = torch.arange(len(TURNS), device=device).repeat_interleave(len(indices))
+        return self.model(turned.contiguous(memory_format=torch.channels_last)).float(), labels
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self._forward(indices, device)[0]
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return every_level(*self._forward(indices, device))
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        logits, labels = self._forward(indices, device)
+        loss = F.cross_entropy(logits.mean(0), labels, reduction="sum")
+        return torch.stack([loss, loss.new_full((), len(labels))])
+
+    @torch.no_grad()
+    def finish(self, folder: Path, device: torch.device) -> None:
+        """scores.csv: image, label, predicted (degrees), over the test images."""
+        self.model.eval()
+        tables = []
+        for chunk in chunks(self.test):
+            logits, labels = self._forward(chunk, device)
+            said = np.array(TURNS)[logits.mean(0).argmax(1).cpu().numpy()]
+            asked = np.array(TURNS)[labels.cpu().numpy()]
+            tables.append(pd.DataFrame({"image": np.tile(self._named(chunk), 4), "label": asked, "predicted": said}))
+        pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+
+
+def central_square(images: Tensor) -> Tensor:
+    """The largest central square: [B, C, H, W] to [B, C, S, S], S = min(H, W)."""
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[..., top : top + side, left : left + side]
+
+
+def quarter_turns(images: Tensor) -> Tensor:
+    """[B, C, S, S] to [4 B, C, S, S]: all images at 0 degrees, then all at 90, 180 and 270, counter-clockwise."""
+    return torch.cat([torch.rot90(images, turn, (-2, -1)) for turn in range(len(TURNS))])
+
+
+class ContextRestoration(SelfSupervised):
+    """Patches are swapped; the network gives the image back (L2 in normalised intensities)."""
+
+    def _forward(self, indices: np.ndarray, device: torch.device, fresh: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Restored, original and corrupted images [B, 3, H, W].
+
+        An image's swaps are fixed, or `fresh`: drawn from torch's generator, which `fit` seeds with every epoch.
+        """
+        images = self.feed(indices, device)[0]
+        seeds = torch.randint(2**62, (len(indices),)).tolist() if fresh else indices.tolist()
+        corrupted = swapped(images, [np.random.default_rng([self.run.seed, seed]) for seed in seeds])
+        return self.model(corrupted.contiguous(memory_format=torch.channels_last)).float(), images, corrupted
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self._forward(indices, device)[0]
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        restored, images, _ = self._forward(indices, device, fresh=True)
+        return F.mse_loss(restored, images)
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        restored, images, _ = self._forward(indices, device)
+        return torch.stack([F.mse_loss(restored, images) * len(images), images.new_full((), len(images))])
+
+    @torch.no_grad()
+    def finish(self, folder: Path, device: torch.device) -> None:
+        """scores.csv: image, and the mean squared error of the restored and of the corrupted one, over test images."""
+        self.model.eval()
+        tables = []
+        for chunk in chunks(self.test):
+            restored, images, corrupted = self._forward(chunk, device)
+            errors = {
+                name: ((made - images) ** 2).flatten(1).mean(1).cpu().numpy()
+                for name, made in (("restored", restored), ("corrupted", corrupted))
+            }
+            tables.append(pd.DataFrame({"image": self._named(chunk), **errors}))
+        pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+
+
+@without_autocast()
+def swapped(images: Tensor, draws: list[np.random.Generator], swaps: int = SWAPS) -> Tensor:
+    """Images [B, C, H, W] with `swaps` pairs of small square patches exchanged, one after another; a new tensor.
+
+    The patches are drawn image by image and exchanged in all images at once, where these are.
+    """
+    height, width = images.shape[-2:]
+    side = max(2, round(PATCH * height))
+    corners = np.stack([_corners(height, width, side, swaps, draw) for draw in draws])
+    first = send(corners @ np.array([width, 1]), images.device)[..., None]  # [B, swaps, 2, 1], counted along the rows
+    patch = torch.arange(side, device=images.device)
+    places = first + (width * patch[:, None] + patch).flatten()
+    made = images.clone(memory_format=torch.contiguous_format).flatten(2)
+    for pair in places.unbind(1):
+        here, there = (at.flatten(1)[:, None].expand(-1, images.shape[1], -1) for at in (pair, pair.flip(1)))
+        made.scatter_(2, here, made.gather(2, there))
+    return made.view(images.shape)
+
+
+def _corners(height: int, width: int, side: int, swaps: int, draw: np.random.Generator) -> np.ndarray:
+    """Top left corners of `swaps` pairs of patches that do not overlap: int [swaps, 2, 2]."""
+    if max(height, width) < 2 * side:
+        raise ValueError(f"an image of {height}x{width} has no room for two patches of {side} px")
+    pairs = np.zeros((0, 2, 2), int)
+    while left := swaps - len(pairs):
+        corners = draw.integers(0, (height - side + 1, width - side + 1), (left, 2, 2))
+        apart = (np.abs(corners[:, 0] - corners[:, 1]) >= side).any(axis=1)
+        pairs = np.concatenate([pairs, corners[apart]])
+    return pairs

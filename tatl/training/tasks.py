@@ -1,0 +1,260 @@
+"""What a run trains: its model, its batches, its loss, and what is measured when it is finished.
+
+`fit` sees only this interface, so one training loop serves every network.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tatl.data.augment import augmented
+from tatl.data.batches import Feed, balanced_batches, chunks, even_chunks, sent
+from tatl.data.case import Size
+from tatl.data.crop import Box, grow, lesion_box, paste, read_boxes
+from tatl.data.folds import Split, split
+from tatl.data.store import LESION, UNION, Store
+from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
+from tatl.models import OwnLoss, Segmenter, build
+from tatl.models.encoders import Classifier
+from tatl.models.starts import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
+from tatl.run import Run
+from tatl.training.batch_norm import calibrate
+from tatl.training.frozen_features import Frozen
+from tatl.training.inference import infer, quantise, resize, truth
+from tatl.training.metrics import confusion, score_table
+from tatl.training.pretext import (
+    CONTEXT,
+    ROTATION,
+    SHUFFLED,
+    TEXTURES,
+    TURNS,
+    ContextRestoration,
+    Rotation,
+    TextureClassification,
+)
+
+CPU = torch.device("cpu")
+
+
+class Task(Protocol):
+    @property
+    def model(self) -> nn.Module: ...
+
+    def batches(self, epoch: int) -> np.ndarray:
+        """Indices int [steps, batch]; a function of (seed, epoch) alone."""
+
+    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
+        """Training images for BatchNorm statistics, as they come (not balanced); a function of (seed, epoch)."""
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """The model's output for these images."""
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """The training loss of a batch, a scalar."""
+
+    def validation_batches(self) -> list[np.ndarray]: ...
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """Sums that add up over batches."""
+
+    def validation_loss(self, sums: Tensor) -> float: ...
+
+    def finish(self, folder: Path, device: torch.device) -> None:
+        """Measure the trained model on what it has not seen, and write it into the run's folder."""
+
+
+class Segmentation:
+    """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute."""
+
+    def __init__(
+        self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
+    ) -> None:
+        self.run, self.store = run, store
+        self.mask = UNION if run.task == SHUFFLED else run.task
+        self.split = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
+        self._require_known()
+        boxes = None
+        if run.cropper is not None:
+            boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
+        lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
+        self.feed = Feed(store, self.mask, boxes, lender)
+        self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
+        if initialisation(run.start).frozen and run.parent is None:
+            self._settle(device)
+        frozen = initialisation(run.start).frozen and not run.recipe.augment
+        seen = np.concatenate([self.split.train, self.split.validation])
+        self.frozen = Frozen(self.model.encoder, self.feed, seen) if frozen else None
+        present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
+        self.positive = present[self.split.train]
+        if not self.positive.any():
+            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
+        self.held = held(self.split, present)
+
+    def _settle(self, device: torch.device) -> None:
+        """Give a random encoder that stays as it is the BatchNorm statistics of its images, which it never learns."""
+        encoder = self.model.encoder
+        encoder.to(device).train()
+        batches = sent(self.calibration_batches(0) or even_chunks(self.split.train), device)
+        calibrate(encoder, lambda indices: self.model.features(self.feed(indices, device)[0]), batches)
+        freeze(encoder)
+
+    def _require_known(self) -> None:
+        unknown = self.store.cases["id"].to_numpy()[~self.store.known(self.mask)]
+        if len(unknown):
+            raise ValueError(
+                f"the {self.mask} mask is unknown in {len(unknown)} of {len(self.store)} images of store "
+                f"{self.store.name!r} ({', '.join(map(str, unknown[:5]))}, ...): this run needs all of them"
+            )
+
+    def batches(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.run.seed, epoch])
+        recipe = self.run.recipe
+        return self.split.train[balanced_batches(self.positive, recipe.batch, recipe.balance, rng)]
+
+    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
+        order = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.split.train)
+        return even_chunks(order[: self.run.recipe.calibration])
+
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self._logits(indices, self.feed(indices, device)[0])
+
+    def _logits(self, indices: np.ndarray, images: Tensor) -> Tensor:
+        """Of whole images as the feed gives them; what a frozen encoder makes of them may be known."""
+        if self.frozen is None:
+            return self.model(images)
+        return self.model.decode(images, self.frozen(indices, images, self.model.features))
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        images, masks = self.feed(indices, device)
+        if self.run.recipe.augment:
+            images, masks = augmented(images, masks)
+        if isinstance(self.model, OwnLoss):
+            return self.model.training_loss(images, masks)
+        return segmentation_loss(self._logits(indices, images), masks, self.run.recipe.pool).mean()
+
+    def validation_batches(self) -> list[np.ndarray]:
+        return chunks(self.held)
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        images, masks = self.feed(indices, device)
+        sums = overlaps(self._logits(indices, images), masks)
+        return sums.sum(0) if self.run.recipe.pool == "batch" else _losses_and_count(sums)
+
+    def validation_loss(self, sums: Tensor) -> float:
+        """Pooled over the whole validation part, or the mean of per-image losses: as the recipe trains."""
+        if self.run.recipe.pool == "batch":
+            return float(loss_from_overlaps(sums))
+        return float(sums[0] / sums[1])
+
+    def finish(self, folder: Path, device: torch.device) -> None:
+        test = self.split.test
+        size = Size.parse(self.run.score_size) if self.run.score_size else self.store.size
+        probabilities = self.probabilities(test, size, device)
+        np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)  # nearly all are zero
+        fractions = confusion(probabilities >= 128, truth(self.store, self.mask, test, size))
+        names = self.store.cases["id"].to_numpy()[test]
+        score_table(names, self.run.task, fractions).to_csv(folder / "scores.csv", index=False)
+        if self.run.task == LESION:
+            self._write_boxes(folder, device)
+
+    def probabilities(self, indices: np.ndarray, size: Size, device: torch.device) -> np.ndarray:
+        """Probabilities in the store's frame scaled to `size`: uint8 [n, h, w], floor(256 p)."""
+        boxes = self.feed.boxes
+        parts = []
+        for chunk in chunks(indices):
+            p = infer(self.model, self.feed(chunk, device)[0], partial(self._logits, chunk))
+            frames = p if boxes is None else torch.stack([
+                paste(crop, box, self.store.size) for crop, box in zip(p, boxes[chunk], strict=True)
+            ])  # fmt: skip
+            parts.append(quantise(resize(frames, size)[:, 0]))
+        return np.concatenate(parts)
+
+    def _write_boxes(self, folder: Path, device: torch.device) -> None:
+        boxes: list[Box] = []
+        for chunk in chunks(np.arange(len(self.store))):
+            lesions = (infer(self.model, self.feed(chunk, device)[0])[:, 0] >= 0.5).cpu().numpy()
+            boxes += [lesion_box(lesion) for lesion in lesions]
+        table = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"])
+        table.insert(0, "image", self.store.cases["id"].to_numpy())
+        table.to_csv(folder / "boxes.csv", index=False)
+
+
+def held(parts: Split, present: np.ndarray) -> np.ndarray:
+    """The images that choose the epoch: the validation part, or where none of it has the mask, training images.
+
+    Without a positive the loss is lowest for predicting nothing, and would choose the network that does.  Training
+    images, as many and at least half of them positive where there are that many, tell at least whether it is found.
+    """
+    if present[parts.validation].any():
+        return parts.validation
+    count = max(len(parts.validation), 2)
+    rich = parts.train[present[parts.train]][: max(1, count // 2)]
+    poor = parts.train[~present[parts.train]][: count - len(rich)]
+    return np.sort(np.concatenate([rich, poor]))
+
+
+def shuffled(parts: Split, count: int, seed: int) -> np.ndarray:
+    """For every image another of its own part (training, validation, test), whose mask it gets: int [count].
+
+    No image keeps its own mask where its part has two or more.
+    """
+    lender, draw = np.arange(count), np.random.default_rng([seed, 2])
+    for part in (parts.train, parts.validation, parts.test):
+        order = draw.permutation(part)
+        lender[order] = np.roll(order, 1)
+    return lender
+
+
+def _losses_and_count(sums: Tensor) -> Tensor:
+    losses = loss_from_overlaps(sums)
+    return torch.stack([losses.sum(), losses.new_full((), len(losses))])
+
+
+def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:
+    """The run's network at its start; ValueError where the start cannot be had."""
+    model = seeded(lambda: _network(run), run.seed)
+    start = initialisation(run.start)
+    if run.parent is not None:
+        transfer(model, read_weights(run.parent.folder(root) / "weights.safetensors"), start.parts)
+    elif start.parts and not (start.long and run.source == "random"):
+        if run.source != "imagenet":
+            raise ValueError(f"start {run.start!r} needs a parent run or ImageNet weights, source is {run.source!r}")
+        transfer(model, imagenet_encoder(run.backbone, imagenet_weights), start.parts)
+    if start.frozen:
+        freeze(cast(nn.Module, model.encoder))
+    return model
+
+
+def _network(run: Run) -> nn.Module:
+    if run.task == ROTATION:
+        return Classifier(run.backbone, len(TURNS))
+    return build(run.shape, run.backbone, classes=3 if run.task == CONTEXT else 1)
+
+
+def make_task(
+    run: Run, store: Store | None, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
+) -> Task:
+    """The task of a run; ValueError where the store lacks what it needs.
+
+    The `device` is where what precedes training is computed: the statistics of an encoder that stays random.
+    """
+    if run.task == TEXTURES:
+        return TextureClassification(run)
+    if store is None:
+        raise ValueError(f"a run of task {run.task!r} needs a store: give --store")
+    if (run.digest, run.size) != (store.digest, str(store.size)):
+        raise ValueError(
+            f"the run is of store {run.store!r} ({run.digest}, {run.size}) and {store.path} is another "
+            f"({store.digest}, {store.size}): give the store it was planned for"
+        )
+    if run.task in (ROTATION, CONTEXT):
+        pretext = Rotation if run.task == ROTATION else ContextRestoration
+        return pretext(run, store, start_model(run, root, imagenet_weights))
+    return Segmentation(run, store, root, imagenet_weights, device)
