@@ -36,12 +36,13 @@ from analysis.curvature.graphs import Captured
 from analysis.curvature.norms import Options, SpectralNorms, spectral_norms
 from analysis.curvature.products import Hessians, flatten, unflatten
 from analysis.measure.ledger import Places, curvatures, image_loss
-from analysis.measure.starts import STARTS, Scene, Start
+from analysis.measure.starts import Scene, Start
 from tatl import cli
 from tatl.data.batches import Feed
 from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
+from tatl.names import BOUND_STARTS
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.studies.planner import Planner
@@ -273,7 +274,7 @@ def main(
     phantom = Phantom(cases, seed=0, enrich=not figure_7)
     opened = prepare(phantom, folder, Size.parse(size), progress=False)
     scene = Scene(Planner(Settings(**{**values, "shapes": "u"}), opened, device=device), runs, "u", 0, 0)
-    names = [name for name in STARTS if name != "random"] if figure_7 else ["tatl"]
+    names = [name for name in BOUND_STARTS if name != "random"] if figure_7 else ["tatl"]
     execute([run for name in names for run in scene.run(name).needs()], runs, opened, Machine(device))
     starts = [scene.start(name) for name in names]
     start = next(start for start in starts if start.name == "tatl")

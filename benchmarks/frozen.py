@@ -29,9 +29,10 @@ import torch
 from tatl import cli
 from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
-from tatl.data.store import LESION, UNION, Store, prepare
+from tatl.data.store import Store, prepare
 from tatl.models import Segmenter, build
 from tatl.models.starts import seeded
+from tatl.names import LESION, UNION
 from tatl.prediction.ensemble import Ensemble, share_encoders
 from tatl.run import Recipe, Run
 from tatl.training import frozen_features as features

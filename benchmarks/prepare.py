@@ -21,9 +21,10 @@ import psutil
 from PIL import Image, ImageDraw, ImageFilter
 
 from tatl.data.case import Size
-from tatl.data.readers.isic import ATTRIBUTES_2018, Isic2018
+from tatl.data.readers.isic import Isic2018
 from tatl.data.store import prepare
 from tatl.machine.processes import cores
+from tatl.names import SKIN_ATTRIBUTES
 
 WIDTH, HEIGHT = 4000, 3000
 DISTINCT = 8
@@ -57,7 +58,7 @@ def archive(root: Path, cases: int) -> None:
         folder.mkdir(parents=True)
     for i in range(cases):
         names = [folders[0] / "ISIC_{:07d}.jpg", folders[1] / "ISIC_{:07d}_segmentation.png"]
-        names += [folders[2] / f"ISIC_{{:07d}}_attribute_{a}.png" for a in ATTRIBUTES_2018]
+        names += [folders[2] / f"ISIC_{{:07d}}_attribute_{a}.png" for a in SKIN_ATTRIBUTES]
         for k, name in enumerate(map(str, names)):
             if i >= DISTINCT:
                 os.link(name.format(i % DISTINCT), name.format(i))

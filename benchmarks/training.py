@@ -33,8 +33,9 @@ from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
 from tatl.losses import segmentation_loss
 from tatl.models import build
+from tatl.names import VARIANTS
 from tatl.run import Recipe, Run
-from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.planner import Planner, in_order
 from tatl.studies.runtime.effort import work
 from tatl.studies.settings import Settings, load_preset
 from tatl.training import trainer as fit

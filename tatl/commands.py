@@ -9,8 +9,9 @@ from tatl.data.case import Size
 from tatl.data.images.reading import MAX_PIXELS, Reading
 from tatl.data.prepare.problems import summary
 from tatl.data.readers import reader
-from tatl.data.store import LESION, Store, counts, write_csv
+from tatl.data.store import Store, counts, write_csv
 from tatl.data.store import prepare as write_store
+from tatl.names import LESION
 from tatl.studies.settings import Settings, StudyName, load_preset
 
 # torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
@@ -108,12 +109,13 @@ def train(
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
+    from tatl.names import ENSEMBLE, STAGE1
     from tatl.prediction.select import variant_of
     from tatl.studies.conduct import check_sources, note_outdated
     from tatl.studies.execution.parallel import Machine
     from tatl.studies.execution.schedule import execute
-    from tatl.studies.planner import STAGE1, Planner
-    from tatl.studies.results import ENSEMBLE, lost_notes, over_folds, per_fold, scores_of
+    from tatl.studies.planner import Planner
+    from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
 
     opened = open_store(store, preset)
     planner = Planner(settings, opened, imagenet_weights, device)

@@ -38,13 +38,7 @@ FORMAT = 2
 MEANING = {
     "lesion": 1, "union": 1, "target": 1, "rotation": 1, "context": 1, "shuffled-union": 1, "textures": 1,
 }  # fmt: skip
-SHAPES = ("u", "link", "attention-u", "attention-link", "pyramid")  # decoders, for any backbone
 # Networks of one backbone each, which is what their runs are called by: segnet-vgg16_bn-random.
-PLAIN = "plain"  # a backbone of no source domain
-RIVALS = {"isic2017-winner": "vgg16", "segnet": "vgg16_bn", "unet": PLAIN, "mask-rcnn": "resnet50"}
-LESION_NETWORKS = ("u", "unet", "segnet", "mask-rcnn")  # Table 5
-ISIC2018_WINNER = ("resnet152", "densenet169", "xception", "inceptionresnetv2")  # "pyramid" on each, averaged
-SOURCES = ("textures", "imagenet", "random")
 
 
 @dataclass(frozen=True)

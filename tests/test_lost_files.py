@@ -12,8 +12,9 @@ import pytest
 
 from tatl.data.folds import split
 from tatl.data.store import Store
+from tatl.names import ENSEMBLE
 from tatl.studies.planner import Member, Planner
-from tatl.studies.results import ENSEMBLE, histories, lost_notes, probabilities, scores_of, training_of
+from tatl.studies.results import histories, lost_notes, probabilities, scores_of, training_of
 from tatl.studies.settings import Settings
 from tatl.studies.write import write_tables
 from tatl.training.metrics import confusion, score_table

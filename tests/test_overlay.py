@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import ndimage
 
-from tatl.data.store import LESION, UNION
+from tatl.names import LESION, UNION
 from tatl.prediction.contour import DETAIL, contour
 from tatl.prediction.ensemble import Found, Lesion
 from tatl.prediction.overlay import draw, draw_overlay

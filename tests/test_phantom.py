@@ -19,7 +19,8 @@ from scipy import ndimage
 
 from tatl.data.case import Case, Size
 from tatl.data.phantom.drawing import Phantom, draw
-from tatl.data.phantom.statistics import AREAS, ATTRIBUTES, COMBINATIONS, QUANTILES, area
+from tatl.data.phantom.statistics import AREAS, COMBINATIONS, QUANTILES, area
+from tatl.names import SKIN_ATTRIBUTES
 
 SMALL = Size(48, 64)  # areas are laid out in units of the height, so a small frame measures them
 
@@ -29,7 +30,7 @@ def two_thousand() -> tuple[np.ndarray, np.ndarray]:
     """Areas in per cent of 2000 cases: the lesion [2000], the attributes [2000, 5]."""
     cases = [draw(0, index, SMALL) for index in range(2000)]
     lesions = np.array([case.lesion.mean() for case in cases if case.lesion is not None])
-    masks = np.array([[case.attributes[name].mean() for name in ATTRIBUTES] for case in cases])  # type: ignore[union-attr]
+    masks = np.array([[case.attributes[name].mean() for name in SKIN_ATTRIBUTES] for case in cases])  # type: ignore[union-attr]
     return 100 * lesions, 100 * masks
 
 
@@ -37,7 +38,7 @@ def test_attributes_are_as_frequent_as_in_isic_2018() -> None:
     _, areas = two_thousand()
     total = sum(COMBINATIONS.values())
     assert total == 2594
-    for k, name in enumerate(ATTRIBUTES):
+    for k, name in enumerate(SKIN_ATTRIBUTES):
         real = sum(count for key, count in COMBINATIONS.items() if key[k] == "1") / total
         # Four standard errors of 2000 draws.
         assert np.isclose((areas[:, k] > 0).mean(), real, atol=4 * np.sqrt(real * (1 - real) / 2000)), name
@@ -51,10 +52,10 @@ def test_combinations_are_as_frequent_as_in_isic_2018() -> None:
         assert np.isclose(drawn.get(key, 0), real, atol=4 * np.sqrt(real * (1 - real) / 2000)), key
 
 
-@pytest.mark.parametrize("name", ["lesion", *ATTRIBUTES])
+@pytest.mark.parametrize("name", ["lesion", *SKIN_ATTRIBUTES])
 def test_area_quartiles_are_those_of_isic_2018(name: str) -> None:
     lesions, areas = two_thousand()
-    drawn = lesions if name == "lesion" else areas[:, ATTRIBUTES.index(name)]
+    drawn = lesions if name == "lesion" else areas[:, SKIN_ATTRIBUTES.index(name)]
     drawn = drawn[drawn > 0]
     pixel = 100 / (SMALL.height * SMALL.width)
     for quantile in (0.25, 0.5, 0.75):
@@ -69,10 +70,10 @@ def test_area_quartiles_are_those_of_isic_2018(name: str) -> None:
 def test_the_tables_are_those_of_the_official_masks(shared: Path) -> None:
     real = pd.read_csv(shared / "isic2018_statistics.csv")
     real = real[real["split"] == "train"]
-    present = np.array([(real[f"{name}_area_percent"] > 0).to_numpy() for name in ATTRIBUTES]).T
+    present = np.array([(real[f"{name}_area_percent"] > 0).to_numpy() for name in SKIN_ATTRIBUTES]).T
     keys = pd.Series(["".join("01"[int(p)] for p in row) for row in present]).value_counts()
     assert keys.to_dict() == COMBINATIONS
-    for name in ("lesion", *ATTRIBUTES):
+    for name in ("lesion", *SKIN_ATTRIBUTES):
         areas = real[f"{name}_area_percent"]
         counted = np.quantile(areas[areas > 0], QUANTILES)
         assert np.allclose(counted, AREAS[name], rtol=1e-3), name
@@ -80,7 +81,7 @@ def test_the_tables_are_those_of_the_official_masks(shared: Path) -> None:
 
 def test_enrich_makes_the_rare_ones_frequent() -> None:
     cases = [draw(0, index, SMALL, enrich=True) for index in range(600)]
-    shares = [np.mean([case.attributes[name].any() for case in cases]) for name in ATTRIBUTES]  # type: ignore[union-attr]
+    shares = [np.mean([case.attributes[name].any() for case in cases]) for name in SKIN_ATTRIBUTES]  # type: ignore[union-attr]
     assert min(shares) > 0.12
 
 
@@ -164,7 +165,7 @@ def test_one_scene_at_every_size() -> None:
         assert small.lesion is not None and large.lesion is not None
         halved = large.lesion.reshape(96, 2, 128, 2).mean((1, 3)) >= 0.5
         assert (halved != small.lesion).mean() < 0.02
-        for name in ATTRIBUTES:
+        for name in SKIN_ATTRIBUTES:
             assert small.attributes[name].any() == large.attributes[name].any()  # type: ignore[union-attr]
 
 

@@ -20,16 +20,17 @@ from tatl.data.case import Size
 from tatl.data.folds import split
 from tatl.data.images.masks import IGNORED
 from tatl.data.images.reading import Reading
-from tatl.data.store import LESION, Store
+from tatl.data.store import Store
 from tatl.models import Segmenter, build
 from tatl.models.starts import seeded
+from tatl.names import LESION
 from tatl.prediction import predict
 from tatl.prediction.ensemble import Ensemble, Found
 from tatl.prediction.predict import predict_images, read_truth, true_files
 from tatl.prediction.select import choose, report, variant_of
 from tatl.prediction.unseen import assign, told
 from tatl.run import Run, find_runs, finished
-from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.planner import STAGES_OF, Planner, in_order
 from tatl.studies.settings import Settings
 from tatl.training.trainer import save_weights
 from toy import make_store
@@ -66,20 +67,20 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_variant_of_undoes_the_planner(toy_store: Store) -> None:
     planner = Planner(replace(SETTINGS, source="textures"), toy_store)
-    for name, variant in VARIANTS.items():
+    for name, variant in STAGES_OF.items():
         assert variant_of(planner.target(variant, "disc", "u", 0, 0)) == name
     assert variant_of(planner.lesion(0, 0)) == "stage1"
-    assert variant_of(planner.agnostic(VARIANTS["stage123"], "u", 0, 0)) == ""
+    assert variant_of(planner.agnostic(STAGES_OF["stage123"], "u", 0, 0)) == ""
     for start in ("rotation", "context"):
-        run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
+        run = planner.started(start, STAGES_OF["stage3"], "disc", "u", 0, 0)
         assert run.parent is not None and [variant_of(run), variant_of(run.parent)] == ["", ""]
     for start in ("source-long", "lesion", "shuffled-union", "frozen-random"):
-        run = planner.started(start, VARIANTS["stage3"], "disc", "u", 0, 0)
+        run = planner.started(start, STAGES_OF["stage3"], "disc", "u", 0, 0)
         assert variant_of(run) == ""
-    assert variant_of(planner.started("source", VARIANTS["stage3"], "disc", "isic2017-winner", 0, 0)) == ""
+    assert variant_of(planner.started("source", STAGES_OF["stage3"], "disc", "isic2017-winner", 0, 0)) == ""
     random = Planner(SETTINGS, toy_store)
-    assert variant_of(random.target(VARIANTS["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
-    assert variant_of(random.target(VARIANTS["stage13"], "disc", "u", 0, 0)) == "stage13"
+    assert variant_of(random.target(STAGES_OF["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
+    assert variant_of(random.target(STAGES_OF["stage13"], "disc", "u", 0, 0)) == "stage13"
 
 
 def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:

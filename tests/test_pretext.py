@@ -15,7 +15,7 @@ from torch import Tensor
 from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.run import Run
-from tatl.studies.planner import VARIANTS, Planner
+from tatl.studies.planner import STAGES_OF, Planner
 from tatl.studies.settings import Settings
 from tatl.training.pretext import ContextRestoration, Rotation, central_square, quarter_turns, swapped
 from tatl.training.tasks import make_task, start_model
@@ -159,7 +159,7 @@ def test_the_masks_are_not_read(toy_store: Store, tmp_path: Path) -> None:
 
 def test_the_planner_s_starts(toy_store: Store) -> None:
     planner = Planner(Settings(source="textures", shapes="link", epochs=3, agnostic_epochs=7), toy_store)
-    whole = VARIANTS["stage23"]
+    whole = STAGES_OF["stage23"]
     parents = {}
     for start in ("random", "source", "rotation", "context", "tatl"):
         run = planner.started(start, whole, "disc", "link", 0, 0)

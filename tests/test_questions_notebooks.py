@@ -116,20 +116,6 @@ def test_rows_that_were_not_measured_are_named(name: str, tmp_path: Path) -> Non
     assert rows.get(name, "2 of 5 variants (not stage23, stage13 and stage123-scratch)") in said
 
 
-def test_full_forms_are_those_of_tatl() -> None:
-    from analysis.pages import backbones, convergence, crop, data_size, paradigms
-    from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
-    from tatl.studies import catalogue as studies
-
-    assert list(backbones.BACKBONES) == studies.BACKBONES and backbones.ROWS == studies.BACKBONE_STARTS
-    assert tuple(crop.NETWORKS) == tuple(LESION_NETWORKS) and set(paradigms.ROWS) == set(studies.PARADIGMS)
-    assert convergence.ROWS == studies.CONVERGENCE and tuple(studies.SIZES) == data_size.ROWS
-    assert list(data_size.FRACTIONS) == [share / 100 for share in studies.percentages(studies.FRACTIONS)]
-    assert list(crop.OFFSETS) == [int(word) for word in studies.OFFSETS.split(",")]
-    assert set(WINNERS) == set(studies.WINNERS) == set(show.WINNERS)
-    assert backbones.backbone_costs.THEIR_SHAPES["isic2018-winner"] == ("pyramid", len(ISIC2018_WINNER))
-
-
 def test_the_first_cell_of_data_size_says_what_stays_whole() -> None:
     first = nbformat.read(NOTEBOOKS / "data_size.ipynb", as_version=4).cells[0].source
     assert "validation part, for early stopping, stays whole at every share" in first

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatl.data.case import PRETEXTS, BadCase, Size
+from tatl.data.case import BadCase, Size
 from tatl.data.images.reading import Reading
 from tatl.data.readers import DATA, reader
-from tatl.data.readers.isic import ATTRIBUTES_2017, ATTRIBUTES_2018, Isic2017, Isic2018, decode_features
+from tatl.data.readers.isic import ATTRIBUTES_2017, Isic2017, Isic2018, decode_features
 from tatl.data.readers.manifest import Manifest
 from tatl.data.store import BadCases, prepare
+from tatl.names import PRETEXTS, SKIN_ATTRIBUTES
 
 SIZE = Size(12, 16)
 HEIGHT, WIDTH = 30, 40
@@ -43,7 +44,7 @@ def isic2018(root: Path, count: int, split: str = "Training", first: int = 0, ve
         name = f"ISIC_{i:07d}"
         picture(root / f"ISIC2018_Task1-2_{split}_Input" / f"{name}.jpg", i)
         mask(root / f"ISIC2018_Task1_{split}_GroundTruth" / f"{name}_segmentation.png", (10, 5, 30, 25))
-        for k, attribute in enumerate(ATTRIBUTES_2018):
+        for k, attribute in enumerate(SKIN_ATTRIBUTES):
             folder = root / f"ISIC2018_Task2_{split}_GroundTruth{version}"
             mask(folder / f"{name}_attribute_{attribute}.png", (12, 8, 14 + k, 12) if (i + k) % 2 else None)
 
@@ -86,7 +87,7 @@ def test_isic2018_reads_images_lesions_and_attributes(tmp_path: Path, version: s
     case = data.read(1, Size(HEIGHT, WIDTH))
     assert (case.height, case.width) == (HEIGHT, WIDTH)
     assert case.lesion is not None and case.lesion.sum() == 400
-    areas = [case.attributes[a].sum() for a in ATTRIBUTES_2018]
+    areas = [case.attributes[a].sum() for a in SKIN_ATTRIBUTES]
     assert areas == [8, 0, 16, 0, 24]
 
 

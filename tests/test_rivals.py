@@ -17,7 +17,7 @@ from tatl.models.encoders import SmpEncoder
 from tatl.models.mask_rcnn import EPSILON, MaskRCNN, probability, regions
 from tatl.models.rivals import Labels, Narrow, PoolingVgg16, Unpooling
 from tatl.models.starts import transfer
-from tatl.run import ISIC2018_WINNER, RIVALS
+from tatl.names import ISIC2018_WINNER, RIVALS
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import save
 
 import tatl.run as run_module
-from tatl.data.store import LESION as LESION_TASK
-from tatl.data.store import UNION
+from tatl.names import CONTEXT, ROTATION, SHUFFLED, TEXTURES, UNION
+from tatl.names import LESION as LESION_TASK
 from tatl.run import Recipe, Run, find_runs, finished, outdated, write_atomically
-from tatl.training.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURES
 from tatl.training.trainer import save_weights
 
 WEIGHTS = save({"weight": torch.zeros(1)})

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tatl.data.case import Size
+from tatl.names import VARIANTS, WINNERS
 from tatl.run import Recipe
-from tatl.studies.catalogue import LONG, WINNERS
-from tatl.studies.planner import VARIANTS
+from tatl.studies.catalogue import LONG
 from tatl.studies.settings import OF_STUDIES, Settings, load_preset, names, numbers, presets
 
 

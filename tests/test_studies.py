@@ -19,10 +19,10 @@ from tatl.data.batches import MEAN, STD, Feed
 from tatl.data.case import Case, Size
 from tatl.data.folds import split
 from tatl.data.store import Store, prepare
-from tatl.run import ISIC2018_WINNER, LESION_NETWORKS
-from tatl.studies.catalogue import BACKBONES, PARADIGMS, STUDIES, Asked, study
+from tatl.names import BACKBONES, ISIC2018_WINNER, LESION_NETWORKS, STARTS, VARIANTS
+from tatl.studies.catalogue import STUDIES, Asked, study
 from tatl.studies.pace import pace
-from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.planner import Planner, in_order
 from tatl.studies.results import training_of
 from tatl.studies.settings import Settings, StudyName, load_preset
 from tatl.training.tasks import Segmentation, held, make_task, shuffled, start_model
@@ -43,7 +43,7 @@ def runs_of(store: Store, name: str, asked: Asked | None = None, **values: Any) 
 
 def test_paradigms_differ_in_their_start_alone(toy_store: Store) -> None:
     found = runs_of(toy_store, "paradigms")
-    assert tuple(found) == PARADIGMS
+    assert tuple(found) == STARTS
     for row, run in found.items():
         assert (run.cropper is not None) == (row == "stage123")
         assert run.recipe.augment == (row == "augmentation")
@@ -252,7 +252,7 @@ def test_pace_of_losses_above_one_counts_the_best_step() -> None:
 
 def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) -> None:
     without = make_store(tmp_path / "idrid", lesions=False)
-    assert set(runs_of(without, "paradigms")) == set(PARADIGMS) - {"lesion", "stage123"}
+    assert set(runs_of(without, "paradigms")) == set(STARTS) - {"lesion", "stage123"}
     with pytest.raises(ValueError, match=r"the row lesion of paradigms needs lesion masks, unknown in 24 .*--variants"):
         runs_of(without, "paradigms", Asked("tatl,lesion"))
     with pytest.raises(ValueError, match="variant best unknown: choose of tatl, tatl-freeze"):
@@ -275,14 +275,14 @@ def test_a_share_that_leaves_no_positive_stops_before_training(tmp_path: Path) -
 def test_the_bound_s_starts_are_those_that_are_measured(toy_store: Store, tmp_path: Path) -> None:
     """The plan names the runs that analysis.bound trains: what its starts copy from, and no segmenter."""
     from analysis.measure.measurement import Shared
-    from analysis.measure.starts import STARTS
+    from tatl.names import BOUND_STARTS
 
     settings = Settings(**SETTINGS)
     rows = study("bound").rows(Planner(settings, toy_store), Asked())
-    assert list(dict.fromkeys(member.variant for member, _ in rows)) == list(STARTS)
+    assert list(dict.fromkeys(member.variant for member, _ in rows)) == list(BOUND_STARTS)
     assert {member.attribute for member, _ in rows} == set(toy_store.attributes)
     scene = Shared(store=toy_store.path, preset="smoke", runs=tmp_path).scene(settings)
-    measured = {run for name in STARTS for run in scene.run(name).needs()}
+    measured = {run for name in BOUND_STARTS for run in scene.run(name).needs()}
     assert {run for member, _ in rows for run in member.run.needs()} == measured
     assert {run.task for run in measured} == {"textures", "union", "rotation", "context"}
     several = study("bound").rows(Planner(dataclasses.replace(settings, seeds="3"), toy_store), Asked())

@@ -15,9 +15,10 @@ from analysis.pages import figures, show, words
 from analysis.pages.theme import markers, palette
 from analysis.tables import read as tables
 from analysis.tables.paper import CASES, published, read_paper
-from analysis.tables.read import AVERAGE, Study
+from analysis.tables.read import Study
 from fake_study import ISIC, VARIANTS, WINNERS, write
 from tatl.data.store import Store
+from tatl.names import AVERAGE
 from tatl.studies.examples import gallery
 from tatl.studies.planner import Planner, in_order
 from tatl.studies.settings import Settings
@@ -204,32 +205,21 @@ def test_any_attributes_work_in_any_number(tmp_path: Path, number: int) -> None:
 def test_unknown_variants_get_a_colour_and_marker_of_their_own(tmp_path: Path) -> None:
     made = study(tmp_path, variants=("stage3", "mine", "yours"))
     assert made.variants == ["stage3", "mine", "yours"]
-    colours = palette(made.variants, tables.VARIANTS)
+    colours = palette(made.variants, VARIANTS)
     assert len({colours[name] for name in (*VARIANTS, "mine", "yours")}) == 7
     assert "mine" in words.headline(made)
 
 
 def test_a_variant_keeps_its_colour_whatever_else_is_drawn() -> None:
-    alone = palette(["stage123"], tables.VARIANTS)["stage123"]
-    assert alone == palette(["other", "stage123", "stage3"], tables.VARIANTS)["stage123"]
+    alone = palette(["stage123"], VARIANTS)["stage123"]
+    assert alone == palette(["other", "stage123", "stage3"], VARIANTS)["stage123"]
 
 
 def test_what_colours_are_of_is_told_by_equality() -> None:
     """A list of the variants that was read from elsewhere draws as the tuple does."""
-    copy = [*tables.VARIANTS]
-    assert palette(["source"], copy) == palette(["source"], tables.VARIANTS) != palette(["source"], ())
+    copy = [*VARIANTS]
+    assert palette(["source"], copy) == palette(["source"], VARIANTS) != palette(["source"], ())
     assert markers(["source"], copy) == markers(["source"])
-
-
-def test_the_variants_and_masks_are_those_of_tatl() -> None:
-    from tatl.data import store
-    from tatl.studies.planner import VARIANTS as theirs
-    from tatl.studies.results import ENSEMBLE
-    from tatl.training.metrics import AVERAGE, MICRO
-
-    assert tuple(theirs) == tables.VARIANTS
-    assert (store.LESION, store.UNION) == (tables.LESION, tables.UNION)
-    assert (AVERAGE, MICRO, ENSEMBLE) == (tables.AVERAGE, tables.MICRO, tables.ENSEMBLE)
 
 
 def test_no_rows_give_sentences_not_errors(tmp_path: Path) -> None:

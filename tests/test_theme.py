@@ -12,7 +12,7 @@ import pytest
 from analysis.pages import figures, show
 from analysis.tables.read import Study
 from fake_study import write
-from tatl.data.store import LESION, UNION
+from tatl.names import LESION, UNION
 from tatl.prediction.ensemble import Found
 from tatl.prediction.overlay import draw_overlay
 

@@ -12,8 +12,9 @@ import torch
 from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.models.starts import hub_weights
+from tatl.names import VARIANTS
 from tatl.run import Run
-from tatl.studies.planner import VARIANTS, Planner, in_order
+from tatl.studies.planner import STAGES_OF, Planner, in_order
 from tatl.studies.settings import Settings
 from toy import make_store
 
@@ -27,7 +28,7 @@ def planner(store: Store, **values: Any) -> Planner:
 
 def target(store: Store, variant: str, **values: Any) -> Run:
     plan = planner(store, **values)
-    return plan.target(VARIANTS[variant], "dot", "link", 0, 0)
+    return plan.target(STAGES_OF[variant], "dot", "link", 0, 0)
 
 
 def test_the_variants_are_the_paper_s() -> None:

@@ -16,7 +16,7 @@ from analysis.curvature.kinks import kinks
 from analysis.curvature.stability import Bound, attribution, bound, curve, lowest
 from analysis.measure.sample import POSITIVE, Question
 from analysis.measure.starts import Scene, Start
-from analysis.tables.paper import AVERAGE
+from tatl.names import AVERAGE
 
 C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
 M_FACTORS = (0.25, 0.5, 1, 2, 4)

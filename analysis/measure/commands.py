@@ -63,7 +63,7 @@ def bound(
     from analysis.measure.distance import finetuned
     from analysis.measure.ledger import Places
     from analysis.measure.sample import Question, samples
-    from analysis.measure.starts import STARTS
+    from tatl.names import BOUND_STARTS
     from tatl.training.trainer import pick_device
 
     started = time.monotonic()
@@ -73,7 +73,9 @@ def bound(
     scene = shared.scene(settings)
     question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
     chosen = samples(question, scene)
-    targets = finetuned(scene, [name for name in inits if name in STARTS], question.attributes) if finetune else {}
+    targets = (
+        finetuned(scene, [name for name in inits if name in BOUND_STARTS], question.attributes) if finetune else {}
+    )
 
     measurement = Measurement("bound", shared, scene, started, settings.seed_numbers)
     starts = measurement.starts()

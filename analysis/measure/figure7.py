@@ -30,8 +30,8 @@ from analysis.measure.ledger import DOUBLE, Places, curvatures, image_loss
 from analysis.measure.risk import ImageError, per_image_losses
 from analysis.measure.sample import Question, Sample
 from analysis.measure.starts import Start
-from analysis.tables.paper import AVERAGE
 from tatl.data.batches import Feed
+from tatl.names import AVERAGE
 
 
 def measure(

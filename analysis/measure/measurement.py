@@ -63,12 +63,16 @@ class Shared:
 
     def inits(self) -> list[str]:
         """The starts asked for, each once; FileNotFoundError for what is no start and no file."""
-        from analysis.measure.starts import STARTS
+        from tatl.names import BOUND_STARTS
 
-        inits = list(dict.fromkeys(each for word in self.init for each in (STARTS if word == "all" else names(word))))
+        inits = list(
+            dict.fromkeys(each for word in self.init for each in (BOUND_STARTS if word == "all" else names(word)))
+        )
         for name in inits:
-            if name not in STARTS and not Path(name).is_file():
-                raise FileNotFoundError(f"start {name!r} is neither one of {', '.join(STARTS)} nor a file of weights")
+            if name not in BOUND_STARTS and not Path(name).is_file():
+                raise FileNotFoundError(
+                    f"start {name!r} is neither one of {', '.join(BOUND_STARTS)} nor a file of weights"
+                )
         return inits
 
     def scene(self, settings: Settings) -> Scene:
@@ -101,16 +105,16 @@ class Measurement:
 
     def starts(self) -> list[Start]:
         """Train what the starts copy from, if it is not there, and make them."""
-        from analysis.measure.starts import STARTS
+        from tatl.names import BOUND_STARTS
         from tatl.studies.conduct import check_sources
         from tatl.studies.execution.schedule import execute
 
         scene, inits = self.scene, self.shared.inits()
         for name in inits:
-            if name not in STARTS:
+            if name not in BOUND_STARTS:
                 scene.check(Path(name))
-        each = [(one, name) for name in inits for one in (self._scenes() if name in STARTS else [scene])]
-        copied = [run for one, name in each if name in STARTS for run in one.run(name).needs()]
+        each = [(one, name) for name in inits for one in (self._scenes() if name in BOUND_STARTS else [scene])]
+        copied = [run for one, name in each if name in BOUND_STARTS for run in one.run(name).needs()]
         cropper = scene.cropper()
         needed = [*copied, *([cropper] if cropper else [])]
         check_sources(

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.measure.sample import Question
 from analysis.measure.starts import Scene
 from analysis.pages.words import counted, listed
-from analysis.tables.paper import AVERAGE
+from tatl.names import AVERAGE
 from tatl.studies.settings import names
 
 

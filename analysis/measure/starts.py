@@ -17,16 +17,16 @@ from torch import nn
 from analysis.measure.ledger import Subject, subject_name
 from tatl.data.batches import Feed, even_chunks
 from tatl.data.crop import grow, read_boxes
-from tatl.data.store import UNION, Store
+from tatl.data.store import Store
 from tatl.models import build
 from tatl.models.starts import load_exactly, read_weights
+from tatl.names import BOUND_STARTS, UNION
 from tatl.run import Recipe, Run, read_run
-from tatl.studies.planner import VARIANTS, Planner
+from tatl.studies.planner import STAGES_OF, Planner
 from tatl.training.batch_norm import calibrate as estimate
 from tatl.training.tasks import start_model
 
-STARTS = ("random", "source", "rotation", "context", "tatl")
-WHOLE, CROP = VARIANTS["stage23"], VARIANTS["stage123"]
+WHOLE, CROP = STAGES_OF["stage23"], STAGES_OF["stage123"]
 IMAGES = 128  # of the calibration pass, where the settings name no number
 
 
@@ -89,7 +89,7 @@ class Scene:
 
         Raises ValueError or FileNotFoundError for an unknown name, and for weights that do not fit.
         """
-        run = self.run(name) if name in STARTS else None
+        run = self.run(name) if name in BOUND_STARTS else None
         model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
         seen = self.calibration_images() if self.calibrate else None
         called = subject_name(model, self.store, boxes, None if seen is None else seen.tolist())

@@ -15,8 +15,8 @@ from analysis.pages.show import Html
 from analysis.pages.words import listed, score
 from analysis.tables.paper import WINNERS, read_paper
 from analysis.tables.read import ordered, read_table
+from tatl.names import BACKBONES
 
-BACKBONES = ("vgg16", "resnet152", "inceptionresnetv2", "densenet169", "efficientnet-b0")
 COST, COMMAND = "backbones_cost.csv", "python -m tatl study backbones"
 COSTS = {
     "parameters": "parameters (millions)",

@@ -13,17 +13,16 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.pages import backbone_costs, drawing, extent, reading, show, words
-from analysis.pages.backbone_costs import BACKBONES
 from analysis.pages.comparison import Comparison, Scored
 from analysis.pages.show import Html
-from analysis.pages.theme import STARTS
+from analysis.pages.theme import STYLES
 from analysis.pages.words import counted, listed, score
-from analysis.tables.paper import AVERAGE, read_paper
-from analysis.tables.read import ENSEMBLE, MICRO, ordered
+from analysis.tables.paper import read_paper
+from analysis.tables.read import ordered
+from tatl.names import AVERAGE, BACKBONE_STARTS, BACKBONES, ENSEMBLE, MICRO
 
 OWN = ["backbone", "start"]
 TATL, SOURCE = "tatl", "source"
-ROWS = (SOURCE, "tatl-freeze", TATL)
 EFFICIENT = {"u-eff-tatl": "u", "l-eff-tatl": "link"}  # Table 6's names for TATL on efficientnet-b0: the shape
 CROPPED = (
     "The paper's TATL most probably sees Stage 1's crop (inferred), these rows see whole images: no difference is "
@@ -46,7 +45,7 @@ class Backbones(Scored):
 
     @property
     def starts(self) -> list[str]:
-        return ordered(self.scores.measured["start"].dropna(), tuple(STARTS))
+        return ordered(self.scores.measured["start"].dropna(), tuple(STYLES))
 
 
 def read(tables: str | Path, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Backbones:
@@ -82,7 +81,7 @@ def headline(study: Backbones) -> Html:
 
 def unmeasured(study: Backbones) -> Html:
     measured = study.scores.measured["backbone"].dropna()
-    return extent.unmeasured({"backbones": (BACKBONES, measured), "starts": (ROWS, study.starts)})
+    return extent.unmeasured({"backbones": (BACKBONES, measured), "starts": (BACKBONE_STARTS, study.starts)})
 
 
 def _theirs(study: Backbones, table: str, average: bool = True) -> str:
@@ -121,7 +120,7 @@ def _dots(study: Backbones, panels: list[str], hollow: pd.DataFrame) -> drawing.
     frame, singles = (
         drawing.tidy(part, "dice", "backbone", "start") for part in (study.scores.measured, study.scores.folds)
     )
-    look = drawing.Look.of(study.starts, tuple(STARTS))
+    look = drawing.Look.of(study.starts, tuple(STYLES))
     kept = hollow[hollow["panel"].isin(panels)]
     names = [name for name in study.backbones if name in set(frame["row"])]
     return drawing.dots(frame, panels, names, look, "pooled Dice", singles=drawing.several(singles), hollow=kept)

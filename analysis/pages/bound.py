@@ -17,7 +17,7 @@ from analysis.pages.bound_tables import SEEDS, Measured, caption, percent, three
 from analysis.pages.lanes import WIDTH, Lanes, legend, nothing, span, tall, told
 from analysis.pages.theme import GREY, INK, Style, label, theme
 from analysis.pages.words import counted, listed, plain
-from analysis.tables.paper import AVERAGE
+from tatl.names import AVERAGE
 
 __all__ = ["Measured", "caption", "certainty", "figure7", "headline", "numbers"]
 

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.pages.drawing import Look
-from analysis.pages.theme import STARTS
+from analysis.pages.theme import STYLES
 from analysis.pages.words import Told, counted, dataset, listed, warnings
-from analysis.tables.paper import AVERAGE, Origin
+from analysis.tables.paper import Origin
 from analysis.tables.read import ordered, read_about, read_csv
+from tatl.names import AVERAGE
 
 COMMAND = "python -m analysis.bound --init all"
 DISTANCE, SEEDS = "bound_distance", "bound_seeds"
@@ -108,7 +109,7 @@ class Measured(Origin):
     @cached_property
     def look(self) -> Look:
         """Every start of bound.csv with its colour and marker."""
-        return Look.of(ordered([*self["bound"]["init"], *self.average["init"]], list(STARTS)), list(STARTS))
+        return Look.of(ordered([*self["bound"]["init"], *self.average["init"]], list(STYLES)), list(STYLES))
 
     @property
     def starts(self) -> list[str]:

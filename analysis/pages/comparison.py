@@ -16,8 +16,9 @@ import pandas as pd
 
 from analysis.pages import words
 from analysis.tables.narrow import KEYS, asked, narrowed
-from analysis.tables.paper import AVERAGE, SCORES, BesidePaper, published
-from analysis.tables.read import ENSEMBLE, IMAGE_SCORES, MICRO, check_once, ordered, read_about, read_table
+from analysis.tables.paper import SCORES, BesidePaper, published
+from analysis.tables.read import check_once, ordered, read_about, read_table
+from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, MICRO
 
 COLUMNS = ["variant", "shape", "attribute", *SCORES, *IMAGE_SCORES, "folds", "positives"]
 FOLD_COLUMNS = [*KEYS, "attribute", "jaccard", "dice", *IMAGE_SCORES, "positives"]

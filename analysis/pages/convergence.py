@@ -18,17 +18,16 @@ from analysis.pages import drawing, extent, pace, reading, show, words
 from analysis.pages import transfer as points
 from analysis.pages.comparison import Comparison, Scored
 from analysis.pages.show import Html
-from analysis.pages.theme import STARTS
-from analysis.pages.transfer import PRETEXT
+from analysis.pages.theme import STYLES
 from analysis.pages.transfer import TARGET as TATL
 from analysis.pages.words import listed, score
 from analysis.tables.narrow import KEYS
-from analysis.tables.read import ENSEMBLE, UNION, ordered, read_table
+from analysis.tables.read import ordered, read_table
+from tatl.names import CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, UNION
 
 CURVES = [*KEYS, "attribute", "epoch", "step", "split", "loss"]
 PACE = [*KEYS, "attribute", "steps", "best", "steps_to_90", "area"]
 BINS = 30
-ROWS = (PRETEXT, TATL, "source", "random")
 REFERENCE = "source"
 SECTIONS = ("headline", "scores", "transfer", "curves", "reached", "steps", "area", "table")
 
@@ -42,7 +41,7 @@ class Convergence(Scored):
 
     @property
     def starts(self) -> list[str]:
-        return ordered(self.scores.variants, tuple(STARTS))
+        return ordered(self.scores.variants, tuple(STYLES))
 
     @property
     def tasks(self) -> list[str]:
@@ -52,7 +51,7 @@ class Convergence(Scored):
 
     @property
     def look(self) -> drawing.Look:
-        return drawing.Look.of(self.starts, tuple(STARTS))
+        return drawing.Look.of(self.starts, tuple(STYLES))
 
 
 def read(tables: str | Path, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Convergence:
@@ -69,7 +68,7 @@ def headline(study: Convergence, reference: str = REFERENCE) -> Html:
 
 
 def unmeasured(study: Convergence) -> Html:
-    return extent.unmeasured({"rows": (ROWS, study.starts)})
+    return extent.unmeasured({"rows": (CONVERGENCE_ROWS, study.starts)})
 
 
 def _scores_reading(study: Convergence) -> str:
@@ -231,7 +230,7 @@ def _pace_figure(study: Convergence, means: pd.DataFrame, runs: pd.DataFrame, ax
     )
     names = [name for name in study.starts if name in set(means["variant"])]
     panels = [name for name in study.scores.attributes if name in set(means["attribute"])]
-    look = drawing.Look.of(names, tuple(STARTS))
+    look = drawing.Look.of(names, tuple(STYLES))
     drawn = drawing.dots(frame, panels, names, look, axis, singles=drawing.several(singles[singles["row"].isin(names)]))
     alt = f"{axis[0].upper()}{axis[1:]} for every start, for each attribute."
     return show.figure(drawn, alt, said, f"{note} {study.scores.caption()}".strip())

@@ -15,13 +15,12 @@ from analysis.pages import drawing, extent, reading, show, words
 from analysis.pages.comparison import Comparison, Scored
 from analysis.pages.show import Html
 from analysis.pages.words import counted, score
-from analysis.tables.paper import AVERAGE, read_paper
-from analysis.tables.read import ENSEMBLE, IMAGE_SCORES, LESION, ordered, read_table
+from analysis.tables.paper import read_paper
+from analysis.tables.read import ordered, read_table
+from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, LESION_NETWORKS, OFFSETS
 
-NETWORKS = ("u", "unet", "segnet", "mask-rcnn")
 LESION_COLUMNS = ["network", "start", "fold", "seed", "jaccard", "dice", *IMAGE_SCORES, "images"]
 PAPER_HEIGHT = 384
-OFFSETS = (0, 20, 40, 60)  # of the paper, in pixels at its height
 PUBLISHED = (
     "Published: Table 5, data set not given by the table (0.387 at 40 px is ISIC 2017's average of the whole TATL), "
     "ImageNet: no difference is taken."
@@ -39,7 +38,9 @@ class Crop(Scored):
 
     @property
     def networks(self) -> list[str]:
-        return ordered([*self.lesions["network"].dropna(), *self.scores.scores["lesion_network"].dropna()], NETWORKS)
+        return ordered(
+            [*self.lesions["network"].dropna(), *self.scores.scores["lesion_network"].dropna()], LESION_NETWORKS
+        )
 
     @property
     def cropped(self) -> bool:
@@ -66,7 +67,7 @@ def lesions(crop: Crop) -> pd.DataFrame:
     grouped = crop.lesions.groupby("network", sort=False)["dice"]
     table = pd.DataFrame({"dice": grouped.mean(), "dice_std": grouped.std(ddof=1), "number": grouped.count()})
     paper = read_paper("table5").groupby("lesion_network")["lesion_dice"].first()
-    table = table.reindex(ordered(table.index, NETWORKS))
+    table = table.reindex(ordered(table.index, LESION_NETWORKS))
     return table.assign(published=paper.reindex(table.index)).rename_axis("network").reset_index()
 
 
@@ -75,7 +76,7 @@ def headline(crop: Crop) -> Html:
 
 
 def unmeasured(crop: Crop) -> Html:
-    parts: dict = {"lesion networks": (NETWORKS, crop.networks)}
+    parts: dict = {"lesion networks": (LESION_NETWORKS, crop.networks)}
     if crop.cropped:
         there = at_paper_size(crop, crop.scores.measured["offset"].dropna())
         parts[f"offsets in px at height {PAPER_HEIGHT}"] = (OFFSETS, there.round().to_list())
@@ -110,7 +111,7 @@ def lesion(crop: Crop) -> Html:
         frame,
         [LESION],
         names,
-        drawing.Look.of(names, NETWORKS),
+        drawing.Look.of(names, LESION_NETWORKS),
         "pooled Dice of the lesion, whole images",
         singles=drawing.several(singles.assign(value=singles["dice"])),
         hollow=frame.assign(value=frame["published"]).dropna(subset=["value"]),
@@ -139,11 +140,11 @@ def _over_offsets(study: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _lines(crop: Crop, panels: list[str], paper: bool) -> drawing.Figure:
     study = crop.scores
-    names = ordered(study.measured["lesion_network"].dropna(), NETWORKS)
+    names = ordered(study.measured["lesion_network"].dropna(), LESION_NETWORKS)
     return drawing.lines(
         _over_offsets(study, study.measured),
         panels,
-        drawing.Look.of(names, NETWORKS),
+        drawing.Look.of(names, LESION_NETWORKS),
         ("offset round the lesion's box (px)", "pooled Dice"),
         singles=drawing.several(_over_offsets(study, study.folds), ("panel", "lane", "x")),
         hollow=_hollow(crop, names) if paper else None,

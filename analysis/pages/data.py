@@ -16,7 +16,8 @@ from analysis.pages.words import counted, listed, plain, score
 from analysis.tables import read as tables
 from analysis.tables.narrow import asked
 from analysis.tables.paper import PUBLISHED, Origin
-from analysis.tables.read import COLUMNS, LESION, UNION, read_about, read_table
+from analysis.tables.read import COLUMNS, read_about, read_table
+from tatl.names import LESION, UNION
 
 PAIRS = ["attribute", "other", "images", "with_attribute", "known"]
 AREAS = [

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.pages import figures
-from analysis.pages.theme import ATTRIBUTES, GREY, INK, Style, label, palette, theme
+from analysis.pages.theme import GREY, INK, Style, label, palette, theme
+from tatl.names import SKIN_ATTRIBUTES
 from tatl.prediction.contour import contour
 
 
@@ -44,7 +45,7 @@ def _square(axes: Axes, x: int, y: int, rate: float, number: float, few: bool) -
 
 
 def ranges(frame: pd.DataFrame) -> Figure:
-    colour = palette(list(frame["mask"]), ATTRIBUTES) | dict.fromkeys(figures.MASKS, GREY)  # type: ignore[operator]
+    colour = palette(list(frame["mask"]), SKIN_ATTRIBUTES) | dict.fromkeys(figures.MASKS, GREY)  # type: ignore[operator]
     with theme():
         figure = Figure(figsize=(6.4, 1.15 + 0.32 * len(frame)), layout="constrained")
         axes = figure.subplots()
@@ -76,7 +77,7 @@ def ranges(frame: pd.DataFrame) -> Figure:
 def outlined(images: np.ndarray, truth: np.ndarray, ids: Sequence[str], bits: dict[str, int]) -> Figure:
     columns = min(3, len(images))
     lines = -(-len(images) // columns)
-    colour = palette(list(bits), ATTRIBUTES)
+    colour = palette(list(bits), SKIN_ATTRIBUTES)
     height = 2.3 * lines * images.shape[1] / images.shape[2]
     with theme():
         legend = 0.25 * -(-len(bits) // 3)

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from analysis.pages import drawing, extent, reading, show, words
 from analysis.pages.comparison import Comparison
 from analysis.pages.show import Html
-from analysis.pages.theme import STARTS
+from analysis.pages.theme import STYLES
 from analysis.pages.words import counted, listed, score
-from analysis.tables.read import ENSEMBLE, ordered
+from analysis.tables.read import ordered
+from tatl.names import ENSEMBLE, FRACTIONS, SIZE_STARTS
 
 OWN = ["start", "fraction"]
 TATL = "tatl"
-ROWS, FRACTIONS = (TATL, "tatl-scratch", "source"), (1.0, 0.8, 0.6, 0.4)
 WHOLE = "The validation part, for early stopping, stays whole at every share."
 SECTIONS = ("headline", "average", "table", "attributes", "advantage")
 
@@ -26,7 +26,7 @@ def read(tables: str | Path, shape: str = ENSEMBLE, attributes: str = "", datase
 
 
 def starts(study: Comparison) -> list[str]:
-    return ordered(study.measured["start"].dropna(), tuple(STARTS))
+    return ordered(study.measured["start"].dropna(), tuple(STYLES))
 
 
 def averages(study: Comparison) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def headline(study: Comparison) -> Html:
 def unmeasured(study: Comparison) -> Html:
     there = [_percent(share) for share in study.measured["fraction"].dropna()]
     full = [_percent(share) for share in FRACTIONS]
-    return extent.unmeasured({"shares of the training groups": (full, there), "starts": (ROWS, starts(study))})
+    return extent.unmeasured({"shares of the training groups": (full, there), "starts": (SIZE_STARTS, starts(study))})
 
 
 def _caption(study: Comparison) -> str:
@@ -76,7 +76,7 @@ def _lines(study: Comparison, panels: list[str]) -> Figure:
     return drawing.lines(
         frame,
         panels,
-        drawing.Look.of(starts(study), tuple(STARTS)),
+        drawing.Look.of(starts(study), tuple(STYLES)),
         ("share of the training groups (%)", "pooled Dice"),
         singles=drawing.several(singles, ("panel", "lane", "x")),
     )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.pages.theme import GREY, INK, Colour, Style, label, markers, palette, theme
-from analysis.tables.read import AVERAGE
+from tatl.names import AVERAGE
 
 COLUMNS = 3
 WIDTH = 7.6

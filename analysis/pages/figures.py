@@ -15,9 +15,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from analysis.pages.protocols import Counted
-from analysis.pages.theme import ATTRIBUTES, GREY, INK, Style, label, markers, palette, theme
+from analysis.pages.theme import GREY, INK, Style, label, markers, palette, theme
 from analysis.tables import read as tables
-from analysis.tables.read import AVERAGE, LESION, UNION, VARIANTS, Study
+from analysis.tables.read import Study
+from tatl.names import AVERAGE, LESION, SKIN_ATTRIBUTES, UNION, VARIANTS
 from tatl.prediction.contour import contour
 
 TRUTH, PREDICTION, BOX = "#00c853", "#ff1744", "#ffd600"
@@ -109,7 +110,7 @@ def _legend(figure: Figure, study: Study, names: Sequence[str], colours: bool) -
 def counts(study: Counted) -> Figure:
     """Table 2: share of images that show each mask, here (bars) and in the paper's data (hollow marks)."""
     table = tables.counts(study)
-    colour = palette(list(table["mask"]), ATTRIBUTES) | dict.fromkeys(MASKS, sns.color_palette([GREY])[0])
+    colour = palette(list(table["mask"]), SKIN_ATTRIBUTES) | dict.fromkeys(MASKS, sns.color_palette([GREY])[0])
     with theme():
         figure = Figure(figsize=(6.8, 1.15 + 0.34 * max(1, len(table))), layout="constrained")
         axes = figure.subplots()

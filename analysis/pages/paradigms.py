@@ -14,18 +14,14 @@ import pandas as pd
 from analysis.pages import drawing, extent, reading, show, words
 from analysis.pages.comparison import Comparison
 from analysis.pages.show import Html
-from analysis.pages.theme import STARTS
+from analysis.pages.theme import STYLES
 from analysis.pages.words import counted, listed, score
 from analysis.tables import pairs as statistics
-from analysis.tables.paper import AVERAGE, read_paper
+from analysis.tables.paper import read_paper
 from analysis.tables.read import ordered
+from tatl.names import AVERAGE, CONTROLS, STARTS
 
 OWN = ["start", "augment", "crop"]
-CONTROLS = ("source-long", "lesion", "shuffled-union", "frozen-random")
-ROWS = (
-    "tatl", "tatl-freeze", "source", "rotation", "context", "augmentation", "random",
-    "attention", *CONTROLS, "stage123",
-)  # fmt: skip
 # Tables 3 and 4 have Dice .482 with Stage 1's crop and .466 without, Table 9 .471 and .475 for each shape alone.
 PAPER_NAMES = {"imagenet": "source", "context-restoration": "context", "tatl": "stage123"}
 REMARK = (
@@ -46,7 +42,7 @@ def read(tables: str | Path, shape: str = "mean", attributes: str = "", dataset:
 
 def starts(study: Comparison) -> list[str]:
     """The rows in the one order of initialisations."""
-    return ordered(study.variants, tuple(STARTS))
+    return ordered(study.variants, tuple(STYLES))
 
 
 def published(study: Comparison) -> pd.DataFrame:
@@ -64,7 +60,7 @@ def headline(study: Comparison, reference: str = "source") -> Html:
 
 
 def unmeasured(study: Comparison) -> Html:
-    return extent.unmeasured({"rows": (ROWS, study.variants)})
+    return extent.unmeasured({"rows": (STARTS, study.variants)})
 
 
 def _theirs(study: Comparison) -> str:
@@ -93,7 +89,7 @@ def average(study: Comparison, reference: str = "source") -> Html:
         drawing.tidy(study.measured, "dice", "variant", "variant"),
         [panel],
         names,
-        drawing.Look.of(names, tuple(STARTS)),
+        drawing.Look.of(names, tuple(STYLES)),
         "pooled Dice",
         singles=_singles(study),
         hollow=hollow[hollow["row"].isin(names) & (panel == AVERAGE)],
@@ -149,7 +145,7 @@ def attributes(study: Comparison) -> Html:
         drawing.tidy(study.measured, "dice", "variant", "variant"),
         study.attributes,
         names,
-        drawing.Look.of(names, tuple(STARTS)),
+        drawing.Look.of(names, tuple(STYLES)),
         "pooled Dice",
         singles=_singles(study),
     )
@@ -170,7 +166,7 @@ def paired(study: Comparison, reference: str = "source") -> Html:
         frame.assign(row=frame["variant"], lane=frame["variant"]),
         study.panels,
         names,
-        drawing.Look.of(names, tuple(STARTS)),
+        drawing.Look.of(names, tuple(STYLES)),
         f"Dice minus that of {reference}, same fold and seed",
         zero=True,
     )

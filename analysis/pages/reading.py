@@ -8,8 +8,7 @@ import pandas as pd
 from analysis.pages.comparison import Comparison
 from analysis.pages.words import counted, listed, score
 from analysis.tables.pairs import paired
-from analysis.tables.paper import AVERAGE
-from analysis.tables.read import MICRO
+from tatl.names import AVERAGE, MICRO
 
 
 def nothing(study: Comparison) -> str:

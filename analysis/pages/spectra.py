@@ -23,7 +23,7 @@ from analysis.pages import show
 from analysis.pages.bound_tables import KEYS, Measured, chosen, read_table, scene, three
 from analysis.pages.lanes import WIDTH, Lanes, Look, legend, panels, tall, told
 from analysis.pages.show import Html
-from analysis.pages.theme import INK, STARTS, theme
+from analysis.pages.theme import INK, STYLES, theme
 from analysis.pages.words import counted, listed, plain, warnings
 from analysis.tables.paper import Origin
 from analysis.tables.read import ordered, read_about
@@ -66,8 +66,8 @@ class Spectra(Origin):
         attributes = there if len(there) < len(seen) and there else chosen("", seen, measured.folder)
         top = [name for name in map(str, table) if name.startswith("top") and name[3:].isdigit()]
         table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in top})
-        starts = ordered([*measured.starts, *table["init"]], list(STARTS))
-        every, own = Look.of(starts, list(STARTS)), set(table["init"])
+        starts = ordered([*measured.starts, *table["init"]], list(STYLES))
+        every, own = Look.of(starts, list(STYLES)), set(table["init"])
         look = Look([name for name in starts if name in own], every.colour, every.marker)
         table, density = (frame[frame["attribute"].isin(attributes)] for frame in (table, density))
         return cls(about, table, density, attributes, look, top)

@@ -1,6 +1,6 @@
 """One look for every figure: theme, ink, and what colour and marker a name has, whatever else is drawn.
 
-Variants have Okabe and Ito's colours, initialisations a fixed colour and marker each (`STARTS`), attributes and other
+Variants have Okabe and Ito's colours, initialisations a fixed colour and marker each (`STYLES`), attributes and other
 names Tol's: all told apart by colour-blind readers; variants and starts differ in marker too, for print.  Text and
 axes are drawn in `INK`, which the page replaces by its own text colour, so that figures are readable in light and
 dark.
@@ -16,17 +16,16 @@ from typing import Any
 import seaborn as sns
 from matplotlib import style as styles
 
-from analysis.tables.read import VARIANTS
+from tatl.names import VARIANTS
 
 INK = "#26282b"
 GREY = "#8a8f98"
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#cc79a7", "#d55e00", "#b8a800")
 TOL = ("#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#999933", "#117733", "#882255")
-ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
 MARKERS = "osD^vPXhp*"
 # One order, one colour and one marker per initialisation; stage123 is tatl on crops, augmentation and attention are
 # source with one thing more, pretext is the agnostic network that tatl starts from.
-STARTS = {
+STYLES = {
     "random": ("#7d828a", "o"),
     "source": ("#e69f00", "s"),
     "source-long": ("#8c6d00", "8"),
@@ -76,11 +75,11 @@ def theme() -> Iterator[None]:
 def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
     """Known names keep their colour whatever else is drawn; others get the colours that follow.
 
-    Initialisations have the colour of `STARTS` in every figure that is not of variants, and no other name has it.
+    Initialisations have the colour of `STYLES` in every figure that is not of variants, and no other name has it.
     """
     every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
     of_variants = tuple(first) == VARIANTS
-    fixed = {} if of_variants else {name: STARTS[name][0] for name in every if name in STARTS}
+    fixed = {} if of_variants else {name: STYLES[name][0] for name in every if name in STYLES}
     others = [name for name in every if name not in fixed]
     safe = [colour for colour in (OKABE_ITO if of_variants else TOL) if colour not in fixed.values()]
     spare = sns.husl_palette(max(1, len(others) - len(safe)), l=0.6)
@@ -89,9 +88,9 @@ def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
 
 
 def markers(names: Sequence[str], first: Sequence[str] = VARIANTS) -> dict[str, str]:
-    """A marker per name; initialisations have that of `STARTS` in every figure that is not of variants."""
+    """A marker per name; initialisations have that of `STYLES` in every figure that is not of variants."""
     every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    fixed = {} if tuple(first) == VARIANTS else {name: STARTS[name][1] for name in every if name in STARTS}
+    fixed = {} if tuple(first) == VARIANTS else {name: STYLES[name][1] for name in every if name in STYLES}
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(every)} | fixed
 
 

@@ -8,8 +8,9 @@ from scipy.stats import spearmanr
 
 from analysis.pages.theme import GREY, INK, Style, label, palette, theme
 from analysis.pages.words import counted
+from tatl.names import PRETEXT
 
-PRETEXT, TARGET = "pretext", "tatl"
+TARGET = "tatl"
 FEW = 3  # attributes from which a correlation is given
 
 

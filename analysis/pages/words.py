@@ -10,8 +10,9 @@ import pandas as pd
 
 from analysis.pages.protocols import Counted, Measured, Told
 from analysis.tables import read as tables
-from analysis.tables.paper import AVERAGE, PUBLISHED, WINNERS, part_of
-from analysis.tables.read import LESION, UNION, Study
+from analysis.tables.paper import PUBLISHED, WINNERS, part_of
+from analysis.tables.read import Study
+from tatl.names import AVERAGE, LESION, UNION
 
 BASELINE, WHOLE = "stage3", "stage123"
 NOTHING = "Nothing was measured: variants.csv has no rows of this shape."

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.tables.paper import AVERAGE
+from tatl.names import AVERAGE
 
 KEYS = ["variant", "shape", "seed", "fold"]
 MEANS = ["jaccard", "dice", "image_jaccard", "image_dice"]

@@ -28,11 +28,11 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from analysis.curvature.bootstrap import interval, resampled
-from analysis.tables.read import ENSEMBLE, read_table
+from analysis.tables.read import read_table
 from tatl import cli
 from tatl.data.store import write_csv
+from tatl.names import AVERAGE, ENSEMBLE, MICRO, SCORES
 from tatl.studies.settings import StudyName
-from tatl.training.metrics import AVERAGE, MICRO, SCORES
 
 PAIRS = 6  # with fewer no interval and no test
 LEVEL = 0.05

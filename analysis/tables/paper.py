@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-AVERAGE = "average"
+from tatl.names import AVERAGE
+
 PUBLISHED = ("isic2018", "isic2017")
 CASES = {"isic2018": (2594,), "isic2017": (1416, 2000, 2150, 2750)}
 TITLES = {"isic2018": "ISIC 2018", "isic2017": "ISIC 2017"}

@@ -21,14 +21,11 @@ import pandas as pd
 
 from analysis.pages.protocols import Counted
 from analysis.tables.narrow import asked, narrowed
-from analysis.tables.paper import AVERAGE, PUBLISHED, SCORES, BesidePaper, published, read_paper
+from analysis.tables.paper import PUBLISHED, SCORES, BesidePaper, published, read_paper
+from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, MICRO, UNION, VARIANTS
 
-MICRO, LESION, UNION = "micro", "lesion", "union"
-ENSEMBLE = "mean"
-VARIANTS = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
 COMMAND = "python -m tatl study variants"
 
-IMAGE_SCORES = ["image_jaccard", "image_dice"]
 COLUMNS = {
     "counts.csv": ["mask", "present", "known", "images"],
     "variants.csv": ["variant", "shape", "attribute", *SCORES, *IMAGE_SCORES, "folds", "positives"],

@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.pages import bound, bound_tables
-from analysis.pages.theme import ATTRIBUTES, INK, palette, theme
+from analysis.pages.theme import INK, palette, theme
 from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
+from tatl.names import SKIN_ATTRIBUTES
 from tatl.prediction.contour import contour
 
 HERE = Path(__file__).resolve().parent
@@ -23,7 +24,7 @@ SIZE = Size(240, 320)
 
 def phantom() -> Figure:
     """Each case plain, and below it with the outlines of its lesion and attributes."""
-    colours = palette(ATTRIBUTES, ATTRIBUTES)
+    colours = palette(SKIN_ATTRIBUTES, SKIN_ATTRIBUTES)
     reader = Phantom(160, seed=0, enrich=True)
     with theme():
         figure = Figure(figsize=(1.75 * len(CASES), 3.1), layout="constrained")
@@ -36,7 +37,7 @@ def phantom() -> Figure:
             contour(grid[1, column], case.lesion, colors=[INK], linewidths=1.2, linestyles=["dashed"])
             for name, mask in case.attributes.items():
                 contour(grid[1, column], mask, colors=[colours[name]], linewidths=1.5)
-        lines = [Line2D([], [], color=colours[name], label=name.replace("_", " ")) for name in ATTRIBUTES]
+        lines = [Line2D([], [], color=colours[name], label=name.replace("_", " ")) for name in SKIN_ATTRIBUTES]
         lines.insert(0, Line2D([], [], color=INK, linestyle="dashed", label="lesion"))
         figure.legend(handles=lines, loc="outside lower center", ncols=3, fontsize=8)
     return figure

@@ -15,8 +15,6 @@ import numpy as np
 MAX_ATTRIBUTES = 15
 # Tasks that are no mask of a store (tatl.training.pretext); here, so that a reader can refuse an attribute of such a
 # name without importing torch.
-TEXTURES, ROTATION, CONTEXT, SHUFFLED = "textures", "rotation", "context", "shuffled-union"
-PRETEXTS = (TEXTURES, ROTATION, CONTEXT, SHUFFLED)
 
 
 class Size(NamedTuple):

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from tatl.data.store import LESION, UNION, Store
+from tatl.data.store import Store
+from tatl.names import LESION, UNION
 
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
 TOUCHING = np.ones((3, 3), int)  # pixels that touch at a corner are one region

@@ -30,9 +30,8 @@ from tatl.data.prepare.problems import BadCases, listed
 from tatl.data.prepare.twins import together
 from tatl.data.prepare.workers import decode
 from tatl.machine.disk import room_for, to_disk
+from tatl.names import LESION, UNION
 
-LESION = "lesion"
-UNION = "union"
 FILES = ("images.npy", "masks.npy", "cases.csv")
 GUESSED = "was prepared by an earlier version, which guessed the levels of masks: delete it and prepare it again"
 WORDS = {"u": "unknown", "a": "absent", "p": "present"}

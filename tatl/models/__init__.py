@@ -2,6 +2,6 @@
 
 from tatl.models.networks import build, count_parameters
 from tatl.models.segmenter import OwnLoss, Segmenter
-from tatl.run import RIVALS, SHAPES
+from tatl.names import RIVALS, SHAPES
 
 __all__ = ["RIVALS", "SHAPES", "OwnLoss", "Segmenter", "build", "count_parameters"]

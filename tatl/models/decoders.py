@@ -11,7 +11,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from tatl.models.attention import gates, up
-from tatl.run import SHAPES
+from tatl.names import SHAPES
 
 OUT_CHANNELS = 16
 U_CHANNELS = (256, 128, 64, 32, OUT_CHANNELS)

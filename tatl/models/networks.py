@@ -11,9 +11,7 @@ from tatl.models.decoders import DECODERS, OUT_CHANNELS
 from tatl.models.encoders import encoder
 from tatl.models.rivals import rival
 from tatl.models.segmenter import Segmenter
-from tatl.run import RIVALS
-
-BACKBONE = "efficientnet-b0"
+from tatl.names import B0, RIVALS
 
 
 def build(shape: str, backbone: str | None = None, classes: int = 1) -> Segmenter:
@@ -28,7 +26,7 @@ def build(shape: str, backbone: str | None = None, classes: int = 1) -> Segmente
         return rival(shape, backbone, classes)
     if shape not in DECODERS:
         raise ValueError(f"shape {shape!r} is unknown: choose one of {', '.join([*DECODERS, *RIVALS])}")
-    features = encoder(BACKBONE if backbone is None else backbone)
+    features = encoder(B0 if backbone is None else backbone)
     decoder = DECODERS[shape](cast(Sequence[int], features.channels))
     return Segmenter(features, decoder, nn.Conv2d(OUT_CHANNELS, classes, 3, padding=1))
 

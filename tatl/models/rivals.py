@@ -25,7 +25,7 @@ from tatl.models.decoders import conv_bn_relu
 from tatl.models.encoders import SmpEncoder
 from tatl.models.mask_rcnn import MaskRCNN
 from tatl.models.segmenter import Segmenter
-from tatl.run import RIVALS
+from tatl.names import RIVALS
 
 TAPS = (64, 128, 256, 512, 512, 512)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tatl.models import lite0
 from tatl.models.encoders import SmpEncoder, encoder
+from tatl.names import LITE0
 
 # What files of weights hold and no encoder has: the classifiers of torchvision, timm and segmentation-models-pytorch.
 CLASSIFIERS = ("classifier.", "fc.", "last_linear.", "_fc.", "linear.", "classif.", "head.", "pre_logits.")
@@ -161,7 +162,7 @@ def hub_weights(backbone: str) -> str:
     import segmentation_models_pytorch as smp
     import timm
 
-    if backbone == lite0.BACKBONE:
+    if backbone == LITE0:
         return f"{lite0.PACKAGE}=={lite0.VERSION}"
     if backbone == "efficientnet-b0" or backbone.startswith(UNIVERSAL):
         name = "efficientnet_b0" if backbone == "efficientnet-b0" else backbone.removeprefix(UNIVERSAL)
@@ -188,7 +189,7 @@ def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tenso
     and segmentation-models-pytorch.  Of a file the classifier (CLASSIFIERS) is left out.  ValueError where the rest is
     not that backbone's; RuntimeError says what to install, or how to give a file where there is no network.
     """
-    if path is None and backbone == lite0.BACKBONE:
+    if path is None and backbone == LITE0:
         path = lite0.packaged_weights()
     if path is None:
         return {f"encoder.{k}": v for k, v in _from_hub(backbone).items()}
@@ -207,7 +208,7 @@ def _take_in(model: nn.Module, weights: dict[str, Tensor], backbone: str) -> Non
     """Load a library's weights into our encoder, under its names; any mismatch raises ValueError."""
     if not isinstance(model, SmpEncoder):
         weights = {_timm_name(lite0.timm_name(k)): v for k, v in weights.items()}
-        if backbone == lite0.BACKBONE:
+        if backbone == LITE0:
             weights = {k: v for k, v in weights.items() if not k.startswith(AFTER)}
         load_exactly(model, weights, f"the encoder {backbone}")
         return

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from tatl.data.batches import normalise
 from tatl.data.case import Size
 from tatl.data.crop import Box, cut, grow, lesion_box, paste, scale
-from tatl.data.store import LESION, UNION
 from tatl.models import Segmenter, build
 from tatl.models.starts import load_exactly, read_weights
+from tatl.names import LESION, UNION
 from tatl.prediction.select import parts
 from tatl.run import Run
 from tatl.training.frozen_features import digest

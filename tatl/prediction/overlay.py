@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from tatl.data.store import LESION, UNION
+from tatl.names import LESION, UNION
 from tatl.prediction.contour import DETAIL, contour
 from tatl.prediction.ensemble import Found
 

@@ -15,7 +15,8 @@ from tatl.data.images.files import composed
 from tatl.data.images.masks import check_size, read_part
 from tatl.data.images.pictures import read_image
 from tatl.data.images.reading import AS_THEY_ARE, Reading
-from tatl.data.store import LESION, UNION, write_csv
+from tatl.data.store import write_csv
+from tatl.names import LESION, UNION
 from tatl.prediction.ensemble import Ensemble, Found
 from tatl.prediction.overlay import draw_overlay
 from tatl.prediction.select import choose, parts, report

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tatl.data.store import LESION, UNION, Store
-from tatl.run import LESION_NETWORKS, RIVALS, Run, find_runs, finished
-from tatl.studies.planner import STAGE1, VARIANTS, Variant
+from tatl.data.store import Store
+from tatl.names import LESION, LESION_NETWORKS, PRETEXTS, RIVALS, STAGE1, UNION, VARIANTS
+from tatl.run import Run, find_runs, finished
+from tatl.studies.planner import STAGES_OF, Variant
 from tatl.studies.settings import names, numbers
-from tatl.training.pretext import PRETEXTS
 
 VARYING = ("store", "task", "shape", "fold", "seed", "split_seed")
 STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
@@ -36,7 +36,7 @@ def variant_of(run: Run) -> str:
         return ""
     crop, agnostic = run.cropper is not None, run.parent is not None and run.parent.task == UNION
     like = Variant(crop, agnostic, scratch=crop and agnostic and run.source == "random")
-    return next(name for name, variant in VARIANTS.items() if variant == like)
+    return next(name for name, variant in STAGES_OF.items() if variant == like)
 
 
 def choose(root: Path, variant: str, store: str = "", folds: str = "", where: str = "") -> list[Run]:

@@ -22,27 +22,31 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tatl.data.store import LESION, UNION
-from tatl.run import ISIC2018_WINNER, LESION_NETWORKS, RIVALS
-from tatl.studies.planner import STAGE1, VARIANTS, Member, Planner
+from tatl.names import (
+    BACKBONE_STARTS,
+    BACKBONES,
+    BOUND_STARTS,
+    CONVERGENCE_ROWS,
+    FRACTIONS,
+    LESION,
+    LESION_NETWORKS,
+    OFFSETS,
+    PRETEXT,
+    SIZE_STARTS,
+    STAGE1,
+    STARTS,
+    UNION,
+    VARIANTS,
+    WINNERS,
+)
+from tatl.studies.planner import STAGES_OF, Member, Planner
 from tatl.studies.settings import names, numbers
 
-WHOLE = VARIANTS["stage23"]
+WHOLE = STAGES_OF["stage23"]
 SCRATCH = dataclasses.replace(WHOLE, scratch=True)
-PARADIGMS = (
-    "tatl", "tatl-freeze", "source", "source-long", "rotation", "context", "augmentation", "random",
-    "attention", "lesion", "shuffled-union", "frozen-random", "stage123",
-)  # fmt: skip
 LONG = {f"{name}-long": name for name in ("stage3", "stage13")}  # rows of `variants` that can be asked for
-WINNERS = {"isic2017-winner": (RIVALS["isic2017-winner"],), "isic2018-winner": ISIC2018_WINNER}
-SIZES = {"tatl": ("tatl", WHOLE), "tatl-scratch": ("tatl", SCRATCH), "source": ("source", WHOLE)}
-FRACTIONS, OFFSETS = "100,80,60,40", "0,20,40,60"
-BACKBONES = ["vgg16", "resnet152", "inceptionresnetv2", "densenet169", "efficientnet-b0"]
-BACKBONE_STARTS = ("source", "tatl-freeze", "tatl")
-PRETEXT = "pretext"
-CONVERGENCE = (PRETEXT, "tatl", "source", "random")
+SIZES = dict(zip(SIZE_STARTS, (("tatl", WHOLE), ("tatl", SCRATCH), ("source", WHOLE)), strict=True))
 BOUND = "bound"
-STARTS = ("random", "source", "rotation", "context", "tatl")  # of analysis.measure.starts, which tatl does not import
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def _longer(planner: Planner, row: str) -> Iterator[Member]:
     """Targets of a variant without Stage 2 that train for its epochs too."""
     for member in planner.but(freeze_encoder=False).members([LONG[row]]):
         place = (member.attribute, member.shape, member.fold, member.seed)
-        yield dataclasses.replace(member, variant=row, run=planner.started("source-long", VARIANTS[LONG[row]], *place))
+        yield dataclasses.replace(member, variant=row, run=planner.started("source-long", STAGES_OF[LONG[row]], *place))
 
 
 def _winner(planner: Planner, row: str) -> Iterator[Member]:
@@ -101,7 +105,7 @@ def _winner(planner: Planner, row: str) -> Iterator[Member]:
 def paradigms(planner: Planner, asked: Asked) -> Rows:
     """Every start on whole images."""
     lesions = bool(planner.store.known(LESION).all())
-    rows = chosen(asked.variants, PARADIGMS, "variant")
+    rows = chosen(asked.variants, STARTS, "variant")
     if not asked.variants and not lesions:
         rows = [row for row in rows if row not in ("lesion", "stage123")]
     if needing := [row for row in rows if row in ("lesion", "stage123")]:
@@ -118,7 +122,7 @@ def _row(planner: Planner, row: str) -> Iterator[Member]:
     for member in planner.each(row):
         place = (member.attribute, member.shape, member.fold, member.seed)
         if row in VARIANTS:
-            run = planner.target(VARIANTS[row], *place)
+            run = planner.target(STAGES_OF[row], *place)
         elif row == "augmentation":
             run = planner.started("source", WHOLE, *place)
             run = dataclasses.replace(run, recipe=dataclasses.replace(run.recipe, augment=True))
@@ -133,7 +137,7 @@ def _row(planner: Planner, row: str) -> Iterator[Member]:
 def crop(planner: Planner, asked: Asked) -> Rows:
     """Every lesion network with every offset; where no attribute is known the lesion networks alone."""
     planner.require(LESION, "the study crop", "choose a store with lesion masks")
-    offsets = numbers("offsets", asked.offsets or OFFSETS)
+    offsets = numbers("offsets", asked.offsets or ",".join(map(str, OFFSETS)))
     height, width = planner.store.size
     if largest := [offset for offset in offsets if offset >= min(height, width)]:
         raise ValueError(f"offset {largest[0]} is larger than the images of {height}x{width}: give smaller --offsets")
@@ -151,7 +155,7 @@ def crop(planner: Planner, asked: Asked) -> Rows:
             other = planner.but(lesion_network=network, offset=offset)
             for member in other.each(f"{network} {offset} px"):
                 place = (member.attribute, member.shape, member.fold, member.seed)
-                run = other.target(VARIANTS["stage13"], *place)
+                run = other.target(STAGES_OF["stage13"], *place)
                 kind = {"lesion_network": network, "offset": offset}
                 found.append((dataclasses.replace(member, run=run), kind))
     return found
@@ -174,7 +178,7 @@ def convergence(planner: Planner, asked: Asked) -> Rows:
     """The agnostic network scored on every attribute as it is, and targets from it and from the source domain."""
     planner.require(UNION, "the study convergence", "choose a store whose attributes are all known")
     found: Rows = []
-    for row in chosen(asked.variants, CONVERGENCE, "variant"):
+    for row in chosen(asked.variants, CONVERGENCE_ROWS, "variant"):
         for member in planner.each(row):
             place = (member.attribute, member.shape, member.fold, member.seed)
             run = planner.started("tatl" if row == PRETEXT else row, WHOLE, *place)
@@ -189,7 +193,7 @@ def data_size(planner: Planner, asked: Asked) -> Rows:
     """Three starts at every share of the training groups; where lesions are known or not, on whole images."""
     planner.require(UNION, "the study data-size", "choose a store whose attributes are all known")
     found: Rows = []
-    for fraction in percentages(asked.fractions or FRACTIONS):
+    for fraction in percentages(asked.fractions) if asked.fractions else FRACTIONS:
         smaller = planner.but(fraction=fraction / 100)
         _require_positives(planner, smaller)
         for row in chosen(asked.variants, SIZES, "variant"):
@@ -215,7 +219,7 @@ def bound(planner: Planner, asked: Asked) -> Rows:
     """Starts of every attribute and seed, of the first shape and fold, on whole images; none is trained itself."""
     settings = planner.settings
     shape, fold = names(settings.shapes)[0], settings.fold_numbers[0]
-    starts = chosen(asked.variants, STARTS, "start")
+    starts = chosen(asked.variants, BOUND_STARTS, "start")
     if "tatl" in starts:
         planner.require(UNION, "the start tatl of bound", "choose other --variants")
     return [
@@ -270,5 +274,5 @@ def percentages(text: str) -> list[float]:
     except ValueError:
         found = []
     if not found or not all(0 < number <= 100 for number in found):
-        raise ValueError(f"fractions {text!r} are percentages of the training groups such as {FRACTIONS}")
+        raise ValueError(f"fractions {text!r} are percentages of the training groups such as 100,80,60,40")
     return sorted(found, reverse=True)

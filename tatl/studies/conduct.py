@@ -19,8 +19,9 @@ from tatl.data.case import Size
 from tatl.models import build
 from tatl.models.encoders import encoder
 from tatl.models.starts import imagenet_encoder
+from tatl.names import RIVALS
 from tatl.relay import pass_on
-from tatl.run import RIVALS, Run, finished, outdated
+from tatl.run import Run, finished, outdated
 from tatl.studies.catalogue import BOUND, Asked, Rows, study
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute

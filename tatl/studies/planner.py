@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tatl.data.folds import Split, scarce, split
-from tatl.data.store import LESION, UNION, Store
+from tatl.data.store import Store
 from tatl.models.starts import file_digest, hub_weights, initialisation, weights_file
-from tatl.run import PLAIN, RIVALS, Run
+from tatl.names import CONTEXT, LESION, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
+from tatl.run import Run
 from tatl.studies.settings import Settings, names
-from tatl.training.pretext import CONTEXT, ROTATION, SHUFFLED, TEXTURE_RECIPE, TEXTURES, texture_run
+from tatl.training.pretext import TEXTURE_RECIPE, texture_run
 from tatl.training.trainer import pick_device, usual_precision
-
-STAGE1 = "stage1"
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Variant:
     scratch: bool = False
 
 
-VARIANTS = {
+STAGES_OF = {
     "stage3": Variant(crop=False, agnostic=False),
     "stage23": Variant(crop=False, agnostic=True),
     "stage13": Variant(crop=True, agnostic=False),
@@ -179,7 +178,7 @@ class Planner:
             return
         for attribute in self.trainable(fold):
             for shape in names(self.settings.shapes):
-                run = self.target(VARIANTS[name], attribute, shape, fold, seed)
+                run = self.target(STAGES_OF[name], attribute, shape, fold, seed)
                 yield Member(name, shape, seed, fold, attribute, run)
 
     def each(self, row: str) -> Iterator[Member]:
@@ -207,14 +206,14 @@ class Planner:
         if unknown := [name for name in variants if name not in (*VARIANTS, STAGE1)]:
             raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
         targets = [name for name in variants if name != STAGE1]
-        cropping = [name for name in variants if name == STAGE1 or VARIANTS[name].crop]
+        cropping = [name for name in variants if name == STAGE1 or STAGES_OF[name].crop]
         if cropping:
             self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose --variants stage3,stage23")
         if targets:
             self.require_attributes(", ".join(targets))
-        if agnostic := [name for name in targets if VARIANTS[name].agnostic]:
+        if agnostic := [name for name in targets if STAGES_OF[name].agnostic]:
             self.require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
-        if self.settings.freeze_encoder and not any(VARIANTS[name].agnostic for name in targets):
+        if self.settings.freeze_encoder and not any(STAGES_OF[name].agnostic for name in targets):
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
 
     def require_attributes(self, what: str) -> None:

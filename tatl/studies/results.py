@@ -16,13 +16,13 @@ import pandas as pd
 
 from tatl.data.case import Size
 from tatl.data.folds import split
-from tatl.data.store import LESION, Store
+from tatl.data.store import Store
+from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES
 from tatl.run import Run
 from tatl.studies.planner import Member
 from tatl.training.inference import truth
-from tatl.training.metrics import AVERAGE, MICRO, SCORES, confusion, score_table, summary
+from tatl.training.metrics import confusion, score_table, summary
 
-ENSEMBLE = "mean"
 MAPS = "probabilities.npz"
 KEYS = ["variant", "shape", "seed", "fold"]
 TRAINING = ["steps", "images_seen", "steps_in_all", "images_in_all", "epoch_on_training"]

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import yaml
 
 from tatl.data.case import Size
-from tatl.run import LESION_NETWORKS, SHAPES, SOURCES, Recipe
+from tatl.names import LESION_NETWORKS, SHAPES, SOURCES
+from tatl.run import Recipe
 
 STAGES = ("lesion", "agnostic", "target")
 StudyName = Literal[

@@ -17,13 +17,13 @@ import torch
 from tatl.data.census import census
 from tatl.data.store import Store, counts, write_csv
 from tatl.machine.version import commit, versions
+from tatl.names import AVERAGE, ENSEMBLE
 from tatl.run import write_atomically
 from tatl.studies.catalogue import Rows
 from tatl.studies.examples import gallery
 from tatl.studies.pace import pace
 from tatl.studies.planner import Member, Planner
 from tatl.studies.results import (
-    ENSEMBLE,
     KEYS,
     histories,
     lesion_scores,
@@ -35,7 +35,6 @@ from tatl.studies.results import (
 )
 from tatl.studies.runtime.cost import Place, costs, networks
 from tatl.studies.settings import Settings, names
-from tatl.training.metrics import AVERAGE
 
 
 def write_tables(

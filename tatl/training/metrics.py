@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from tatl.names import AVERAGE, MICRO, SCORES
+
 FRACTIONS = ("tp", "fp", "fn", "tn")
-AVERAGE, MICRO = "average", "micro"
-SCORES = ("jaccard", "dice", "image_jaccard", "image_dice")
 
 
 def confusion(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tatl.data.batches import Feed, balanced_batches, chunks, even_chunks, normalise, placed, send
-from tatl.data.case import CONTEXT, PRETEXTS, ROTATION, SHUFFLED, TEXTURES, Size  # noqa: F401 (their names)
+from tatl.data.case import Size
 from tatl.data.crop import without_autocast
 from tatl.data.folds import split
 from tatl.data.phantom.textures import CLASSES, draw_textures
-from tatl.data.store import UNION, Store
+from tatl.data.store import Store
 from tatl.models.encoders import Classifier
 from tatl.models.starts import seeded
+from tatl.names import TEXTURES, UNION
 from tatl.run import Recipe, Run
 
 TEXTURE_RECIPE = Recipe(epochs=5, patience=5, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)

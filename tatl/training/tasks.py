@@ -19,26 +19,18 @@ from tatl.data.batches import Feed, balanced_batches, chunks, even_chunks, sent
 from tatl.data.case import Size
 from tatl.data.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.folds import Split, split
-from tatl.data.store import LESION, UNION, Store
+from tatl.data.store import Store
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.models import OwnLoss, Segmenter, build
 from tatl.models.encoders import Classifier
 from tatl.models.starts import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
+from tatl.names import CONTEXT, LESION, ROTATION, SHUFFLED, TEXTURES, UNION
 from tatl.run import Run
 from tatl.training.batch_norm import calibrate
 from tatl.training.frozen_features import Frozen
 from tatl.training.inference import infer, quantise, resize, truth
 from tatl.training.metrics import confusion, score_table
-from tatl.training.pretext import (
-    CONTEXT,
-    ROTATION,
-    SHUFFLED,
-    TEXTURES,
-    TURNS,
-    ContextRestoration,
-    Rotation,
-    TextureClassification,
-)
+from tatl.training.pretext import TURNS, ContextRestoration, Rotation, TextureClassification
 
 CPU = torch.device("cpu")
 

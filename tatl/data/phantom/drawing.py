@@ -34,7 +34,8 @@ from PIL import Image
 from scipy.special import expit, ndtr
 
 from tatl.data.case import Case, Size
-from tatl.data.phantom.statistics import ATTRIBUTES, TIED, area, combination_weights
+from tatl.data.phantom.statistics import TIED, area, combination_weights
+from tatl.names import SKIN_ATTRIBUTES
 
 DRAWING = 2  # goes up whenever the same seed gives other bytes: a store of an older drawing is then not reused
 
@@ -144,17 +145,17 @@ class Scene:
         self.c = canvas(size)
         rows, weights = combination_weights(enrich)
         presence = rows[self.rng.choice(len(rows), p=weights)]
-        self.present = dict(zip(ATTRIBUTES, presence.tolist(), strict=True))
-        z = self.rng.standard_normal(1 + len(ATTRIBUTES))
+        self.present = dict(zip(SKIN_ATTRIBUTES, presence.tolist(), strict=True))
+        z = self.rng.standard_normal(1 + len(SKIN_ATTRIBUTES))
         kind = "lesion with negative_network" if self.present["negative_network"] else "lesion"
         self.lesion = draw_lesion(self.c, self.rng, area(kind, float(ndtr(z[0]))))
-        ranks = {a: TIED[a] * z[0] + np.sqrt(1 - TIED[a] ** 2) * z[k] for k, a in enumerate(ATTRIBUTES, start=1)}
+        ranks = {a: TIED[a] * z[0] + np.sqrt(1 - TIED[a] ** 2) * z[k] for k, a in enumerate(SKIN_ATTRIBUTES, start=1)}
         self.cover = {a: area(a, float(ndtr(rank))) for a, rank in ranks.items()}
         self.mesh = self.rng.uniform(0.048, 0.068)
         self.net = self.c.net(self.rng, self.mesh)
         self.dark = np.zeros(self.c.y.shape)
         self.light = np.zeros(self.c.y.shape)
-        self.masks = {a: np.zeros(self.c.y.shape, bool) for a in ATTRIBUTES}
+        self.masks = {a: np.zeros(self.c.y.shape, bool) for a in SKIN_ATTRIBUTES}
 
     def patch(self, name: str, cells: int, pull: np.ndarray | float = 0.0) -> np.ndarray:
         """Blobs inside the lesion with the attribute's area, where a random field (plus `pull`) is highest."""
@@ -275,7 +276,7 @@ class Scene:
 def draw(seed: int, index: int, size: Size, enrich: bool = False) -> Case:
     """Case `index` of the phantom with this seed, at `size`; ids and groups are the same."""
     scene = Scene(seed, index, size, enrich)
-    for name in ATTRIBUTES:
+    for name in SKIN_ATTRIBUTES:
         if scene.present[name]:
             getattr(scene, name)()
     scene.distract()
@@ -287,7 +288,7 @@ class Phantom:
     """A reader of `cases` drawn cases; case i does not depend on how many there are."""
 
     name = "phantom"
-    attributes = ATTRIBUTES
+    attributes = SKIN_ATTRIBUTES
     problems: tuple[str, ...] = ()
 
     def __init__(self, cases: int, seed: int = 0, enrich: bool = False) -> None:

@@ -9,9 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
-
-# How often each combination (in the order of ATTRIBUTES) occurs among the 2594 images of ISIC 2018 training.
+# How often each combination (in the order of SKIN_ATTRIBUTES) occurs among the 2594 images of ISIC 2018 training.
 COMBINATIONS = {
     "10000": 817, "00000": 514, "10100": 259, "00100": 229, "11000": 206, "01000": 160, "11100": 81, "10010": 52,
     "01100": 44, "00010": 36, "11001": 31, "10110": 24, "10001": 24, "01010": 18, "11010": 17, "01001": 16,

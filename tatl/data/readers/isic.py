@@ -31,8 +31,8 @@ from tatl.data.images.masks import check_size
 from tatl.data.images.pictures import FORMATS, opened
 from tatl.data.images.reading import AS_THEY_ARE, MAX_PIXELS, Reading
 from tatl.data.images.reduction import reduce_mask
+from tatl.names import SKIN_ATTRIBUTES
 
-ATTRIBUTES_2018 = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
 ATTRIBUTES_2017 = ("pigment_network", "milia_like_cyst", "negative_network", "streaks")
 
 IMAGE = re.compile(r"(ISIC_\d+)\.(?:jpe?g|png)", re.IGNORECASE)
@@ -168,7 +168,7 @@ class Isic2018(_Isic):
     """ISIC 2018: a lesion mask (Task 1) and five attribute masks (Task 2) an image, all zero where absent."""
 
     name = "isic2018"
-    known_attributes = ATTRIBUTES_2018
+    known_attributes = SKIN_ATTRIBUTES
     splits = ("Training", "Validation", "Test")
     inputs = "ISIC2018_Task1-2_{}_Input"
 
@@ -198,21 +198,21 @@ class Isic2018(_Isic):
         problems: list[str] = []
         for match, path in _matches(folder, ATTRIBUTE):
             name, attribute = match[1].upper(), match[2].lower()
-            if attribute in ATTRIBUTES_2018:
+            if attribute in SKIN_ATTRIBUTES:
                 masks.setdefault(name, {})[attribute] = path
                 files.append((name, path))
             else:
-                problems.append(f"{path.name}: mask of an unknown attribute, not {', '.join(ATTRIBUTES_2018)}")
+                problems.append(f"{path.name}: mask of an unknown attribute, not {', '.join(SKIN_ATTRIBUTES)}")
         return masks, files, problems
 
     @staticmethod
     def _lacking(name: str, lesions: Found | None, masks: Found | None) -> str:
         """What the image lacks of the masks that its split has; None stands for a folder that is not there."""
         lacks_lesion = lesions is not None and name not in lesions
-        absent = [] if masks is None else [a for a in ATTRIBUTES_2018 if a not in masks]
-        if (lacks_lesion or lesions is None) and (masks is None or len(absent) == len(ATTRIBUTES_2018)):
+        absent = [] if masks is None else [a for a in SKIN_ATTRIBUTES if a not in masks]
+        if (lacks_lesion or lesions is None) and (masks is None or len(absent) == len(SKIN_ATTRIBUTES)):
             return "image without masks"
-        if len(absent) == len(ATTRIBUTES_2018):
+        if len(absent) == len(SKIN_ATTRIBUTES):
             return "image without attribute masks"
         parts = (["lesion"] if lacks_lesion else []) + absent
         return f"image without its {' and '.join(parts)} mask" if parts else ""

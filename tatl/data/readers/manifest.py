@@ -19,10 +19,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from tatl.data.case import MAX_ATTRIBUTES, PRETEXTS
+from tatl.data.case import MAX_ATTRIBUTES
 from tatl.data.images.files import FileReader, Source, composed, existing_folder, twins, unique
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
+from tatl.names import PRETEXTS
 
 REQUIRED = ("case", "image", "group")
 COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")

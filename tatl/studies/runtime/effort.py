@@ -16,11 +16,12 @@ import torch
 from tatl.data.case import Size
 from tatl.data.store import Store
 from tatl.models import build, count_parameters
+from tatl.names import ROTATION, TEXTURES
 from tatl.run import Run, finished
 from tatl.studies.planner import in_order
 from tatl.studies.runtime.cost import Network
 from tatl.studies.runtime.rates import network_of, operations, rates
-from tatl.training.pretext import ROTATION, TEXTURES, TextureClassification
+from tatl.training.pretext import TextureClassification
 from tatl.training.trainer import pick_device
 
 TIMED = {
