@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import pickle
@@ -18,13 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
-from tatl.data import store as store_module
 from tatl.data.case import BadCase, Case, Size
-from tatl.data.prepare import rows as rows_module
-from tatl.data.prepare.partial import Partial
+from tatl.data.prepare import decoding, partial
 from tatl.data.prepare.problems import summary
-from tatl.data.prepare.rows import Rows
 from tatl.data.store import GUESSED, BadCases, Store, prepare
 from tatl.machine.disk import room_for
 
@@ -123,7 +120,7 @@ def test_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
 
 
 def test_decoding_does_not_import_torch() -> None:
-    code = "import tatl.data.prepare.workers, tatl.data.readers, sys; assert not {'torch', 'pandas'} & set(sys.modules)"
+    code = "import tatl.data.prepare.partial, tatl.data.readers, sys; assert not {'torch', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -189,8 +186,6 @@ def test_an_interrupted_store_is_no_store_and_continues(tmp_path: Path) -> None:
         Store.open(tmp_path / "s")
     with pytest.raises(FileNotFoundError, match="not a store"):
         Store.open(tmp_path / "s.partial")
-    with pytest.raises(ValueError, match=r"magic|header|data"):
-        np.load(tmp_path / "s.partial" / "images.npy")
     rest = Toy(9)
     store = make(tmp_path / "s", rest)
     assert rest.read_ids == whole.cases["id"].tolist()[4:]
@@ -198,17 +193,24 @@ def test_an_interrupted_store_is_no_store_and_continues(tmp_path: Path) -> None:
     assert not (tmp_path / "s.partial").exists()
 
 
-def test_torn_log_and_torn_rows_are_decoded_again(tmp_path: Path) -> None:
+def written(path: Path, toy: Toy, *numbers: int) -> list[Path]:
+    """Where cases of a store that is not whole are."""
+    decoder = decoding.Decoder(toy, SIZE, path.with_name(path.name + ".partial") / "cases")
+    return [decoder.path(number) for number in numbers]
+
+
+def test_torn_cases_are_decoded_again(tmp_path: Path) -> None:
     whole = make(tmp_path / "whole", Toy(9))
     interrupt(tmp_path / "s", Toy(9), 6)
-    log = tmp_path / "s.partial" / "progress.jsonl"
-    log.write_bytes(log.read_bytes()[:-20])
-    with open(tmp_path / "s.partial" / "images.npy", "r+b") as file:
-        file.seek(128 + 2 * 12 * 16 * 3 + 5)
-        file.write(b"torn")
+    changed, cut, empty, headless = written(tmp_path / "s", Toy(9), 1, 2, 4, 5)
+    data = changed.read_bytes()
+    changed.write_bytes(data[:-5] + bytes([data[-5] ^ 1]) + data[-4:])
+    cut.write_bytes(cut.read_bytes()[:-20])
+    empty.write_bytes(b"")
+    headless.write_bytes(headless.read_bytes()[:20])
     rest = Toy(9)
     store = make(tmp_path / "s", rest)
-    assert rest.read_ids == ["T_0002", "T_0005", "T_0006", "T_0007", "T_0008"]
+    assert rest.read_ids == ["T_0001", "T_0002", "T_0004", "T_0005", "T_0006", "T_0007", "T_0008"]
     assert content(store.path) == content(whole.path)
 
 
@@ -254,49 +256,74 @@ def test_a_store_goes_where_a_link_leads(tmp_path: Path) -> None:
 
 
 def test_two_commands_do_not_write_the_same_store(tmp_path: Path) -> None:
-    with (
-        Partial(tmp_path / "s", Toy(3), SIZE),
-        pytest.raises(ValueError, match="another process is writing"),
-    ):
+    with FileLock(tmp_path / "s.partial.lock"), pytest.raises(ValueError, match="another process is writing"):
         make(tmp_path / "s", Toy(3))
 
 
-def test_a_stop_at_any_moment_of_the_end_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at", range(7))
+def test_a_stop_at_any_moment_of_the_end_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Before and after each of the files is on the disk, is renamed, and what it was made from is removed."""
     whole = make(tmp_path / "whole", Toy(9, bad={3}), skip_bad=True)
-    for at in ("arrange", "publish"):
-        path = tmp_path / at
-        end = getattr(Partial, at)
+    calls = 0
 
-        def stop(self: Partial, end: Any = end, at: str = at) -> Any:
-            if at == "arrange":
-                end(self)
-            raise KeyboardInterrupt
+    def stop_at(step: Callable[..., None]) -> Callable[..., None]:
+        def stepped(*given: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls > at:
+                raise KeyboardInterrupt
+            step(*given)
 
-        monkeypatch.setattr(Partial, at, stop)
-        with pytest.raises(KeyboardInterrupt):
-            make(path, Toy(9, bad={3}), skip_bad=True)
-        monkeypatch.setattr(Partial, at, end)
-        again = Toy(9, bad={3})
-        assert content(make(path, again, skip_bad=True).path) == content(whole.path)
-        assert again.read_ids == ["T_0003"]
+        return stepped
+
+    monkeypatch.setattr(partial, "to_disk", stop_at(partial.to_disk))
+    monkeypatch.setattr(partial.shutil, "rmtree", stop_at(partial.shutil.rmtree))
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "s", Toy(9, bad={3}), skip_bad=True)
+    monkeypatch.undo()
+    assert (tmp_path / "s").exists() == (at > 4)
+    again = Toy(9, bad={3})
+    assert content(make(tmp_path / "s", again, skip_bad=True).path) == content(whole.path)
+    assert again.read_ids == ([] if at > 4 else ["T_0003"])
+    assert not (tmp_path / "s.partial").exists()
 
 
-def test_a_stop_while_rows_are_moved_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_while_cases_are_joined_is_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make(tmp_path / "whole", Toy(12, bad={0, 5}), skip_bad=True)
-    exchange, calls = Rows.exchange, 0
+    read, calls = decoding.Decoder.written, 0
 
-    def stop(self: Rows, source: int, target: int) -> None:
+    def stop(self: decoding.Decoder, index: int) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 7:
+        if calls == 12 + 7:  # what is there is looked at first
             raise KeyboardInterrupt
-        exchange(self, source, target)
+        return read(self, index)
 
-    monkeypatch.setattr(Rows, "exchange", stop)
+    monkeypatch.setattr(decoding.Decoder, "written", stop)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "s", Toy(12, bad={0, 5}), skip_bad=True)
     monkeypatch.undo()
-    assert content(make(tmp_path / "s", Toy(12, bad={0, 5}), skip_bad=True).path) == content(whole.path)
+    assert (tmp_path / "s.partial" / "whole" / "images.npy").exists()
+    again = Toy(12, bad={0, 5})
+    assert content(make(tmp_path / "s", again, skip_bad=True).path) == content(whole.path)
+    assert again.read_ids == ["T_0000", "T_0005"]
+
+
+def test_a_case_that_is_lost_before_it_is_joined_is_said(tmp_path: Path) -> None:
+    toy = Toy(5)
+    read = toy.read
+
+    def losing(index: int, size: Size) -> Case:
+        if index == 4:
+            written(tmp_path / "s", Toy(5), 2)[0].unlink()
+        return read(index, size)
+
+    toy.read = losing  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="what was written of T_0002 is damaged or gone: run the same command again"):
+        make(tmp_path / "s", toy)
+    rest = Toy(5)
+    assert content(make(tmp_path / "s", rest).path) == content(make(tmp_path / "whole", Toy(5)).path)
+    assert rest.read_ids == ["T_0002"]
 
 
 # ---- processes that are ended from outside
@@ -326,9 +353,8 @@ def slow(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "slow.py").write_text(SLOW.format(tests=str(Path(__file__).parent), pids=str(tmp_path / "pids")))
     command = [sys.executable, str(tmp_path / "slow.py"), str(tmp_path / "s")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
-    log = tmp_path / "s.partial" / "progress.jsonl"
     deadline = time.monotonic() + 30
-    while not (log.exists() and log.read_bytes().count(b"\n") > 5):
+    while len([*(tmp_path / "s.partial" / "cases").glob("*")]) < 6:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     yield process
@@ -372,24 +398,28 @@ def test_ctrl_c_in_the_middle_loses_nothing(tmp_path: Path, slow: subprocess.Pop
     continues(tmp_path)
 
 
-def test_a_full_disk_is_said_and_what_is_written_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("files", [5, 10])
+def test_a_full_disk_is_said_and_what_is_written_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int
+) -> None:
+    """While cases are decoded, or while they are joined."""
     calls = 0
 
-    class Full(io.FileIO):
-        def write(self, data: Any) -> int:
-            nonlocal calls
-            calls += 1
-            if calls > 9:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return super().write(data)
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        nonlocal calls
+        calls += mode != "rb"
+        if calls > files:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return open(path, mode, **options)
 
-    monkeypatch.setattr(rows_module.io, "FileIO", Full)
+    for module in (decoding, partial):
+        monkeypatch.setattr(module, "open", full, raising=False)
     with pytest.raises(OSError, match=r"the disk is full while .*run the same command again"):
         make(tmp_path / "s", Toy(9))
     monkeypatch.undo()
     rest = Toy(9)
     assert content(make(tmp_path / "s", rest).path) == content(make(tmp_path / "whole", Toy(9)).path)
-    assert len(rest.read_ids) == 5
+    assert len(rest.read_ids) == max(0, 9 - files)
 
 
 def plainly(path: Path, array: np.ndarray) -> None:
@@ -417,12 +447,12 @@ def test_what_a_library_raises_on_a_full_disk_is_understood(
 
 
 def test_too_small_a_disk_is_said_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = store_module.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage)
+    usage = partial.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(partial.shutil, "disk_usage", lambda _: usage)
     toy = Toy(9)
     with pytest.raises(OSError, match="the disk is full") as raised:
         make(tmp_path / "s", toy)
-    assert "8640 bytes are needed and 1000 are free" in str(raised.value.__cause__)
+    assert "17280 bytes are needed and 1000 are free" in str(raised.value.__cause__)
     assert not toy.read_ids
 
 

@@ -12,7 +12,6 @@ Decoding once leaves every epoch with a memory map.  A store is written in `<pat
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -25,16 +24,13 @@ import numpy as np
 import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
-from tatl.data.prepare.partial import VERSION, Partial, Record, recipe, sha256, stamp
-from tatl.data.prepare.problems import BadCases, listed
-from tatl.data.prepare.twins import together
-from tatl.data.prepare.workers import decode
-from tatl.machine.disk import room_for, to_disk
+from tatl.data.prepare.decoding import digest, stamps
+from tatl.data.prepare.partial import STORE_FILES, STORE_VERSION, partial_folder, sha256, store_recipe, write_store
+from tatl.data.prepare.problems import BadCases
+from tatl.machine.disk import room_for
 from tatl.names import LESION, UNION
 
-FILES = ("images.npy", "masks.npy", "cases.csv")
 GUESSED = "was prepared by an earlier version, which guessed the levels of masks: delete it and prepare it again"
-WORDS = {"u": "unknown", "a": "absent", "p": "present"}
 
 
 class Store:
@@ -49,7 +45,7 @@ class Store:
         self.source: dict[str, Any] = described["source"]
         self.skipped: list[str] = described["skipped"]
         self.notes: list[str] = described.get("notes", [])  # what a person should know of how cases were read
-        self.digest = hashlib.sha256("".join(described["sha256"][f] for f in FILES).encode()).hexdigest()[:12]
+        self.digest = hashlib.sha256("".join(described["sha256"][f] for f in STORE_FILES).encode()).hexdigest()[:12]
         self.images = self._map("images.npy", np.uint8, (described["cases"], *self.size, 3))
         self.masks = self._map("masks.npy", np.uint16, (described["cases"], *self.size))
         self.cases = self._table(["id", "group", "height", "width", LESION, *self.attributes])
@@ -68,9 +64,9 @@ class Store:
             version = described["version"]
         except (ValueError, KeyError, TypeError) as error:
             raise _broken(path, "store.json cannot be read") from error
-        if version != VERSION:
+        if version != STORE_VERSION:
             raise ValueError(
-                f"{path} is a store of version {version} and this program reads version {VERSION}: "
+                f"{path} is a store of version {version} and this program reads version {STORE_VERSION}: "
                 "delete it and prepare it again, or use the program that wrote it"
             )
         try:
@@ -99,7 +95,7 @@ class Store:
 
     def verify(self) -> None:
         """Read all of it and compare checksums; ValueError names the first file that has changed."""
-        for name in FILES:
+        for name in STORE_FILES:
             if sha256(self.path / name) != self.described["sha256"][name]:
                 raise _broken(self.path, f"{name} has changed since it was written")
 
@@ -158,12 +154,8 @@ def prepare(
     _check(reader, size)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         return _existing(reader, path, size, skip_bad)
-    with room_for(path), Partial(_place(path), reader, size) as partial:
-        _check_room(partial)
-        problems = [*reader.problems, *decode(partial, workers, progress)]
-        if problems and not (skip_bad and partial.done):
-            raise listed(problems, len(partial.done), partial.folder / "problems.txt")
-        _finish(partial, problems)
+    with room_for(path):
+        write_store(reader, _place(path), size, workers, skip_bad, progress)
     return Store.open(path)
 
 
@@ -190,18 +182,12 @@ def _place(path: Path) -> Path:
     return place
 
 
-def _check_room(partial: Partial) -> None:
-    needed, free = partial.missing_bytes(), shutil.disk_usage(partial.folder).free
-    if needed > free:
-        raise OSError(errno.ENOSPC, f"{needed} bytes are needed and {free} are free")
-
-
 def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
     """The whole store at `path`, if this very recipe made it."""
     if not (path / "store.json").is_file():
         raise ValueError(f"{path} exists and is not a store: choose another --store, or move it away")
     store = Store.open(path)
-    asked = recipe(reader, size) | {"ids": _digest(reader.ids), "files": _files(reader)}
+    asked = store_recipe(reader, size) | {"ids": digest(reader.ids), "files": digest(stamps(reader))}
     if differing := [key for key, value in asked.items() if store.described.get(key) != value]:
         raise ValueError(
             f"{path} is a store of another recipe (what differs: {', '.join(differing)}): "
@@ -215,54 +201,12 @@ def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
         )
     if "notes" not in store.described and hasattr(reader, "stamp"):
         store.notes = [f"{path}: {GUESSED}"]
+    shutil.rmtree(partial_folder(path.resolve()), ignore_errors=True)  # what a kill while it was removed has left
     return store
 
 
-def _finish(partial: Partial, problems: list[str]) -> None:
-    """Order the rows, write the table and the description, and publish."""
-    records = partial.arrange()
-    partial.images.finish(len(records))
-    partial.masks.finish(len(records))
-    groups = dict(zip(partial.reader.ids, partial.reader.groups, strict=True))
-    join, twins = getattr(partial.reader, "groups_are_ids", None), list[str]()
-    if join is not None:
-        groups, twins = together(records, groups, partial.images, join)
-    table = _cases(partial, records, groups)
-    table.to_csv(partial.folder / "cases.csv", index=False, lineterminator="\n", encoding="utf-8")
-    described = partial.recipe | {
-        "cases": len(records),
-        "counts": {name: dict(Counter(table[name])) for name in table.columns[4:]},
-        "sha256": {name: sha256(partial.folder / name) for name in FILES},
-        "ids": _digest(partial.reader.ids),
-        "files": _files(partial.reader),
-        "skipped": problems,
-        "notes": [*(f"{record['id']}: {note}" for record in records for note in record.get("notes", ())), *twins],
-    }
-    (partial.folder / "store.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    for name in ("cases.csv", "store.json"):
-        to_disk(partial.folder / name)
-    (partial.folder / "problems.txt").unlink(missing_ok=True)
-    partial.publish()
-
-
-def _cases(partial: Partial, records: list[Record], group: dict[str, str]) -> pd.DataFrame:
-    rows = [
-        [r["id"], group[r["id"]], r["height"], r["width"], *(WORDS[letter] for letter in r["states"])] for r in records
-    ]
-    return pd.DataFrame(rows, columns=["id", "group", "height", "width", LESION, *partial.recipe["attributes"]])
-
-
-def _digest(words: Any) -> str:
-    return hashlib.sha256("\n".join(words).encode()).hexdigest()
-
-
-def _files(reader: Reader) -> str:
-    """What tells that any file of the data has changed."""
-    return _digest(stamp(reader, index) for index in range(len(reader.ids)))
-
-
 def _absence(path: Path) -> str:
-    if (path.resolve().parent / f"{path.resolve().name}.partial").is_dir():
+    if partial_folder(path.resolve()).is_dir():
         return f"{path} is not whole yet: run the same `python -m tatl prepare` command again, it continues"
     if path.is_dir() and os.listdir(path):
         return f"{path} is a folder but not a store: it has no store.json; give the folder that prepare has written"

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-SHOWN = 20  # lines in the message; every case has one in problems.txt
-FIRST = 5  # cases named in a line
-FILE = re.compile(r"^.+\.\w+ (?=has the levels |has coloured |is compressed )")  # what all masks of a data set share
+_SHOWN = 20  # lines in the message; every case has one in problems.txt
+_FIRST = 5  # cases named in a line
+_FILE = re.compile(r"^.+\.\w+ (?=has the levels |has coloured |is compressed )")  # what all masks of a data set share
 
 
 class BadCases(ValueError):
@@ -22,11 +22,11 @@ class BadCases(ValueError):
         return BadCases, (str(self), self.problems)
 
 
-def listed(problems: list[str], good: int, path: Path) -> BadCases:
+def bad_cases(problems: list[str], good: int, path: Path) -> BadCases:
     """Write all problems to `path` and make the error that shows the first."""
     path.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8", errors="surrogateescape")
     lines = summary(problems)
-    shown = lines[:SHOWN] + ([f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else [])
+    shown = lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
     remedy = "repair them, or leave them out with --skip-bad" if good else "none is left, so repair them"
     return BadCases(
         f"{len(problems)} bad cases beside {good} good ones: {remedy}; all are listed in {path}\n  "
@@ -40,11 +40,11 @@ def summary(problems: list[str]) -> list[str]:
     kinds: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:
         which, _, what = problem.partition(": ")
-        kinds.setdefault(FILE.sub("", what), []).append((which, what))
+        kinds.setdefault(_FILE.sub("", what), []).append((which, what))
     return [_line([which for which, _ in found], found[0][1]) for found in kinds.values()]
 
 
 def _line(named: list[str], what: str) -> str:
     if len(named) == 1:
         return f"{named[0]}: {what}"
-    return f"{what}: {len(named)} cases ({', '.join(named[:FIRST])}{', ...' if len(named) > FIRST else ''})"
+    return f"{what}: {len(named)} cases ({', '.join(named[:_FIRST])}{', ...' if len(named) > _FIRST else ''})"

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tatl.data.prepare.rows import Rows
+import numpy as np
 
 JOINED = "shows the same pixels as another case, whose group it joins"
 APART = "shows the same pixels as a case of another group, which folds may part: give both one group"
 
 
-def together(
-    records: Sequence[Mapping[str, Any]], groups: Mapping[str, str], images: Rows, join: bool
+def join_twins(
+    records: Sequence[Mapping[str, Any]], groups: Mapping[str, str], images: np.ndarray, join: bool
 ) -> tuple[dict[str, str], list[str]]:
     """Id -> group, and a note for every later twin; the first case of a picture gives the group where they `join`."""
     named, notes = dict(groups), []
-    first: dict[tuple[int, ...], Mapping[str, Any]] = {}
-    for record in records:
-        twin = first.setdefault((record["crc"][0], record["height"], record["width"]), record)
-        old, new = named[record["id"]], named[twin["id"]]
-        if old == new or images.read(twin["slot"]) != images.read(record["slot"]):
+    first: dict[tuple[int, ...], int] = {}
+    for row, record in enumerate(records):
+        twin = first.setdefault((record["crc"][0], record["height"], record["width"]), row)
+        old, new = named[record["id"]], named[records[twin]["id"]]
+        if old == new or not np.array_equal(images[twin], images[row]):
             continue
         notes.append(f"{record['id']}: {JOINED if join else APART}")
         if join:
