@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from analysis.pages import show
+from analysis.pages import html as show
 from analysis.pages.comparison import Comparison
 from analysis.pages.theme import STARTS, markers, palette
 from analysis.site import notebook as execute

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.pages import data, show
+from analysis.pages import data
+from analysis.pages import html as show
 from fake_study import write
 from tatl.data.census import census
 from tatl.data.store import Store, counts, write_csv

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import fake_bound
 import fake_comparison
 import fake_study
-from analysis.pages import show
+from analysis.pages import html as show
 from analysis.site import build as report
 from analysis.site import notebook as execute
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.pages import figures, show, words
+from analysis.pages import figures, words
+from analysis.pages import html as show
 from analysis.pages.theme import markers, palette
 from analysis.tables import read as tables
 from analysis.tables.paper import CASES, published, read_paper

@@ -9,7 +9,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from analysis.pages import figures, show
+from analysis.pages import figures
+from analysis.pages import html as show
 from analysis.tables.read import Study
 from fake_study import write
 from tatl.names import LESION, UNION

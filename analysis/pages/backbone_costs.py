@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.pages import drawing, reading, show
-from analysis.pages.show import Html
+from analysis.pages import drawing, html, reading
+from analysis.pages.html import Html
 from analysis.pages.words import listed, score
 from analysis.tables.paper import WINNERS, read_paper
 from analysis.tables.read import ordered, read_table
@@ -49,7 +49,7 @@ def parameters(cost: pd.DataFrame, where: str) -> Html:
     The challenge winners' counts stand below; ours beside them where all their networks were measured.
     """
     if cost.empty:
-        return show.sentence(UNMEASURED)
+        return html.sentence(UNMEASURED)
     grouped = _lanes(cost).sort_values("fixed").groupby(["backbone", "shape"], sort=False)
     frame = pd.DataFrame({"whole": grouped["parameters"].first(), "trained": grouped["trained"].last()}).reset_index()
     paper = read_paper("table7").set_index("architecture")["parameters"]
@@ -66,7 +66,7 @@ def parameters(cost: pd.DataFrame, where: str) -> Html:
     }
     rows = pd.MultiIndex.from_arrays([frame["backbone"], frame["shape"]], names=[None, None])
     caption = "Parameters as the paper counts them: BatchNorm's running statistics are counted too. Published: Table 7."
-    return show.table(pd.DataFrame(cells, index=rows), f"{caption} {where}", _parameters_reading(frame))
+    return html.table(pd.DataFrame(cells, index=rows), f"{caption} {where}", _parameters_reading(frame))
 
 
 def _winners(frame: pd.DataFrame, paper: pd.Series) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def _parameters_reading(frame: pd.DataFrame) -> str:
 def costs(cost: pd.DataFrame, where: str) -> Html:
     """Parameters, memory and time, a panel each."""
     if cost.empty:
-        return show.sentence(UNMEASURED)
+        return html.sentence(UNMEASURED)
     lanes = _lanes(cost)
     parts = [
         lanes.assign(panel=title, row=lanes["backbone"], value=SCALE[name] * lanes[name])
@@ -111,7 +111,7 @@ def costs(cost: pd.DataFrame, where: str) -> Html:
     look = drawing.Look.of(list(dict.fromkeys(lanes.sort_values(["shape", "fixed"])["lane"])), ())
     drawn = drawing.dots(pd.concat(parts), list(COSTS.values()), names, look, "", columns=2)
     alt = "Parameters, training memory, and training and prediction time of every backbone."
-    return show.figure(
+    return html.figure(
         drawn, alt, _costs_reading(cost), " ".join(filter(None, [_costs_caption(cost, where), _uneven(cost)]))
     )
 
@@ -153,9 +153,9 @@ def _costs_reading(cost: pd.DataFrame) -> str:
 def table(cost: pd.DataFrame, where: str) -> Html:
     """Every measured cost."""
     if cost.empty:
-        return show.sentence(UNMEASURED)
+        return html.sentence(UNMEASURED)
     lanes = _lanes(cost)
     cells = {title: [score(SCALE[name] * value, digits=1) for value in lanes[name]] for name, title in COSTS.items()}
     cells["trained (millions)"] = [score(value / 1e6, digits=1) for value in lanes["trained"]]
     rows = pd.MultiIndex.from_arrays([lanes["backbone"], lanes["lane"]], names=[None, None])
-    return show.table(pd.DataFrame(cells, index=rows), _costs_caption(cost, where), _uneven(cost))
+    return html.table(pd.DataFrame(cells, index=rows), _costs_caption(cost, where), _uneven(cost))

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.pages import backbone_costs, drawing, extent, reading, show, words
+from analysis.pages import backbone_costs, drawing, extent, html, reading, words
 from analysis.pages.comparison import Comparison, Scored
-from analysis.pages.show import Html
+from analysis.pages.html import Html
 from analysis.pages.theme import STYLES
 from analysis.pages.words import counted, listed, score
 from analysis.tables.paper import read_paper
@@ -76,7 +76,7 @@ def table8(study: Backbones) -> pd.DataFrame:
 
 
 def headline(study: Backbones) -> Html:
-    return show.sentence(_reading(study))
+    return html.sentence(_reading(study))
 
 
 def unmeasured(study: Backbones) -> Html:
@@ -129,25 +129,25 @@ def _dots(study: Backbones, panels: list[str], hollow: pd.DataFrame) -> drawing.
 def average(study: Backbones) -> Html:
     """Table 6 and more: the average of every backbone and start."""
     if study.scores.measured.empty or not study.scores.panels:
-        return show.sentence(reading.nothing(study.scores))
+        return html.sentence(reading.nothing(study.scores))
     paper = table6(study).rename(columns=HOLLOW)
     drawn = _dots(study, study.scores.panels[:1], paper)
     alt = "Average Dice of every backbone and start, measured and published."
     caption = study.scores.caption(_theirs(study, SIX))
-    return show.figure(drawn, alt, _reading(study), caption)
+    return html.figure(drawn, alt, _reading(study), caption)
 
 
 def attributes(study: Backbones) -> Html:
     """Table 8 as a figure: each attribute, a panel each."""
     table = reading.wide(study.scores)
     if table.empty:
-        return show.sentence(reading.nothing(study.scores))
+        return html.sentence(reading.nothing(study.scores))
     paper = table8(study).rename(columns=HOLLOW)
     drawn = _dots(study, study.scores.attributes, paper)
     said = f"Of {counted(table.shape[1], 'pair')} of backbone and start, {reading.highest(table)}"
     alt = "Dice of every backbone and start for each attribute, measured and published."
     caption = study.scores.caption(_theirs(study, "Table 8, each shape alone, rare attributes", average=False))
-    return show.figure(drawn, alt, f"{said} ({words.spread(study.scores)}).", caption)
+    return html.figure(drawn, alt, f"{said} ({words.spread(study.scores)}).", caption)
 
 
 def table(study: Backbones) -> Html:
@@ -167,7 +167,7 @@ def table(study: Backbones) -> Html:
     names = [words.plain(name) for name in frame["attribute"]]
     rows = pd.MultiIndex.from_arrays([names, frame["backbone"], frame["start"]], names=[None, None, None])
     caption = f"Pooled scores; {words.spread(scores)}. {scores.caption(_theirs(study, 'Tables 6 and 8'))}"
-    return show.table(pd.DataFrame(cells, index=rows), caption)
+    return html.table(pd.DataFrame(cells, index=rows), caption)
 
 
 def _beside(

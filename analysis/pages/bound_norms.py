@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages import show
+from analysis.pages import html
 from analysis.pages.bound import NOTHING
 from analysis.pages.bound_tables import DISTANCE, Measured, between, caption
+from analysis.pages.html import Html
 from analysis.pages.lanes import WIDTH, Lanes, legend, span, tall, told
-from analysis.pages.show import Html
 from analysis.pages.theme import INK, Style, theme
 from analysis.pages.words import counted, listed, plain
 
@@ -164,6 +164,6 @@ def distances(measured: Measured) -> str:
 def second_opinion(measured: Measured) -> Html:
     """The Hessian distance with its sentence, or the command that measures it."""
     if DISTANCE not in measured.tables:
-        return show.sentence(distances(measured))
+        return html.sentence(distances(measured))
     alt = "Hessian distance of the segmenters trained from every start, per attribute."
-    return show.figure(distance(measured), alt, distances(measured), caption(measured))
+    return html.figure(distance(measured), alt, distances(measured), caption(measured))

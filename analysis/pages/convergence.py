@@ -14,10 +14,10 @@ from pathlib import Path
 import pandas as pd
 from pandas.api.typing import SeriesGroupBy
 
-from analysis.pages import drawing, extent, pace, reading, show, words
+from analysis.pages import drawing, extent, html, pace, reading, words
 from analysis.pages import transfer as points
 from analysis.pages.comparison import Comparison, Scored
-from analysis.pages.show import Html
+from analysis.pages.html import Html
 from analysis.pages.theme import STYLES
 from analysis.pages.transfer import TARGET as TATL
 from analysis.pages.words import listed, score
@@ -64,7 +64,7 @@ def read(tables: str | Path, shape: str = ENSEMBLE, attributes: str = "", datase
 
 
 def headline(study: Convergence, reference: str = REFERENCE) -> Html:
-    return show.sentence(f"{_scores_reading(study)} {_reached_reading(study, reference)}".strip())
+    return html.sentence(f"{_scores_reading(study)} {_reached_reading(study, reference)}".strip())
 
 
 def unmeasured(study: Convergence) -> Html:
@@ -82,11 +82,11 @@ def _scores_reading(study: Convergence) -> str:
 def scores(study: Convergence) -> Html:
     """Figure 5: the agnostic network on each attribute, beside what was trained from it and from elsewhere."""
     if study.scores.measured.empty or not study.scores.panels:
-        return show.sentence(reading.nothing(study.scores))
+        return html.sentence(reading.nothing(study.scores))
     frame, singles = (drawing.tidy(part, "dice", "attribute", "variant").assign(panel="") for part in _both(study))
     drawn = drawing.dots(frame, [""], study.scores.panels, study.look, "pooled Dice", singles=drawing.several(singles))
     alt = "Dice of the agnostic network and of what starts from it and from elsewhere, for each attribute."
-    return show.figure(drawn, alt, _scores_reading(study), study.scores.caption())
+    return html.figure(drawn, alt, _scores_reading(study), study.scores.caption())
 
 
 def _both(study: Convergence) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -97,9 +97,9 @@ def transfer(study: Convergence) -> Html:
     """Figure 5: is an attribute that the pretext finds one that its target gains on?"""
     table = _transferred(study)
     if table.empty:
-        return show.sentence(f"{PRETEXT} and {TATL} were not both measured: pretext and targets cannot be compared.")
+        return html.sentence(f"{PRETEXT} and {TATL} were not both measured: pretext and targets cannot be compared.")
     alt = "Dice of the target from the agnostic network against that of the agnostic network, a point per attribute."
-    return show.figure(points.scatter(table), alt, points.read_off(table), study.scores.caption())
+    return html.figure(points.scatter(table), alt, points.read_off(table), study.scores.caption())
 
 
 def _transferred(study: Convergence) -> pd.DataFrame:
@@ -113,7 +113,7 @@ def curves(study: Convergence) -> Html:
     """Figure 6: validation loss over steps with its standard deviation, training loss thin behind it."""
     frame, tasks = study.curves.dropna(subset=["loss"]), study.tasks
     if frame.empty or not tasks:
-        return show.sentence("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
+        return html.sentence("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
     drawn = drawing.lines(
         _by(frame[frame["split"] == "validation"].assign(epoch=lambda t: t["epoch"].where(t["step"] > 0, -1)), "epoch"),
         tasks,
@@ -123,7 +123,7 @@ def curves(study: Convergence) -> Html:
         dense=True,
     )
     alt = "Validation and training loss over steps for every start, for each attribute."
-    return show.figure(drawn, alt, _curves_reading(study, frame), study.scores.caption())
+    return html.figure(drawn, alt, _curves_reading(study, frame), study.scores.caption())
 
 
 def _binned(frame: pd.DataFrame) -> pd.DataFrame:
@@ -180,7 +180,7 @@ def reached(study: Convergence, reference: str = REFERENCE) -> Html:
     """Figure 6: training steps to 90 % of what the reference reaches."""
     runs = _reaching(study, reference)
     if runs.empty:
-        return show.sentence(f"{reference} has no validation loss of these attributes, so no start is measured by it.")
+        return html.sentence(f"{reference} has no validation loss of these attributes, so no start is measured by it.")
     axis = f"training steps to 90 % of {reference}'s best score"
     note = f"Steps to 90 % of {reference}'s best score on the same fold and seed; no mark: never reached."
     table = pace.over_runs(runs)
@@ -219,7 +219,7 @@ def _runs(study: Convergence) -> str:
 def _own_figure(study: Convergence, name: str, axis: str, said: str) -> Html:
     """A column of convergence_pace.csv, in which every start is measured by itself."""
     if _paced(study, name).empty:
-        return show.sentence("No pace can be given: convergence_pace.csv has no rows of these attributes.")
+        return html.sentence("No pace can be given: convergence_pace.csv has no rows of these attributes.")
     grouped = study.pace.groupby(["attribute", "variant"], sort=False)[name].agg(value="mean", std="std").reset_index()
     return _pace_figure(study, grouped, study.pace.assign(value=study.pace[name]), axis, said, "")
 
@@ -233,7 +233,7 @@ def _pace_figure(study: Convergence, means: pd.DataFrame, runs: pd.DataFrame, ax
     look = drawing.Look.of(names, tuple(STYLES))
     drawn = drawing.dots(frame, panels, names, look, axis, singles=drawing.several(singles[singles["row"].isin(names)]))
     alt = f"{axis[0].upper()}{axis[1:]} for every start, for each attribute."
-    return show.figure(drawn, alt, said, f"{note} {study.scores.caption()}".strip())
+    return html.figure(drawn, alt, said, f"{note} {study.scores.caption()}".strip())
 
 
 def table(study: Convergence, reference: str = REFERENCE) -> Html:
@@ -260,7 +260,7 @@ def table(study: Convergence, reference: str = REFERENCE) -> Html:
         f"Scores are 1 - validation loss; blank: {reference}'s not reached, or of the start: not measured. Steps count "
         "from the start, so that 0 is there before any; the mean is over the steps from the first epoch's end on."
     )
-    return show.table(frame, f"{caption} {study.scores.caption()}")
+    return html.table(frame, f"{caption} {study.scores.caption()}")
 
 
 def _spreads(grouped: SeriesGroupBy, digits: int = 3) -> list[str]:

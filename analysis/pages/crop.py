@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.pages import drawing, extent, reading, show, words
+from analysis.pages import drawing, extent, html, reading, words
 from analysis.pages.comparison import Comparison, Scored
-from analysis.pages.show import Html
+from analysis.pages.html import Html
 from analysis.pages.words import counted, score
 from analysis.tables.paper import read_paper
 from analysis.tables.read import ordered, read_table
@@ -72,7 +72,7 @@ def lesions(crop: Crop) -> pd.DataFrame:
 
 
 def headline(crop: Crop) -> Html:
-    return show.sentence(f"{_lesion_reading(crop)} {_average_reading(crop) if crop.cropped else ''}".strip())
+    return html.sentence(f"{_lesion_reading(crop)} {_average_reading(crop) if crop.cropped else ''}".strip())
 
 
 def unmeasured(crop: Crop) -> Html:
@@ -101,7 +101,7 @@ def lesion(crop: Crop) -> Html:
     """Lesion Dice of every network on whole images."""
     table = lesions(crop).dropna(subset=["dice"])
     if table.empty:
-        return show.sentence(_lesion_reading(crop))
+        return html.sentence(_lesion_reading(crop))
     names = list(table["network"])
     frame = table.assign(
         panel=LESION, row=table["network"], lane=table["network"], value=table["dice"], std=table["dice_std"]
@@ -117,7 +117,7 @@ def lesion(crop: Crop) -> Html:
         hollow=frame.assign(value=frame["published"]).dropna(subset=["value"]),
     )
     alt = "Dice of the lesion for every lesion network, measured and published."
-    return show.figure(drawn, alt, _lesion_reading(crop), crop.scores.caption(PUBLISHED))
+    return html.figure(drawn, alt, _lesion_reading(crop), crop.scores.caption(PUBLISHED))
 
 
 def lesion_table(crop: Crop) -> Html:
@@ -130,7 +130,7 @@ def lesion_table(crop: Crop) -> Html:
         for name in ("dice", "jaccard")
     }
     table = pd.DataFrame({"start": frame["start"].to_list(), **cells}, index=frame["network"].to_list())
-    return show.table(table, f"Whole images of the test folds, pooled scores. {crop.scores.caption()}")
+    return html.table(table, f"Whole images of the test folds, pooled scores. {crop.scores.caption()}")
 
 
 def _over_offsets(study: Comparison, frame: pd.DataFrame) -> pd.DataFrame:
@@ -166,10 +166,10 @@ def average(crop: Crop) -> Html:
     """Average Dice over attributes on every network's crop and offset."""
     study = crop.scores
     if not crop.cropped or not study.panels:
-        return show.sentence(_absent(crop))
+        return html.sentence(_absent(crop))
     drawn = _lines(crop, study.panels[:1], paper=bool(study.reference))
     alt = "Average Dice over attributes against the offset, for every lesion network, measured and published."
-    return show.figure(drawn, alt, _average_reading(crop), study.caption(_theirs(crop)))
+    return html.figure(drawn, alt, _average_reading(crop), study.caption(_theirs(crop)))
 
 
 def _theirs(crop: Crop) -> str:
@@ -202,7 +202,7 @@ def table(crop: Crop) -> Html:
     """Table 5: lesion and attribute Dice by network and offset, measured and published."""
     study = crop.scores
     if not crop.cropped or not study.panels:
-        return show.sentence(_absent(crop))
+        return html.sentence(_absent(crop))
     part = study.measured[study.measured["attribute"] == study.panels[0]].copy()
     part["offset_px"] = at_paper_size(crop, part["offset"])
     frame = part.merge(
@@ -222,14 +222,14 @@ def table(crop: Crop) -> Html:
     if study.reference:
         cells["average attribute Dice", THEIRS] = [score(value) for value in frame["attribute_dice"]]
     caption = f"Pooled scores; {words.spread(study)}. {study.caption(_theirs(crop))}"
-    return show.table(pd.DataFrame(cells, index=frame["lesion_network"].to_list()), caption)
+    return html.table(pd.DataFrame(cells, index=frame["lesion_network"].to_list()), caption)
 
 
 def attributes(crop: Crop) -> Html:
     """Each attribute, a panel each."""
     study = crop.scores
     if not crop.cropped or reading.wide(study).empty:
-        return show.sentence(_absent(crop))
+        return html.sentence(_absent(crop))
     said = f"Of {counted(len(study.variants), 'crop')}, {reading.highest(reading.wide(study))} ({words.spread(study)})."
     alt = "Dice against the offset for every lesion network, for each attribute."
-    return show.figure(_lines(crop, study.attributes, paper=False), alt, said, study.caption(STAGES))
+    return html.figure(_lines(crop, study.attributes, paper=False), alt, said, study.caption(STAGES))

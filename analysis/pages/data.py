@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.pages import data_drawing, figures, reading, show, words
-from analysis.pages.show import Html
+from analysis.pages import data_drawing, figures, html, reading, words
+from analysis.pages.html import Html
 from analysis.pages.words import counted, listed, plain, score
 from analysis.tables import read as tables
 from analysis.tables.narrow import asked
@@ -85,18 +85,18 @@ def _only(census: Census, names: Sequence[str]) -> Census:
 
 
 def headline(census: Census) -> Html:
-    return show.sentence(words.counts(census))
+    return html.sentence(words.counts(census))
 
 
 def counts(census: Census) -> Html:
     """Table 2 as a figure."""
     if census.counts.empty:
-        return show.sentence(f"counts.csv has no rows: `{COMMAND}` writes it.")
+        return html.sentence(f"counts.csv has no rows: `{COMMAND}` writes it.")
     theirs = f"Published: Table 2{census.apart}."
     known = tables.counts(census)[[f"{name}_rate" for name in PUBLISHED]].notna().any(axis=None)
     caption = f"{census.caption()} {theirs if known else 'The paper has none of these attributes.'}"
     alt = "Share of images that show the lesion, each attribute, and any attribute, here and as published."
-    return show.figure(figures.counts(census), alt, words.counts(census), caption)
+    return html.figure(figures.counts(census), alt, words.counts(census), caption)
 
 
 def counts_table(census: Census) -> Html:
@@ -114,7 +114,7 @@ def counts_table(census: Census) -> Html:
             difference = frame["present"] - frame[f"{dataset}_present"]
             cells[head, "difference"] = ["" if np.isnan(value) else f"{value:+.0f}" for value in difference]
     caption = "Images with a non-empty mask, of those where it is known; the paper's Table 2 as published."
-    return show.table(pd.DataFrame(cells, index=_named(frame["mask"])), f"{caption} {census.caption()}")
+    return html.table(pd.DataFrame(cells, index=_named(frame["mask"])), f"{caption} {census.caption()}")
 
 
 def _named(masks: pd.Series) -> list[str]:
@@ -124,7 +124,7 @@ def _named(masks: pd.Series) -> list[str]:
 def cooccurrence(census: Census) -> Html:
     """Of the images with one attribute (rows), how many show another (columns)?"""
     if census.pairs.empty:
-        return show.sentence(f"Co-occurrence was not counted: `{COMMAND}` writes data_cooccurrence.csv.")
+        return html.sentence(f"Co-occurrence was not counted: `{COMMAND}` writes data_cooccurrence.csv.")
     rate = (
         100 * census.pairs["images"] / census.pairs["with_attribute"].where(census.pairs["with_attribute"] > 0)
     ).astype(float)
@@ -136,7 +136,7 @@ def cooccurrence(census: Census) -> Html:
     names = [name for name in census.attributes if name in wide.index and name in wide.columns]
     alt = "Share of the images with one attribute that show another, for every pair."
     drawn = data_drawing.heat(wide.loc[names, names], number.loc[names, names])
-    return show.figure(drawn, alt, _pairs_reading(table), census.caption())
+    return html.figure(drawn, alt, _pairs_reading(table), census.caption())
 
 
 def _pairs_reading(table: pd.DataFrame) -> str:
@@ -153,9 +153,9 @@ def _pairs_reading(table: pd.DataFrame) -> str:
 def areas(census: Census) -> Html:
     """How large the masks are, where they are shown."""
     if census.areas.empty:
-        return show.sentence(f"No area was measured: `{COMMAND}` writes data_areas.csv, or no mask is shown.")
+        return html.sentence(f"No area was measured: `{COMMAND}` writes data_areas.csv, or no mask is shown.")
     alt = "Area of the lesion, each attribute, and their union in percent of the image: quartiles and range."
-    return show.figure(data_drawing.ranges(census.areas), alt, _areas_reading(census.areas), census.caption())
+    return html.figure(data_drawing.ranges(census.areas), alt, _areas_reading(census.areas), census.caption())
 
 
 def _areas_reading(frame: pd.DataFrame) -> str:
@@ -172,7 +172,7 @@ def _areas_reading(frame: pd.DataFrame) -> str:
 def areas_table(census: Census) -> Html:
     """Areas, shares of the lesion and regions."""
     if census.areas.empty:
-        return show.sentence("There is no table of areas.")
+        return html.sentence("There is no table of areas.")
     frame = census.areas
     cells = {("", "images"): [score(value, digits=0) for value in frame["images"]]}
     for name in ("min", "q25", "median", "q75", "max", "mean"):
@@ -184,14 +184,14 @@ def areas_table(census: Census) -> Html:
     for name in ("median", "mean", "max"):
         cells["regions", name] = [score(value, digits=1) for value in frame[f"regions_{name}"]]
     caption = "Over images that show the mask; regions touch at a side or a corner. The paper does not print these."
-    return show.table(pd.DataFrame(cells, index=_named(frame["mask"])), f"{caption} {census.caption()}")
+    return html.table(pd.DataFrame(cells, index=_named(frame["mask"])), f"{caption} {census.caption()}")
 
 
 def examples(census: Census, cases: int = 6) -> Html:
     """Figure 1: images with the outlines of their true masks."""
     path = census.folder / "gallery.npz"
     if not path.exists() or cases < 1:
-        return show.sentence(f"There are no images to show: `{COMMAND}` writes gallery.npz.")
+        return html.sentence(f"There are no images to show: `{COMMAND}` writes gallery.npz.")
     with np.load(path, allow_pickle=False) as file:
         images, truth, ids = file["image"][:cases], file["truth"][:cases], file["ids"][:cases]
     masks = [name for name in tables.ordered(census.counts["mask"], ()) if name not in MASKS]
@@ -200,7 +200,7 @@ def examples(census: Census, cases: int = 6) -> Html:
     each = listed([f"{name} in {number}" for name, number in shown.items() if number]) or "no attribute in any"
     said = f"{counted(len(images), 'image')}, chosen to show the rare attributes and not at random: {each}."
     alt = "Images with the outlines of the true masks of the attributes, a colour each."
-    return show.figure(
+    return html.figure(
         data_drawing.outlined(images, truth, [str(name) for name in ids], bits), alt, said, census.caption()
     )
 

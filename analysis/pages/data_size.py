@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages import drawing, extent, reading, show, words
+from analysis.pages import drawing, extent, html, reading, words
 from analysis.pages.comparison import Comparison
-from analysis.pages.show import Html
+from analysis.pages.html import Html
 from analysis.pages.theme import STYLES
 from analysis.pages.words import counted, listed, score
 from analysis.tables.read import ordered
@@ -37,7 +37,7 @@ def averages(study: Comparison) -> pd.DataFrame:
 
 
 def headline(study: Comparison) -> Html:
-    return show.sentence(_reading(study))
+    return html.sentence(_reading(study))
 
 
 def unmeasured(study: Comparison) -> Html:
@@ -85,16 +85,16 @@ def _lines(study: Comparison, panels: list[str]) -> Figure:
 def average(study: Comparison) -> Html:
     """Figure 4: the average over attributes."""
     if averages(study).empty:
-        return show.sentence(reading.nothing(study))
+        return html.sentence(reading.nothing(study))
     alt = "Average Dice over attributes against the share of training groups, for every start."
-    return show.figure(_lines(study, study.panels[:1]), alt, _reading(study), _caption(study))
+    return html.figure(_lines(study, study.panels[:1]), alt, _reading(study), _caption(study))
 
 
 def attributes(study: Comparison) -> Html:
     """Each attribute, a panel each."""
     table = reading.wide(study)
     if table.empty:
-        return show.sentence(reading.nothing(study))
+        return html.sentence(reading.nothing(study))
     least = study.measured[study.measured["fraction"] == study.measured["fraction"].min()]
     part = least[least["attribute"].isin(study.attributes)]
     smallest = part.pivot_table(index="attribute", columns="start", values="dice", sort=False).dropna(how="all")
@@ -102,7 +102,7 @@ def attributes(study: Comparison) -> Html:
         f"At {_share(part['fraction'].min())}, {reading.highest(smallest)}" if len(smallest) else reading.nothing(study)
     )
     alt = "Dice against the share of training groups for every start, for each attribute."
-    return show.figure(_lines(study, study.attributes), alt, f"{said} ({words.spread(study)}).", _caption(study))
+    return html.figure(_lines(study, study.attributes), alt, f"{said} ({words.spread(study)}).", _caption(study))
 
 
 def table(study: Comparison) -> Html:
@@ -115,7 +115,7 @@ def table(study: Comparison) -> Html:
             cells[name.capitalize(), start] = pd.Series(reading.cells(mine, name), index=mine["fraction"].map(_percent))
     frame = pd.DataFrame(cells).reindex(list(dict.fromkeys(part["fraction"].map(_percent))))
     caption = f"Average over attributes, by share of the training groups; {words.spread(study)}. {_caption(study)}"
-    return show.table(frame.fillna("").rename_axis(index=None), caption)
+    return html.table(frame.fillna("").rename_axis(index=None), caption)
 
 
 def _percent(fraction: float) -> str:
@@ -132,7 +132,7 @@ def advantage(study: Comparison, reference: str = "source") -> Html:
             found.append((_percent(fraction), told or "not measured"))
     if not found:
         there = listed(starts(study)) or "none"
-        return show.sentence(
+        return html.sentence(
             f"{TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
         )
     table = pd.DataFrame(
@@ -140,4 +140,4 @@ def advantage(study: Comparison, reference: str = "source") -> Html:
     )
     above = sum(told.startswith("+") for _, told in found)
     said = f"{TATL} is above {reference} on average at {above} of {counted(len(found), 'share')}."
-    return show.table(table, f"Average Dice, paired over folds and seeds. {_caption(study)}", said)
+    return html.table(table, f"Average Dice, paired over folds and seeds. {_caption(study)}", said)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from analysis.pages import show
-from analysis.pages.show import Html
+from analysis.pages import html
+from analysis.pages.html import Html
 from analysis.pages.words import listed
 
 
@@ -23,4 +23,4 @@ def unmeasured(parts: dict[str, tuple[Sequence[Any], Iterable[Any]]]) -> Html:
             told.append(f"{len(full) - len(lost)} of {len(full)} {what} (not {listed(lost)})")
     if not told:
         return Html("")
-    return show.sentence(f"Only a part of the study was measured: {'; '.join(told)}.")
+    return html.sentence(f"Only a part of the study was measured: {'; '.join(told)}.")

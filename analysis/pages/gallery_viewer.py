@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from analysis.pages import show
+from analysis.pages import html
 from analysis.pages.figures import BOX, PREDICTION, TRUTH
 from analysis.pages.gallery import CUT, Cases, caption, dice, nothing, reading
-from analysis.pages.show import Html
+from analysis.pages.html import Html
 from tatl.prediction.contour import contour
 
 LAYERS = {"image": "image", "truth": "truth", "union": "union map", "prediction": "prediction"}
@@ -55,12 +55,12 @@ class Layer:
 def viewer(shown: Cases) -> Html:
     """All cases with their controls, what they say, and where they come from; a sentence where there are none."""
     if nothing(shown):
-        return show.sentence(reading(shown))
+        return html.sentence(reading(shown))
     cases = "".join(_case(shown, case) for case in range(len(shown.ids)))
     return Html(
         f'<style>{_site("gallery.css")}</style><section class="viewer" aria-label="Cases" '
         f'style="--aspect:{shown.image.shape[2] / shown.image.shape[1]:.4f}">{_controls(shown)}{cases}{HELP}</section>'
-        f"{show.sentence(reading(shown)).text}"
+        f"{html.sentence(reading(shown)).text}"
         f'<p class="caption">{escape(caption(shown))}</p><script>{_site("gallery.js")}</script>'
     )
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.pages import drawing, extent, reading, show, words
+from analysis.pages import drawing, extent, html, reading, words
 from analysis.pages.comparison import Comparison
-from analysis.pages.show import Html
+from analysis.pages.html import Html
 from analysis.pages.theme import STYLES
 from analysis.pages.words import counted, listed, score
 from analysis.tables import pairs as statistics
@@ -54,9 +54,9 @@ def published(study: Comparison) -> pd.DataFrame:
 def headline(study: Comparison, reference: str = "source") -> Html:
     values = reading.averages(study)
     if values.empty:
-        return show.sentence(reading.nothing(study))
+        return html.sentence(reading.nothing(study))
     said = f"Average Dice {reading.over(study)} is {reading.extremes(values)}"
-    return show.sentence(f"{said}{_against(study, reference)} ({words.spread(study)}).")
+    return html.sentence(f"{said}{_against(study, reference)} ({words.spread(study)}).")
 
 
 def unmeasured(study: Comparison) -> Html:
@@ -81,7 +81,7 @@ def average(study: Comparison, reference: str = "source") -> Html:
     """Table 9 as a figure: the average of every start."""
     values = reading.averages(study)
     if values.empty:
-        return show.sentence(reading.nothing(study))
+        return html.sentence(reading.nothing(study))
     panel, names = study.panels[0], starts(study)
     paper = published(study)
     hollow = pd.DataFrame({"panel": AVERAGE, "row": paper["variant"], "lane": paper["variant"], "value": paper["dice"]})
@@ -95,7 +95,7 @@ def average(study: Comparison, reference: str = "source") -> Html:
         hollow=hollow[hollow["row"].isin(names) & (panel == AVERAGE)],
     )
     said = f"Average Dice {reading.over(study)} is {reading.extremes(values)}{_against(study, reference)}"
-    return show.figure(
+    return html.figure(
         drawn,
         "Average Dice of every start, measured and published.",
         f"{said} ({words.spread(study)}).",
@@ -117,7 +117,7 @@ def table(study: Comparison) -> Html:
     for name in ("dice", "jaccard"):
         cells["per-image mean", name.capitalize()] = [score(value) for value in frame[f"image_{name}"]]
     caption = f"Pooled scores, unweighted mean over attributes; {words.spread(study)}. {study.caption(_theirs(study))}"
-    return show.table(pd.DataFrame(cells, index=frame.index.to_list()), caption)
+    return html.table(pd.DataFrame(cells, index=frame.index.to_list()), caption)
 
 
 def _beside(study: Comparison, shape: str, rows: pd.Index) -> dict[tuple[str, str], list[str]]:
@@ -139,7 +139,7 @@ def attributes(study: Comparison) -> Html:
     """Every attribute, a panel each."""
     table = reading.wide(study)
     if table.empty:
-        return show.sentence(reading.nothing(study))
+        return html.sentence(reading.nothing(study))
     names = starts(study)
     drawn = drawing.dots(
         drawing.tidy(study.measured, "dice", "variant", "variant"),
@@ -150,7 +150,7 @@ def attributes(study: Comparison) -> Html:
         singles=_singles(study),
     )
     said = f"Of {counted(len(names), 'start')}, {reading.highest(table)} ({words.spread(study)})."
-    return show.figure(drawn, "Dice of every start for each attribute.", said, study.caption())
+    return html.figure(drawn, "Dice of every start for each attribute.", said, study.caption())
 
 
 def paired(study: Comparison, reference: str = "source") -> Html:
@@ -159,7 +159,7 @@ def paired(study: Comparison, reference: str = "source") -> Html:
     found = found[found["attribute"].isin(study.panels) & np.isfinite(found["difference"].astype(float))]
     if found.empty:
         known = listed(study.variants) or "none"
-        return show.sentence(f"No differences to {reference} can be taken: the table has the rows {known}.")
+        return html.sentence(f"No differences to {reference} can be taken: the table has the rows {known}.")
     names = [name for name in starts(study) if name in set(found["variant"])]
     frame = found.rename(columns={"attribute": "panel", "difference": "value"})
     drawn = drawing.dots(
@@ -171,7 +171,7 @@ def paired(study: Comparison, reference: str = "source") -> Html:
         zero=True,
     )
     alt = f"Paired difference in Dice of every start to {reference}, for each attribute."
-    return show.figure(drawn, alt, _paired_reading(study, found, reference), study.caption())
+    return html.figure(drawn, alt, _paired_reading(study, found, reference), study.caption())
 
 
 def _paired_reading(study: Comparison, found: pd.DataFrame, reference: str) -> str:
@@ -192,20 +192,20 @@ def ranks(study: Comparison) -> Html:
     """Mean ranks over attributes, with the difference below which two are not told apart."""
     scores = reading.wide(study)
     if scores.empty:
-        return show.sentence(reading.nothing(study))
+        return html.sentence(reading.nothing(study))
     if scores.dropna(axis=1).empty:
-        return show.sentence("No ranks can be given: no row was measured on every attribute.")
+        return html.sentence("No ranks can be given: no row was measured on every attribute.")
     measured = study.all_folds["attribute"].isin(list(scores.index))
     found = statistics.ranks(study.all_folds[measured], "dice", study.shape)
     if not found["attributes"].any():
-        return show.sentence("No ranks can be given: no test fold shows an attribute.")
+        return html.sentence("No ranks can be given: no test fold shows an attribute.")
     cells = {
         "mean rank": [score(value, digits=2) for value in found["mean_rank"]],
         "first for": [f"{number:.3g} attribute{'' if number == 1 else 's'}" for number in found["wins"]],
         "told apart from the first": [_apart(row, found) for row in found.to_dict("records")],
     }
     caption = f"Pooled Dice; an attribute that rows tie for counts in equal parts. {study.caption()}"
-    return show.table(pd.DataFrame(cells, index=found["variant"].to_list()), caption, _ranks_reading(found))
+    return html.table(pd.DataFrame(cells, index=found["variant"].to_list()), caption, _ranks_reading(found))
 
 
 def _apart(row: dict, found: pd.DataFrame) -> str:
@@ -231,7 +231,7 @@ def controls(study: Comparison) -> Html:
     values, name = reading.averages(study), study.panels[0] if study.panels else AVERAGE
     there = [each for each in CONTROLS if each in values.index]
     if not there or TATL not in values.index:
-        return show.sentence(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
+        return html.sentence(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
     table = reading.differences(study, TATL)
     found = {row["variant"]: row for row in table[table["attribute"] == name].to_dict("records")}
     cells = {
@@ -241,4 +241,4 @@ def controls(study: Comparison) -> Html:
     below = [each for each in there if values[each] < values[TATL]]
     said = f"{TATL} ({score(values[TATL])}) is above {len(below)} of {counted(len(there), 'control')}"
     said += f"; the highest of them is {values[there].idxmax()} ({score(values[there].max())})"
-    return show.table(pd.DataFrame(cells, index=there), f"Dice {reading.over(study)}. {study.caption()}", f"{said}.")
+    return html.table(pd.DataFrame(cells, index=there), f"Dice {reading.over(study)}. {study.caption()}", f"{said}.")

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import pandas as pd
 
-
-class Told(Protocol):
-    """Tables that know where they come from."""
-
-    @property
-    def about(self) -> dict[str, Any]: ...
-
-    @property
-    def data(self) -> str: ...
+from analysis.pages.text import Told
 
 
 class Measured(Told, Protocol):

@@ -19,10 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis.pages import show
+from analysis.pages import html
 from analysis.pages.bound_tables import KEYS, Measured, chosen, read_table, scene, three
+from analysis.pages.html import Html
 from analysis.pages.lanes import WIDTH, Lanes, Look, legend, panels, tall, told
-from analysis.pages.show import Html
 from analysis.pages.theme import INK, STYLES, theme
 from analysis.pages.words import counted, listed, plain, warnings
 from analysis.tables.paper import Origin
@@ -202,10 +202,10 @@ def landscape(measured: Measured) -> Html:
     """Both figures with their sentences, or the command that measures what they show."""
     found = Spectra.read(measured)
     if found is None:
-        return show.sentence(missing(measured))
+        return html.sentence(missing(measured))
     alts = [
         f"{what} of the Hessian at every start, per attribute."
         for what in ("Spectral density", "Leading eigenvalues and trace")
     ]
     drawn = [(density(found), alts[0], shape(found)), (leading(found), alts[1], eigenvalues(found))]
-    return Html("".join(show.figure(*each, caption(found)).text for each in drawn))
+    return Html("".join(html.figure(*each, caption(found)).text for each in drawn))

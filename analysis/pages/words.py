@@ -2,65 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
-from analysis.pages.protocols import Counted, Measured, Told
+from analysis.pages.protocols import Counted, Measured
+from analysis.pages.text import Told, counted, dataset, design, listed, plain, score, warnings
 from analysis.tables import read as tables
-from analysis.tables.paper import PUBLISHED, WINNERS, part_of
+from analysis.tables.paper import PUBLISHED, WINNERS
 from analysis.tables.read import Study
 from tatl.names import AVERAGE, LESION, UNION
 
+__all__ = ["Told", "counted", "dataset", "design", "listed", "plain", "score", "warnings"]
+
 BASELINE, WHOLE = "stage3", "stage123"
 NOTHING = "Nothing was measured: variants.csv has no rows of this shape."
-
-
-def listed(names: Sequence[Any]) -> str:
-    """a, b and c."""
-    words = [str(name) for name in names]
-    return " and ".join(([", ".join(words[:-1])] if words[1:] else []) + words[-1:])
-
-
-def plain(name: object) -> str:
-    """pigment_network -> pigment network."""
-    return str(name).replace("_", " ")
-
-
-def counted(number: float, noun: str) -> str:
-    return f"{int(number)} {noun}{'' if number == 1 else 's'}"
-
-
-def dataset(study: Told) -> str:
-    """phantom, 240 cases at 96x128, rare attributes enriched."""
-    about = study.about
-    name = study.data if study.data != "manifest" else str(about.get("store_name", "manifest"))
-    name = str(about.get("label", name))
-    enriched = ", rare attributes enriched" if about.get("enrich") else ""
-    return f"{name}, {about.get('cases', '?')} cases at {about.get('size', 'unknown size')}{enriched}"
-
-
-def design(study: Told) -> str:
-    """Seeds and folds: what a mean is over."""
-    about = study.about
-    folds, seeds = list(about.get("folds", [])), list(about.get("seeds", []))
-    return (
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds) or '?'}, "
-        f"{'fold' if len(folds) == 1 else 'folds'} {listed(folds) or '?'} of {about.get('n_folds', '?')}"
-    )
-
-
-def warnings(study: Told) -> list[str]:
-    """What the data and the source domain are not."""
-    part = part_of(study.data, study.about.get("cases"))
-    said = [f"The store holds {part}."] if part else []
-    if study.data == "phantom":
-        said.append("The phantom is not skin.")
-    if study.about.get("source") == "textures":
-        said.append("textures is not ImageNet.")
-    return said
 
 
 def theirs(study: Study) -> str:
@@ -131,13 +86,6 @@ def _averages(study: Study) -> pd.DataFrame:
     """Average Dice and its standard deviation by variant, unmeasured ones left out."""
     table = tables.averages(study).set_index("variant")[["dice", "dice_std"]]
     return table[table["dice"].notna()]
-
-
-def score(value: float, std: float = np.nan, digits: int = 3) -> str:
-    """0.482 ± 0.028; without ± where no spread is known, blank where nothing is."""
-    if not np.isfinite(value):
-        return ""
-    return f"{value:.{digits}f}" + (f" ± {std:.{digits}f}" if np.isfinite(std) else "")
 
 
 def headline(study: Study) -> str:

@@ -43,19 +43,23 @@ class Html:
 
 
 def sentence(text: str) -> Html:
-    return Html(f'<p class="reading">{escape(text)}</p>')
+    return Html(_paragraph("reading", text))
 
 
-def figure(drawn: Figure, alt: str, reading: str, caption: str) -> Html:
-    """A figure with its alternative text, the sentence that reads it, where its numbers come from, and as files."""
+def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Html:
+    """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)
     png, svg = _png(drawn), "" if raster else _svg(drawn)
     picture = _inline_png(png, drawn, alt) if raster else _inline_svg(svg, drawn, alt)
     files = [] if raster else [download("SVG", "figure.svg", "image/svg+xml", svg.encode())]
     files.append(download("PNG", "figure.png", "image/png", png))
-    words = f'<p class="reading">{escape(reading)}</p><p class="caption">{escape(caption)}</p>'
+    words = _paragraph("reading", reading) + _paragraph("caption", caption)
     box = f'<div class="scroll{" wide" if raster else ""}" tabindex="0">{picture}</div>'
     return Html(f"<figure>{box}<figcaption>{words}{_tools(*files)}</figcaption></figure>")
+
+
+def _paragraph(kind: str, text: str) -> str:
+    return f'<p class="{kind}">{escape(text)}</p>' if text else ""
 
 
 def download(label: str, name: str, kind: str, content: bytes) -> str:
@@ -109,12 +113,11 @@ def _inline_png(content: bytes, drawn: Figure, alt: str) -> str:
     return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
 
 
-def table(frame: pd.DataFrame, caption: str, reading: str = "") -> Html:
-    """A frame of words, which scrolls inside its box, with what it says and where it comes from."""
-    said = f'<p class="reading">{escape(reading)}</p>' if reading else ""
-    under = f'{said}<p class="caption">{escape(caption)}</p>'
+def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
+    """A frame of words, which scrolls inside its box, with what it says and how it differs from its page."""
+    under = _paragraph("reading", reading) + _paragraph("caption", caption)
     if frame.empty:
-        return Html(f'<div class="table">{said or "<p>No rows.</p>"}<p class="caption">{escape(caption)}</p></div>')
+        return Html(f'<div class="table">{"" if reading else "<p>No rows.</p>"}{under}</div>')
     files = [
         '<button type="button" class="copy" hidden>Copy</button>',
         download("CSV", "table.csv", "text/csv", grid.csv(frame)),

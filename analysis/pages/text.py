@@ -1,0 +1,124 @@
+"""What pages say: three sentences, words for numbers, and where tables are from; all computed from what was measured.
+
+extremes   Dice is highest for tatl (0.412) and lowest for random (0.101); ties are named
+difference +0.071 (95 % interval +0.010 to +0.130, 8 pairs), or why there is no interval
+wins       tatl is highest for 2 of 5 attributes; ties are named
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from analysis.tables.paper import part_of
+
+
+class Told(Protocol):
+    """Tables that know where they come from."""
+
+    @property
+    def about(self) -> dict[str, Any]: ...
+
+    @property
+    def data(self) -> str: ...
+
+
+def listed(names: Sequence[Any]) -> str:
+    """a, b and c."""
+    words = [str(name) for name in names]
+    return " and ".join(([", ".join(words[:-1])] if words[1:] else []) + words[-1:])
+
+
+def plain(name: object) -> str:
+    """pigment_network -> pigment network."""
+    return str(name).replace("_", " ")
+
+
+def counted(number: float, noun: str) -> str:
+    """1 fold, 2 folds."""
+    return f"{int(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def score(value: float, std: float = np.nan, digits: int = 3) -> str:
+    """0.482 ± 0.028; without ± where no spread is known, blank where nothing is."""
+    if not np.isfinite(value):
+        return ""
+    return f"{value:.{digits}f}" + (f" ± {std:.{digits}f}" if np.isfinite(std) else "")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """+0.071; blank where nothing is known."""
+    return "" if not np.isfinite(value) else f"{value:+.{digits}f}"
+
+
+def extremes(values: pd.Series, spread: pd.Series | None = None, digits: int = 3) -> str:
+    """highest for tatl (0.412) and lowest for random and source (0.101), by the index of values; NaN is passed over."""
+    values = values.dropna()
+
+    def told(end: float) -> str:
+        names = [str(name) for name in values.index[values == end]]
+        std = spread[values.index[values == end][0]] if spread is not None and len(names) == 1 else np.nan
+        return f"{listed(names)} ({score(end, std, digits)})"
+
+    if values.empty:
+        return "not known"
+    high, low = values.max(), values.min()
+    if high == low:
+        return f"{'equal' if len(values) > 1 else 'known'} for {told(high)}{'' if len(values) > 1 else ' alone'}"
+    return f"highest for {told(high)} and lowest for {told(low)}"
+
+
+def difference(row: pd.Series | dict[str, Any]) -> str:
+    """A minus B of `analysis.tables.pairs`: its mean, its interval or why there is none, and of how many pairs."""
+    if not np.isfinite(row["difference"]):
+        return "not measured"
+    pairs = counted(row["pairs"], "pair")
+    if not np.isfinite(row["low"]):
+        return f"{signed(row['difference'])} ({pairs}: too few for an interval)"
+    undecided = ", undecided" if row["low"] <= 0 <= row["high"] else ""
+    bounds = f"{signed(row['low'])} to {signed(row['high'])}"
+    return f"{signed(row['difference'])} (95 % interval {bounds}, {pairs}{undecided})"
+
+
+def wins(table: pd.DataFrame, word: str = "highest", lowest: bool = False, noun: str = "attribute") -> str:
+    """tatl is highest for 2 of 5 attributes: rows of the table are counted, columns compared; ties are named."""
+    best = table.min(axis=1) if lowest else table.max(axis=1)
+    number = table.eq(best, axis=0).sum()
+    first = [str(name) for name in number.index[number == number.max()]]
+    of = f"for {number.max()} of {counted(len(table), noun)}"
+    if len(first) == table.shape[1] > 1 and number.max() == len(table):
+        return f"{listed(first)} are equal {of}"
+    return f"{listed(first)} {'is' if len(first) == 1 else 'are each'} {word} {of}"
+
+
+def dataset(study: Told) -> str:
+    """phantom, 240 cases at 96x128, rare attributes enriched."""
+    about = study.about
+    name = study.data if study.data != "manifest" else about.get("store_name", "manifest")
+    enriched = ", rare attributes enriched" if about.get("enrich") else ""
+    cases, size = about.get("cases", "?"), about.get("size", "unknown size")
+    return f"{about.get('label', name)}, {cases} cases at {size}{enriched}"
+
+
+def design(study: Told) -> str:
+    """Seeds and folds: what a mean is over."""
+    about = study.about
+    folds, seeds = list(about.get("folds", [])), list(about.get("seeds", []))
+    return (
+        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds) or '?'}, "
+        f"{'fold' if len(folds) == 1 else 'folds'} {listed(folds) or '?'} of {about.get('n_folds', '?')}"
+    )
+
+
+def warnings(study: Told) -> list[str]:
+    """What the data and the source domain are not."""
+    part = part_of(study.data, study.about.get("cases"))
+    said = [f"The store holds {part}."] if part else []
+    if study.data == "phantom":
+        said.append("The phantom is not skin.")
+    if study.about.get("source") == "textures":
+        said.append("textures is not ImageNet.")
+    return said
