@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.pages.comparison import Comparison
-from analysis.pages.words import counted, listed, score
+from analysis.pages.text import counted, difference, extremes, listed, score, signed
 from analysis.tables.pairs import paired
 from tatl.names import AVERAGE, MICRO
+
+__all__ = ["difference", "extremes", "signed"]
 
 
 def nothing(study: Comparison) -> str:
@@ -19,10 +21,6 @@ def nothing(study: Comparison) -> str:
 def over(study: Comparison) -> str:
     """average over 2 attributes."""
     return f"over {counted(len(study.attributes), 'attribute')}"
-
-
-def signed(value: float, digits: int = 3) -> str:
-    return "" if not np.isfinite(value) else f"{value:+.{digits}f}"
 
 
 def cells(frame: pd.DataFrame, name: str) -> list[str]:
@@ -49,16 +47,6 @@ def differences(study: Comparison, reference: str, name: str = "dice") -> pd.Dat
 def without_interval(pairs: float, of: str = "") -> str:
     """3 pairs: too few for an interval."""
     return f"{counted(pairs, 'pair')}{of}: too few for an interval"
-
-
-def difference(row: pd.Series | dict) -> str:
-    """+0.071 (95 % interval +0.010 to +0.130, 8 pairs); without interval below 6 pairs."""
-    if not np.isfinite(row["difference"]):
-        return "not measured"
-    if not np.isfinite(row["low"]):
-        return f"{signed(row['difference'])} ({without_interval(row['pairs'])})"
-    bounds = f"{signed(row['low'])} to {signed(row['high'])}"
-    return f"{signed(row['difference'])} (95 % interval {bounds}, {counted(row['pairs'], 'pair')})"
 
 
 def between(study: Comparison, variant: str, reference: str, attribute: str = AVERAGE) -> str:
@@ -92,14 +80,6 @@ def averages(study: Comparison) -> pd.Series:
     name = AVERAGE if AVERAGE in study.panels else next(iter(study.attributes), AVERAGE)
     part = study.measured[study.measured["attribute"] == name]
     return part.set_index("variant")["dice"].dropna()
-
-
-def extremes(values: pd.Series) -> str:
-    """highest for tatl (0.412) and lowest for random (0.101)."""
-    high, low = str(values.idxmax()), str(values.idxmin())
-    if high == low:
-        return f"{score(values[high])} for {high}, the only row"
-    return f"highest for {high} ({score(values[high])}) and lowest for {low} ({score(values[low])})"
 
 
 def extreme(frame: pd.DataFrame, column: str, lowest: bool = False) -> dict:
