@@ -71,7 +71,7 @@ def extremes(values: pd.Series, spread: pd.Series | None = None, digits: int = 3
     return f"highest for {told(high)} and lowest for {told(low)}"
 
 
-def difference(row: pd.Series | dict[str, Any]) -> str:
+def difference(row: pd.Series | dict[Any, Any]) -> str:
     """A minus B of `analysis.tables.pairs`: its mean, its interval or why there is none, and of how many pairs."""
     if not np.isfinite(row["difference"]):
         return "not measured"
