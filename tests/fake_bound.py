@@ -78,7 +78,7 @@ def per_image(
         for attribute in attributes:
             value = scale * SHARES.get(start, 2.0) * rng.lognormal(0, 1, images) * rng.choice([-1, 1], images)
             part = {
-                "init": start, "seed": seed, "attribute": attribute, "index": np.arange(images), "image": "case",
+                "start": start, "seed": seed, "attribute": attribute, "index": np.arange(images), "image": "case",
                 "positive": np.arange(images) % 3 != 0, "loss": np.full(images, risk), "mask": "m", "value": value,
                 "residual": rng.uniform(1e-4, 1e-2, images), "products": 5, "converged": True, "norm": np.abs(value),
             }  # fmt: skip
@@ -88,9 +88,9 @@ def per_image(
 
 def _audit(measured: pd.DataFrame, starts: Sequence[str], m: int) -> pd.DataFrame:
     rows = [
-        {"init": start, **dataclasses.asdict(each)}
+        {"start": start, **dataclasses.asdict(each)}
         for start in starts
-        for each in audit(measured.loc[measured["init"] == start, "norm"].max(), m, 0.01, Recipe(), 15, None)
+        for each in audit(measured.loc[measured["start"] == start, "norm"].max(), m, 0.01, Recipe(), 15, None)
     ]
     return pd.DataFrame(rows).rename(columns={"name": "assumption"})
 
@@ -98,7 +98,7 @@ def _audit(measured: pd.DataFrame, starts: Sequence[str], m: int) -> pd.DataFram
 def _distance(starts: Sequence[str], attributes: Sequence[str], images: int, m: int) -> pd.DataFrame:
     rows = [
         {
-            "init": start, "attribute": attribute, "m": m, "images": images, "length": 2.0, "mean": 0.1,
+            "start": start, "attribute": attribute, "m": m, "images": images, "length": 2.0, "mean": 0.1,
             "largest": 1.0 + i, "negative": 0.2, "measure": float(np.sqrt((1.0 + i) / m)),
         }
         for i, start in enumerate(starts) for attribute in attributes
@@ -111,7 +111,7 @@ def _spectra(starts: Sequence[str], attributes: Sequence[str]) -> dict[str, pd.D
     rows, curves = [], []
     for i, start in enumerate(starts):
         for attribute in attributes:
-            keys = {"init": start, "attribute": attribute}
+            keys = {"start": start, "attribute": attribute}
             rows.append({
                 **keys, "images": 12, "loss": 0.9, "weights": 1000, "trace": 40.0 + i, "trace_error": 2.0,
                 "trace_by_density": 41.0, "trace_by_density_error": 3.0, "top1": 18.0 - 40.0 * (i % 2), "top2": 9.0,

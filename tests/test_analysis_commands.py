@@ -51,9 +51,9 @@ def test_tables_are_tidy_and_complete(compared: Path, toy_store: Store) -> None:
     made = read(compared / "tables")
     assert set(made) == TABLES | {"bound_distance"}
     table = made["bound"]
-    assert table[["init", "attribute"]].apply(tuple, axis=1).tolist() == [
-        *((init, name) for name in ("disc", "dot") for init in ("random", "rotation", "tatl")),
-        *((init, "average") for init in ("random", "rotation", "tatl")),
+    assert table[["start", "attribute"]].apply(tuple, axis=1).tolist() == [
+        *((start, name) for name in ("disc", "dot") for start in ("random", "rotation", "tatl")),
+        *((start, "average") for start in ("random", "rotation", "tatl")),
     ]
     single = table[table["attribute"] != "average"]
     assert (single["images"] == 6).all() and (single["m"] == single["m"].iloc[0]).all() and single["m"].iloc[0] > 6
@@ -70,7 +70,7 @@ def test_the_bound_is_the_formula_of_the_images(compared: Path) -> None:
     made = read(compared / "tables")
     images = made["bound_images"]
     for _, row in made["bound"].query("attribute != 'average'").iterrows():
-        part = images[(images["init"] == row["init"]) & (images["attribute"] == row["attribute"])]
+        part = images[(images["start"] == row["start"]) & (images["attribute"] == row["attribute"])]
         assert row["risk"] == pytest.approx(part["loss"].mean()) and row["curvature"] == pytest.approx(
             part["norm"].mean()
         )
@@ -93,9 +93,9 @@ def test_the_largest_norm_of_a_row_is_solved_again_in_float64(compared: Path) ->
     made, about = read(compared / "tables"), json.loads((compared / "tables/bound.json").read_text())
     rows = made["bound"].query("attribute != 'average'")
     for _, row in rows.iterrows():
-        part = made["bound_images"].query(f"init == {row['init']!r} and attribute == {row['attribute']!r}")
+        part = made["bound_images"].query(f"start == {row['start']!r} and attribute == {row['attribute']!r}")
         largest = part.loc[part["norm"].idxmax()]
-        (subject,) = about["subjects"][row["init"]]
+        (subject,) = about["subjects"][row["start"]]
         ledger = pd.read_csv(*(compared / "runs").glob(f"*/curvature/{subject}.csv"))
         same = (ledger["image"] == largest["image"]) & (ledger["mask"] == largest["mask"])
         value = ledger[same].set_index("precision")["value"].abs()
@@ -112,12 +112,12 @@ def test_the_anatomy_adds_up_and_the_curve_passes_through_its_point(compared: Pa
     finite = np.isfinite(anatomy["bound"])
     np.testing.assert_allclose(product[finite], anatomy["bound"][finite])
     np.testing.assert_allclose(anatomy["log_ratio"], anatomy["by_risk"] + anatomy["by_curvature"])
-    ratio = made["bound"].query("attribute != 'average'").set_index(["init", "attribute"])["ratio"]
-    keys = pd.MultiIndex.from_frame(anatomy[["init", "attribute"]])
+    ratio = made["bound"].query("attribute != 'average'").set_index(["start", "attribute"])["ratio"]
+    keys = pd.MultiIndex.from_frame(anatomy[["start", "attribute"]])
     np.testing.assert_allclose(np.exp(anatomy["log_ratio"])[finite], ratio.loc[keys][finite.to_numpy()])
     assert (anatomy["reference"] == "random").all()  # the first, where source is not among them
     row = anatomy.iloc[-1]
-    line = made["bound_curve"].query("init == @row['init'] and attribute == @row['attribute']")
+    line = made["bound_curve"].query("start == @row['start'] and attribute == @row['attribute']")
     assert np.interp(row["g"], line["g"], line["bound"]) == pytest.approx(row["bound"], rel=0.02)
 
 
@@ -170,7 +170,7 @@ def test_another_c_needs_no_solve_and_images_are_nested(
         return solve(self, task)
 
     monkeypatch.setattr(Worker, "__call__", largest_alone)
-    words = ["--init", "tatl", "--attribute", "dot", "--images", "4", "--c", "0.5", "--sources", "2"]
+    words = ["--start", "tatl", "--attribute", "dot", "--images", "4", "--c", "0.5", "--sources", "2"]
     assert run(toy_store, *words, tables="other") == 0
     few, many = read("other")["bound_images"], read("tables")["bound_images"]
     assert set(few["image"]) < set(many["image"]) and len(few) == 4
@@ -188,13 +188,13 @@ def test_a_start_is_made_from_every_seed_and_measured_on_the_same_images(
     assert run(toy_store, *words, tables="seeds") == 0
     made = read("seeds")
     images, seeds, table = made["bound_images"], made["bound_seeds"], made["bound"]
-    assert images.groupby(["init", "seed"])["image"].agg(tuple).nunique() == 1
-    drawn = seeds[(seeds["init"] == "random") & (seeds["attribute"] == "disc")]
+    assert images.groupby(["start", "seed"])["image"].agg(tuple).nunique() == 1
+    drawn = seeds[(seeds["start"] == "random") & (seeds["attribute"] == "disc")]
     assert drawn["seed"].tolist() == [0, 1, 2] and drawn["bound"].nunique() == 3
-    row = table[(table["init"] == "random") & (table["attribute"] == "disc")].iloc[0]
+    row = table[(table["start"] == "random") & (table["attribute"] == "disc")].iloc[0]
     assert row["seeds"] == 3 and row["bound"] == drawn["bound"].median()
     assert (row["bound_seeds_low"], row["bound_seeds_high"]) == (drawn["bound"].min(), drawn["bound"].max())
-    single = table[table["init"] == str(trained)]
+    single = table[table["start"] == str(trained)]
     assert (single["seeds"] == 1).all() and (single["ratio_seeds_low"] < single["ratio_seeds_high"]).all()
     about = json.loads(Path("seeds/bound.json").read_text())
     assert [len(names) for names in about["subjects"].values()] == [3, 1] and about["seeds"] == [0, 1, 2]
@@ -298,7 +298,7 @@ def test_the_spectrum_of_a_start(
     assert main(spectrum, "analysis.spectrum", words) == 0
     made = read("spectra")
     table, curve = made["spectrum"], made["spectrum_density"]
-    assert table["init"].tolist() == ["random"] and (table["images"] == 3).all()
+    assert table["start"].tolist() == ["random"] and (table["images"] == 3).all()
     assert (table["top1"].abs() >= table["top2"].abs()).all() and (table["trace_error"] > 0).all()
     assert np.trapezoid(curve["density"], curve["eigenvalue"]) == pytest.approx(1, abs=0.1)
     said = capsys.readouterr().out
@@ -317,7 +317,7 @@ def test_the_chunk_is_halved_where_memory_runs_out(
         tried.append((starts[0], options.chunk))
         if options.chunk > room:
             raise torch.OutOfMemoryError("CUDA out of memory") if options.chunk > 9 else MemoryError()
-        return {"spectrum": pd.DataFrame({"init": starts})}
+        return {"spectrum": pd.DataFrame({"start": starts})}
 
     monkeypatch.setattr("analysis.measure.landscape.landscapes", landscapes)
     starts: Any = ["tatl", "source"]
@@ -325,7 +325,7 @@ def test_the_chunk_is_halved_where_memory_runs_out(
     room = 3
     made, options = _landscapes(starts, chosen, Options(chunk=64), torch.device("cpu"))
     assert tried == [("tatl", 64), ("tatl", 5), ("tatl", 2), ("source", 2)] and options.chunk == 2
-    assert made["spectrum"]["init"].tolist() == starts
+    assert made["spectrum"]["start"].tolist() == starts
     assert "memory ran out with 5 images at once: going on with 2" in capsys.readouterr().err
     room = 0
     with pytest.raises(MemoryError, match="memory ran out with one image at a time: choose a smaller store"):

@@ -57,6 +57,17 @@ def closed() -> None:
     plt.close("all")
 
 
+def test_tables_that_say_init_for_start_are_read(tmp_path: Path) -> None:
+    new, old = (write(tmp_path / name) for name in ("new", "old"))
+    for path in old.glob("*.csv"):
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame.rename(columns={"start": "init"}).to_csv(path, index=False)
+    assert "init" in pd.read_csv(old / "bound.csv")
+    one, other = Measured.read(new), Measured.read(old)
+    for name, frame in one.tables.items():
+        pd.testing.assert_frame_equal(frame, other[name])
+
+
 @pytest.fixture
 def measured(tmp_path: Path) -> Measured:
     return Measured.read(write(tmp_path / "tables"))
@@ -163,13 +174,13 @@ def test_every_figure_and_sentence_comes_out(make: Callable[[Path], None], tmp_p
 
 def test_the_order_is_that_of_the_table(measured: Measured) -> None:
     table = measured["bound"]
-    lowest = table.loc[table.groupby("attribute")["bound"].idxmin(), "init"].value_counts()
+    lowest = table.loc[table.groupby("attribute")["bound"].idxmin(), "start"].value_counts()
     said = bound.order(measured)
     assert said.startswith(f"{lowest.index[0]} is lowest for {lowest.iloc[0]} of 2 attributes")
 
 
 def test_ratios_to_the_reference_lead(measured: Measured) -> None:
-    row = measured.average.set_index("init").loc["tatl"]
+    row = measured.average.set_index("start").loc["tatl"]
     said = bound.headline(measured)
     assert said.startswith("Bound on average over attributes as a multiple of source's (median and range over 3 seeds)")
     assert f"tatl {row['ratio']:.2f} ({row['ratio_seeds_low']:.2f} to {row['ratio_seeds_high']:.2f})" in said
@@ -193,7 +204,7 @@ def test_every_seed_is_drawn_and_the_row_is_the_median(measured: Measured) -> No
     seeds = measured[SEEDS]
     assert len(seeds) == 3 * 3 * 3 and set(seeds["attribute"]) == {"globules", "streaks", "average"}
     for row in pd.concat([measured["bound"], measured.average]).to_dict("records"):
-        part = seeds[(seeds["init"] == row["init"]) & (seeds["attribute"] == row["attribute"])]
+        part = seeds[(seeds["start"] == row["start"]) & (seeds["attribute"] == row["attribute"])]
         assert (
             row["bound"] == part["bound"].median() and row["seed"] == part["seed"][part["bound"] == row["bound"]].item()
         )
@@ -207,7 +218,7 @@ def ends(folder: Path, ranges: dict[str, tuple[float, float, float]], seeds: int
     """One attribute with these bounds and ranges over seeds."""
     write(folder, starts=list(ranges), attributes=["streaks"], seeds=seeds)
     values = pd.DataFrame(ranges, index=["bound_seeds_low", "bound", "bound_seeds_high"]).T
-    change(folder, "bound", lambda f: f.assign(**{name: f["init"].map(values[name]) for name in values}))
+    change(folder, "bound", lambda f: f.assign(**{name: f["start"].map(values[name]) for name in values}))
     return Measured.read(folder)
 
 
@@ -260,7 +271,7 @@ def test_c_and_m_move_the_order_as_the_table_says(measured: Measured) -> None:
     table = measured["bound_sensitivity"]
     part = table[table["varied"] == "c"]
     lowest = part.loc[part.groupby(["attribute", "setting"])["bound"].idxmin()]
-    changing = int((lowest.groupby("attribute")["init"].nunique() > 1).sum())
+    changing = int((lowest.groupby("attribute")["start"].nunique() > 1).sum())
     assert f"the lowest start changes for {changing} of 2 attributes" in bound_checks.swings(measured, "c")
 
 

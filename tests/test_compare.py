@@ -206,7 +206,7 @@ def test_the_bound_is_planned_here_and_measured_by_a_command(
     ((executable, dash, module, *rest),) = given
     assert (executable, dash, module) == (sys.executable, "-m", "analysis.bound")
     asked = parser_of(bound, "analysis.bound", "smoke").parse_args(rest)
-    assert (asked.init, asked.store, asked.runs, asked.tables) == (
+    assert (asked.starts, asked.store, asked.runs, asked.tables) == (
         ["random", "tatl"], toy_store.path, Path("r"), Path("t")
     )  # fmt: skip
     assert (asked.device, asked.workers, asked.shapes, asked.attributes) == ("cpu", 2, "link", "disc,dot")

@@ -35,10 +35,10 @@ def anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.DataF
     rows = []
     for _, row in _single(table).iterrows():
         b = _bound_of(row, question)
-        other = table[(table["init"] == reference) & (table["attribute"] == row["attribute"])].iloc[0]
+        other = table[(table["start"] == reference) & (table["attribute"] == row["attribute"])].iloc[0]
         parts = attribution(b, _bound_of(other, question))
         rows.append({
-            "init": row["init"], "attribute": row["attribute"], "g": b.g, "exponent": b.exponent,
+            "start": row["start"], "attribute": row["attribute"], "g": b.g, "exponent": b.exponent,
             "stability": b.stability, "fit": b.fit, "candidates": b.candidates, "sample": b.sample, "bound": b.value,
             "turns_at": lowest(b.risk, b.m, b.c, b.n), "rising": b.rising, "reference": reference,
             "log_ratio": parts.total, "by_risk": parts.by_risk, "by_curvature": parts.by_curvature,
@@ -47,11 +47,11 @@ def anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.DataF
 
 
 def curves(table: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """Eq. 6 over g at the risk of each start: init, attribute, g, bound."""
+    """Eq. 6 over g at the risk of each start: start, attribute, g, bound."""
     parts = []
     for _, row in _single(table).iterrows():
         g, value = curve(row["risk"], int(row["m"]), question.sources, question.c, int(row["images"]))
-        parts.append(pd.DataFrame({"init": row["init"], "attribute": row["attribute"], "g": g, "bound": value}))
+        parts.append(pd.DataFrame({"start": row["start"], "attribute": row["attribute"], "g": g, "bound": value}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -60,14 +60,14 @@ def sensitivity(
 ) -> pd.DataFrame:
     """The bound over c, over m, and over positive images alone (`positives`: how many the fold has, per attribute).
 
-    Columns: varied (c, m, images), setting, init, attribute, bound (NaN where no measured image is positive), vacuous,
+    Columns: varied (c, m, images), setting, start, attribute, bound (NaN where no measured image is positive), vacuous,
     rank among the starts (1: lowest).
     """
     rows = []
 
     def add(varied: str, setting: str | float, row: pd.Series, value: Bound) -> None:
         rows.append({
-            "varied": varied, "setting": setting, "init": row["init"], "attribute": row["attribute"],
+            "varied": varied, "setting": setting, "start": row["start"], "attribute": row["attribute"],
             "bound": value.value, "vacuous": value.vacuous,
         })  # fmt: skip
 
@@ -77,7 +77,7 @@ def sensitivity(
             add("c", float(f"{c:.2e}"), row, bound(risk, curvature, m, question.sources, c, n))
         for other in sorted({max(1, round(m * factor)) for factor in M_FACTORS} | {PAPER_M}):
             add("m", other, row, bound(risk, curvature, other, question.sources, question.c, min(n, other)))
-        same = np.logical_and.reduce([measured[key] == row[key] for key in ("init", "attribute", "seed")])
+        same = np.logical_and.reduce([measured[key] == row[key] for key in ("start", "attribute", "seed")])
         part = measured[same & measured["positive"]]
         add("images", "as measured", row, _bound_of(row, question))
         if len(part) and question.images != POSITIVE:
@@ -85,7 +85,7 @@ def sensitivity(
             value = bound(part["loss"].mean(), part["norm"].mean(), m, question.sources, question.c, len(part))
             add("images", POSITIVE, row, value)
         elif question.images != POSITIVE:
-            keys = {"init": row["init"], "attribute": row["attribute"]}
+            keys = {"start": row["start"], "attribute": row["attribute"]}
             rows.append({"varied": "images", "setting": POSITIVE, **keys, "bound": np.nan, "vacuous": False})
     frame = pd.DataFrame(rows)
     frame["rank"] = frame.groupby(["varied", "setting", "attribute"])["bound"].rank(method="min")
@@ -95,17 +95,17 @@ def sensitivity(
 def audits(
     measured: pd.DataFrame, table: pd.DataFrame, starts: Sequence[Start], scene: Scene, c: float
 ) -> pd.DataFrame:
-    """Which assumptions hold, per start, over all of its seeds: init, assumption, holds, found."""
+    """Which assumptions hold, per start, over all of its seeds: start, assumption, holds, found."""
     rows = []
     for name in dict.fromkeys(start.name for start in starts):
         start = next(each for each in starts if each.name == name)
-        beta = float(measured.loc[measured["init"] == start.name, "norm"].max())
-        m = int(table.loc[table["init"] == start.name, "m"].max())
+        beta = float(measured.loc[measured["start"] == start.name, "norm"].max())
+        m = int(table.loc[table["start"] == start.name, "m"].max())
         image, _ = start.subject.image_and_mask(int(scene.train()[0]), str(table["attribute"].iloc[0]))
         own = None if start.run is None else start.name not in ("random", "source")
         calibrated = len(scene.calibration_images()) if scene.calibrate else 0
         for each in audit(beta, m, c, scene.recipe(), kinks(start.subject.model, image[None]), own, calibrated):
-            rows.append({"init": start.name, **dataclasses.asdict(each)})
+            rows.append({"start": start.name, **dataclasses.asdict(each)})
     return pd.DataFrame(rows).rename(columns={"name": "assumption"})
 
 

@@ -69,18 +69,18 @@ def bound(
     started = time.monotonic()
     question = Question(tuple(names(settings.attributes)), images, sources, c)
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
-    places, inits = Places(pick_device(shared.device).type, workers), shared.inits()
+    places, named = Places(pick_device(shared.device).type, workers), shared.names()
     scene = shared.scene(settings)
     question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
     chosen = samples(question, scene)
     targets = (
-        finetuned(scene, [name for name in inits if name in BOUND_STARTS], question.attributes) if finetune else {}
+        finetuned(scene, [name for name in named if name in BOUND_STARTS], question.attributes) if finetune else {}
     )
 
     measurement = Measurement("bound", shared, scene, started, settings.seed_numbers)
     starts = measurement.starts()
     measured = figure7.measure(starts, chosen, options, scene.folder, places)
-    found, reference = figure7.every_seed(measured, chosen, question), "source" if "source" in inits else inits[0]
+    found, reference = figure7.every_seed(measured, chosen, question), "source" if "source" in named else named[0]
     table = figure7.figure7(found, reference)
     table = table.join(figure7.again(starts, measured, table, options, scene.folder, places))
     made = {"bound": table, "bound_seeds": figure7.seeds_of(found, reference), "bound_images": measured}
@@ -152,7 +152,7 @@ def spectrum(
 
     started = time.monotonic()
     options = landscape.Options(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
-    place, _ = pick_device(shared.device), shared.inits()
+    place, _ = pick_device(shared.device), shared.names()
     scene = shared.scene(settings)
     chosen = samples(Question(tuple(scene.planner.attributes), images), scene, FEW)
     measurement = Measurement("spectrum", shared, scene, started)
@@ -210,8 +210,8 @@ def parser_of(function: Callable[..., None], module: str, preset: str) -> Argume
     _, values = load_preset(preset, module.rpartition(".")[2])
     line = (function.__doc__ or "").partition("\n")[0].rstrip(".")
     parser = cli.parser(prog=f"python -m {module}", description=cli.describe(function, line))
-    parser.add_argument("--init", nargs="+", default=["tatl"], help=_help(Shared, "init"))
-    parser.add_class_arguments(Shared, skip={"init"}, as_group=False)
+    parser.add_argument("--init", "--start", dest="starts", nargs="+", default=["tatl"], help=_help(Shared, "starts"))
+    parser.add_class_arguments(Shared, skip={"starts"}, as_group=False)
     parser.add_function_arguments(function, skip={"settings", "shared"}, as_group=False)
     parser.add_class_arguments(Settings, as_group=False)
     own = {key: value for key, value in values.items() if key not in OF_STUDIES}

@@ -80,9 +80,9 @@ def hessian_distance(
     return HessianDistance(np.array(values), float(way.norm()))
 
 
-def finetuned(scene: Scene, inits: Sequence[str], attributes: Sequence[str]) -> dict[tuple[str, str], Run]:
+def finetuned(scene: Scene, starts: Sequence[str], attributes: Sequence[str]) -> dict[tuple[str, str], Run]:
     """The target segmenter of every start and attribute."""
-    return {(init, attribute): scene.run(init, attribute) for init in inits for attribute in attributes}
+    return {(start, attribute): scene.run(start, attribute) for start in starts for attribute in attributes}
 
 
 def distances(
@@ -93,13 +93,13 @@ def distances(
     device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """One row per start and attribute: init, attribute, m, images, length, mean, largest, negative, measure.
+    """One row per start and attribute: start, attribute, m, images, length, mean, largest, negative, measure.
 
     The runs must be finished.  `negative`: share of images with v^T H v < 0.
     """
     rows = []
     bar = tqdm(runs.items(), desc="Hessian distance", unit="network", disable=not progress)
-    for (init, attribute), run in bar:
+    for (name, attribute), run in bar:
         assert finished(run, scene.root)
         start = start_model(run, scene.root, scene.imagenet_weights).to(device)
         model = start_model(run, scene.root, scene.imagenet_weights)
@@ -110,7 +110,7 @@ def distances(
         sample, feed = chosen[attribute], partial(Feed(scene.store, attribute, boxes), device=device)
         found = hessian_distance(model, start, feed, sample.indices, image_loss)
         rows.append({
-            "init": init, "attribute": attribute, "m": sample.m, "images": len(sample.indices),
+            "start": name, "attribute": attribute, "m": sample.m, "images": len(sample.indices),
             "length": found.length, "mean": found.mean, "largest": found.largest,
             "negative": float((found.values < 0).mean()), "measure": found.measure(sample.m),
         })  # fmt: skip

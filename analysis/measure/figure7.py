@@ -42,7 +42,7 @@ def measure(
     places: Places,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """One row per start, seed, attribute and image: init, seed, attribute, index, image, positive, loss, norm, and the
+    """One row per start, seed, attribute and image: start, seed, attribute, index, image, positive, loss, norm, and the
     ledger's columns."""
     wanted = {name: sample.indices for name, sample in chosen.items()}
     store = starts[0].subject.store
@@ -53,7 +53,7 @@ def measure(
     ]
     tables = curvatures([start.subject for start in starts], wanted, options, folder, places, progress)
     for start, table, loss in zip(starts, tables, losses, strict=True):
-        table.insert(0, "init", start.name)
+        table.insert(0, "start", start.name)
         table.insert(1, "seed", start.seed)
         table.insert(5, "positive", positive)
         table.insert(6, "loss", loss)
@@ -89,9 +89,9 @@ def again(
     """
     wanted: dict[tuple[str, int], dict[str, np.ndarray]] = {}
     for _, row in table[table["attribute"] != AVERAGE].iterrows():
-        part = _part(measured, row["init"], row["attribute"], row["seed"])
+        part = _part(measured, row["start"], row["attribute"], row["seed"])
         most = part["index"].to_numpy()[part["norm"].argmax()]
-        wanted.setdefault((row["init"], row["seed"]), {})[row["attribute"]] = np.array([most])
+        wanted.setdefault((row["start"], row["seed"]), {})[row["attribute"]] = np.array([most])
     subjects = [start.subject for key in wanted for start in starts if (start.name, start.seed) == key]
     longer = replace(options, max_products=4 * options.max_products)
     tables = curvatures(subjects, list(wanted.values()), longer, folder, places, progress, DOUBLE)
@@ -100,13 +100,13 @@ def again(
         for key, each in zip(wanted, tables, strict=True)
         for _, row in each.iterrows()
     }
-    rows = zip(table["init"], table["seed"], table["attribute"], strict=True)
+    rows = zip(table["start"], table["seed"], table["attribute"], strict=True)
     columns = ["curvature_largest_float64", "curvature_largest_converged"]
     return pd.DataFrame([found.get(row, (np.nan, True)) for row in rows], table.index, columns)
 
 
-def _part(measured: pd.DataFrame, init: str, attribute: str, seed: float) -> pd.DataFrame:
-    same = (measured["init"] == init) & (measured["attribute"] == attribute) & (measured["seed"] == seed)
+def _part(measured: pd.DataFrame, start: str, attribute: str, seed: float) -> pd.DataFrame:
+    same = (measured["start"] == start) & (measured["attribute"] == attribute) & (measured["seed"] == seed)
     return measured[same]
 
 
@@ -138,28 +138,28 @@ Every = dict[tuple[str, str], Seeds]
 
 
 def every_seed(measured: pd.DataFrame, chosen: dict[str, Sample], question: Question) -> Every:
-    """Each start on each attribute, and where there are several on their average, by (init, attribute)."""
+    """Each start on each attribute, and where there are several on their average, by (start, attribute)."""
     found: Every = {}
     for name, sample in chosen.items():
-        for init in measured["init"].unique():
-            found[init, name] = _seeds(measured, init, name, sample, question)
-    for init in measured["init"].unique() if len(chosen) > 1 else ():
-        found[init, AVERAGE] = _average([found[init, name] for name in chosen], init)
+        for start in measured["start"].unique():
+            found[start, name] = _seeds(measured, start, name, sample, question)
+    for start in measured["start"].unique() if len(chosen) > 1 else ():
+        found[start, AVERAGE] = _average([found[start, name] for name in chosen], start)
     return found
 
 
-def _seeds(measured: pd.DataFrame, init: str, name: str, sample: Sample, question: Question) -> Seeds:
+def _seeds(measured: pd.DataFrame, start: str, name: str, sample: Sample, question: Question) -> Seeds:
     n, picks = len(sample.indices), resampled(len(sample.indices))
     rows, draws = [], []
-    for seed in measured["seed"][measured["init"] == init].unique():
-        part = _part(measured, init, name, seed)
+    for seed in measured["seed"][measured["start"] == start].unique():
+        part = _part(measured, start, name, seed)
         loss, norm = part["loss"].to_numpy(), part["norm"].to_numpy()
         b = bound(loss.mean(), norm.mean(), sample.m, question.sources, question.c, n)
         draws.append((loss[picks].mean(axis=1), norm[picks].mean(axis=1)))
         rest = np.arange(n) != norm.argmax()
         without = bound(loss[rest].mean(), norm[rest].mean(), b.m, b.sources, b.c, n - 1).value if n > 1 else np.nan
         rows.append({
-            "init": init, "attribute": name, "seed": seed, "m": b.m, "images": n,
+            "start": start, "attribute": name, "seed": seed, "m": b.m, "images": n,
             "positives": int(part["positive"].sum()), "risk": b.risk, "curvature": b.curvature,
             "curvature_median": float(np.median(norm)), "curvature_largest": float(norm.max()),
             "negative": float((part["value"] < 0).mean()), "g": b.g, "g_minus": b.g_minus, "g_plus": b.g_plus,
@@ -172,18 +172,18 @@ def _seeds(measured: pd.DataFrame, init: str, name: str, sample: Sample, questio
     return Seeds(pd.DataFrame(rows), drawn, risks, norms)
 
 
-def _average(each: list[Seeds], init: str) -> Seeds:
+def _average(each: list[Seeds], start: str) -> Seeds:
     """Of each seed the mean over attributes."""
     names = ["risk", "curvature", "negative", "g", "bound", "bound_without_largest", "bound_slack_m", "unconverged"]
     tables = [one.table.set_index("seed") for one in each]
     mean = pd.concat([table[names] for table in tables]).groupby(level=0, sort=False).mean()
     vacuous = np.any([table["vacuous"] for table in tables], axis=0)
-    table = mean.reset_index().assign(init=init, attribute=AVERAGE, vacuous=vacuous)
+    table = mean.reset_index().assign(start=start, attribute=AVERAGE, vacuous=vacuous)
     return Seeds(table, np.mean([one.drawn for one in each], axis=0))
 
 
 def figure7(found: Every, reference: str) -> pd.DataFrame:
-    """One row per init and attribute, and the average over attributes.
+    """One row per start and attribute, and the average over attributes.
 
     `seed`: of the network that the row is of, of `seeds` that were trained; `ratio`: its bound as a multiple of the
     reference's, whose seeds are taken in pairs; `curvature_median` and `curvature_largest` tell how much of the mean
@@ -194,7 +194,7 @@ def figure7(found: Every, reference: str) -> pd.DataFrame:
     """
     rows = []
     for (_, name), seeds in found.items():
-        others = {init: each for (init, attribute), each in found.items() if attribute == name}
+        others = {start: each for (start, attribute), each in found.items() if attribute == name}
         count = max(len(each.table) for each in others.values())
         points, resamples = zip(*(each.paired(count) for each in others.values()), strict=True)
         (value, drawn), (beside, _) = seeds.paired(count), others[reference].paired(count)
@@ -213,8 +213,8 @@ def figure7(found: Every, reference: str) -> pd.DataFrame:
 
 
 def seeds_of(found: Every, reference: str) -> pd.DataFrame:
-    """Every seed by itself: init, attribute, seed, risk, curvature, g, bound, and its ratio to the reference's."""
-    names = ["init", "attribute", "seed", "risk", "curvature", "g", "bound"]
+    """Every seed by itself: start, attribute, seed, risk, curvature, g, bound, and its ratio to the reference's."""
+    names = ["start", "attribute", "seed", "risk", "curvature", "g", "bound"]
     parts = []
     for (_, name), seeds in found.items():
         beside, _ = found[reference, name].paired(len(seeds.table))

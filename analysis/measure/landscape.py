@@ -45,9 +45,9 @@ class Options:
 def landscapes(
     starts: Sequence[Start], chosen: dict[str, Sample], options: Options, device: torch.device, progress: bool = True
 ) -> dict[str, pd.DataFrame]:
-    """`spectrum` (init, attribute, images, loss, trace and top1.. with their evidence) and `spectrum_density`.
+    """`spectrum` (start, attribute, images, loss, trace and top1.. with their evidence) and `spectrum_density`.
 
-    The latter has init, attribute, eigenvalue, density, error: the standard error over probes.
+    The latter has start, attribute, eigenvalue, density, error: the standard error over probes.
     """
     rows, curves = [], []
     bar = tqdm(desc="spectrum", unit="spectrum", total=len(starts) * len(chosen), disable=not progress)
@@ -58,12 +58,12 @@ def landscapes(
                 feed = partial(Feed(start.subject.store, attribute, start.subject.boxes), device=device)
                 loss = per_image_losses(model, feed, sample.indices, image_loss)
                 hessian = MeanHessian(model, feed, sample.indices, image_loss, options.chunk)
-                keys: dict[str, Any] = {"init": start.name, "attribute": attribute}
+                keys: dict[str, Any] = {"start": start.name, "attribute": attribute}
                 row, found = _measure(hessian, options)
                 rows.append({**keys, "images": len(sample.indices), "loss": float(loss.mean()), **row})
                 curves.append(_curve(found).assign(**keys))
                 bar.update()
-    columns = ["init", "attribute", "eigenvalue", "density", "error"]
+    columns = ["start", "attribute", "eigenvalue", "density", "error"]
     return {"spectrum": pd.DataFrame(rows), "spectrum_density": pd.concat(curves, ignore_index=True)[columns]}
 
 

@@ -25,7 +25,7 @@ class Shared:
     """Which starts are measured, on what, and where.
 
     Args:
-        init: starts: random, source, rotation, context, tatl, all of them (all), or files of weights
+        starts: random, source, rotation, context, tatl, all of them (all), or files of weights
         store: folder written by prepare; without it the preset's phantom is made
         preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; what a start copies from is trained there if it is not
@@ -37,7 +37,7 @@ class Shared:
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
 
-    init: list[str] = field(default_factory=lambda: ["tatl"])
+    starts: list[str] = field(default_factory=lambda: ["tatl"])
     store: Path | None = None
     preset: str = "quick"
     runs: Path = Path("runs")
@@ -61,19 +61,17 @@ class Shared:
 
         return self.tables or tables_of(self.store, self.preset)
 
-    def inits(self) -> list[str]:
+    def names(self) -> list[str]:
         """The starts asked for, each once; FileNotFoundError for what is no start and no file."""
         from tatl.names import BOUND_STARTS
 
-        inits = list(
-            dict.fromkeys(each for word in self.init for each in (BOUND_STARTS if word == "all" else names(word)))
-        )
-        for name in inits:
+        words = [each for word in self.starts for each in (BOUND_STARTS if word == "all" else names(word))]
+        for name in words:
             if name not in BOUND_STARTS and not Path(name).is_file():
                 raise FileNotFoundError(
                     f"start {name!r} is neither one of {', '.join(BOUND_STARTS)} nor a file of weights"
                 )
-        return inits
+        return list(dict.fromkeys(words))
 
     def scene(self, settings: Settings) -> Scene:
         """What the starts share: the store, and the first shape, fold and seed of the settings."""
@@ -109,16 +107,16 @@ class Measurement:
         from tatl.studies.conduct import check_sources
         from tatl.studies.execution.schedule import execute
 
-        scene, inits = self.scene, self.shared.inits()
-        for name in inits:
+        scene, asked = self.scene, self.shared.names()
+        for name in asked:
             if name not in BOUND_STARTS:
                 scene.check(Path(name))
-        each = [(one, name) for name in inits for one in (self._scenes() if name in BOUND_STARTS else [scene])]
+        each = [(one, name) for name in asked for one in (self._scenes() if name in BOUND_STARTS else [scene])]
         copied = [run for one, name in each if name in BOUND_STARTS for run in one.run(name).needs()]
         cropper = scene.cropper()
         needed = [*copied, *([cropper] if cropper else [])]
         check_sources(
-            [*needed, *(scene.run(name) for name in inits if name == "source")], scene.root, scene.imagenet_weights
+            [*needed, *(scene.run(name) for name in asked if name == "source")], scene.root, scene.imagenet_weights
         )
         execute(needed, scene.root, scene.store, self.shared.machine)
         boxes = scene.boxes()
@@ -145,11 +143,11 @@ class Measurement:
     def _provenance(self, starts: list[Start]) -> dict[str, Any]:
         from tatl.studies.write import provenance
 
-        scene, inits = self.scene, list(dict.fromkeys(start.name for start in starts))
+        scene, measured = self.scene, list(dict.fromkeys(start.name for start in starts))
         described = provenance(
-            self.name, self.shared.preset, scene.planner.settings, scene.store, scene.planner, inits, scene.root
+            self.name, self.shared.preset, scene.planner.settings, scene.store, scene.planner, measured, scene.root
         )
-        subjects = {name: [start.subject.name for start in starts if start.name == name] for name in inits}
+        subjects = {name: [start.subject.name for start in starts if start.name == name] for name in measured}
         seconds = round(time.monotonic() - self.started, 1)
         return described | self.about() | {"subjects": subjects, "seconds": seconds}
 

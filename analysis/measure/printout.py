@@ -59,7 +59,7 @@ def setting(scene: Scene, question: Question, images: int, seeds: int, tolerance
 
 def blocks(table: pd.DataFrame, reference: str) -> str:
     """The numbers of every attribute, starts below each other, led by their ratios to the reference."""
-    several = table["init"].nunique() > 1
+    several = table["start"].nunique() > 1
     return "\n\n".join(
         f"{str(attribute).replace('_', ' ')}\n{_block(part, reference if several else '')}"
         for attribute, part in table.groupby("attribute", sort=False)
@@ -67,7 +67,7 @@ def blocks(table: pd.DataFrame, reference: str) -> str:
 
 
 def _block(part: pd.DataFrame, reference: str) -> str:
-    columns: dict[str, list[str]] = {"start": list(part["init"])}
+    columns: dict[str, list[str]] = {"start": list(part["start"])}
     whole = part["attribute"].iloc[0] != AVERAGE
     if reference:
         columns[f"times {reference}"] = [_bound(value) for value in part["ratio"]]
@@ -117,10 +117,10 @@ def reasons(anatomy: pd.DataFrame) -> list[str]:
             continue
         best = finite.loc[finite["bound"].idxmin()]
         reference = best["reference"]
-        sentence = f"{attribute}: lowest is {best['init']}"
-        others = finite[(finite["init"] != reference) & finite["log_ratio"].notna()]
+        sentence = f"{attribute}: lowest is {best['start']}"
+        others = finite[(finite["start"] != reference) & finite["log_ratio"].notna()]
         parts = [
-            f"{row['init']} {np.exp(row['log_ratio']):.2f} (risk {np.exp(row['by_risk']):.2f} x curvature "
+            f"{row['start']} {np.exp(row['log_ratio']):.2f} (risk {np.exp(row['by_risk']):.2f} x curvature "
             f"{np.exp(row['by_curvature']):.2f})"
             for _, row in others.iterrows()
         ]
@@ -132,7 +132,7 @@ def second_opinion(table: pd.DataFrame) -> str:
     """The Hessian distance of fine-tuned networks: the way they went, and the curvature along it."""
     lines = ["Hessian distance after fine-tuning (Ju, Li & Zhang 2022): v^T H v per training image, v = w - w_start"]
     for attribute, part in table.groupby("attribute", sort=False):
-        columns = {"start": list(part["init"]), "m": [f"{m}" for m in part["m"]]}
+        columns = {"start": list(part["start"]), "m": [f"{m}" for m in part["m"]]}
         columns |= {
             title: [_number(value) for value in part[name]]
             for title, name in (("|v|", "length"), ("mean", "mean"), ("largest", "largest"), ("sqrt(max/m)", "measure"))
@@ -146,7 +146,7 @@ def spectra(table: pd.DataFrame) -> str:
     """Trace and leading eigenvalues of every start and attribute."""
     columns: dict[str, list[str]] = {
         "attribute": [str(name).replace("_", " ") for name in table["attribute"]],
-        "start": list(table["init"]),
+        "start": list(table["start"]),
         "loss": [f"{value:.3f}" for value in table["loss"]],
         "trace": [f"{_number(v)} +- {_number(e)}" for v, e in zip(table["trace"], table["trace_error"], strict=True)],
     }
@@ -159,13 +159,13 @@ def spectra(table: pd.DataFrame) -> str:
 def assumptions(audit: pd.DataFrame) -> list[str]:
     """One line per assumption and finding, the starts that share it named."""
     words = {"True": "holds", "False": "does not hold"}
-    everyone = audit["init"].nunique()
+    everyone = audit["start"].nunique()
     lines = []
     for name in audit["assumption"].unique():
         same = audit[audit["assumption"] == name]
         for found in same["found"].unique():
             part = same[same["found"] == found]
-            whose = "" if len(part) == everyone else f" [{', '.join(part['init'])}]"
+            whose = "" if len(part) == everyone else f" [{', '.join(part['start'])}]"
             lines.append(f"{name}: {words.get(str(part['holds'].iloc[0]), 'not known')}{whose}; {found}")
     return lines
 
@@ -174,7 +174,7 @@ def factors(anatomy: pd.DataFrame) -> str:
     """Eq. 6 taken apart: bound = stability x fit x candidates x sample, and the g at which it would be lowest."""
     names = ("stability", "fit", "candidates", "sample", "bound")
     columns: dict[str, list[str]] = {
-        "attribute": [str(name).replace("_", " ") for name in anatomy["attribute"]], "start": list(anatomy["init"]),
+        "attribute": [str(name).replace("_", " ") for name in anatomy["attribute"]], "start": list(anatomy["start"]),
         "g": [_number(value) for value in anatomy["g"]],
         "lowest at g": [_number(v) if np.isfinite(v) else "never" for v in anatomy["turns_at"]],
     }  # fmt: skip

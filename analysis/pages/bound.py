@@ -58,14 +58,14 @@ def _groups(measured: Measured) -> list[str]:
 def _spread(lanes: Lanes, row: dict, ends: tuple[float, float], seeds: pd.DataFrame) -> None:
     """A bound with its range over seeds (thick, each seed a dot) and its spread over images (thin); an infinite end
     reaches the edge, an infinite bound stands there, hollow."""
-    y, start, colour = lanes.y(row["attribute"], row["init"]), row["init"], lanes.look.colour[row["init"]]
+    y, start, colour = lanes.y(row["attribute"], row["start"]), row["start"], lanes.look.colour[row["start"]]
     for kind, style in {"images": IMAGES, "seeds": RANGE}.items():
         low, high = (100 * row[f"bound_{kind}_{end}"] for end in ("low", "high"))
         if not np.isnan(low) and not np.isnan(high):
             lanes.axes.plot(np.clip([low, high], *ends), [y, y], color=colour, solid_capstyle="butt", **style)
             if np.isinf(high):
                 lanes.axes.plot(ends[1], y, marker=">", color=colour, markersize=5, clip_on=False)
-    each = seeds["bound"][(seeds["init"] == start) & (seeds["attribute"] == row["attribute"])].dropna()
+    each = seeds["bound"][(seeds["start"] == start) & (seeds["attribute"] == row["attribute"])].dropna()
     lanes.axes.plot(np.clip(100 * each, *ends), np.full(len(each), y), color=colour, **DOT)
     if np.isinf(row["bound"]):
         lanes.axes.plot(ends[1], y, **lanes.look.point(start, hollow=True), clip_on=False, zorder=5)
@@ -187,15 +187,15 @@ def headline(measured: Measured) -> str:
         return f"Bound (Eq. 6): {order(measured)}"
     table = measured.of("bound", rows[-1]).sort_values("bound", kind="stable")
     where = "on average over attributes" if rows[-1] == AVERAGE else f"on {plain(rows[-1])}"
-    others = table[table["init"] != measured.reference]
+    others = table[table["start"] != measured.reference]
     each = ", ".join(
-        f"{row['init']} {_ratio(row) or _cell(100 * row['bound']) or 'not known'}" for _, row in others.iterrows()
+        f"{row['start']} {_ratio(row) or _cell(100 * row['bound']) or 'not known'}" for _, row in others.iterrows()
     )
     seeds = f" (median and range over {measured.seeds} seeds)" if measured.seeds > 1 else " (one seed)"
     said = f"Bound {where} as a multiple of {measured.reference}'s{seeds}: {each}"
     first = table.iloc[0]
     if len(table) > 1 and np.isfinite(first["bound"]) and not np.isnan(first["lowest"]):
-        said += f"; {first['init']}, the lowest, is so in {first['lowest']:.0%} of resamples of images and seeds"
+        said += f"; {first['start']}, the lowest, is so in {first['lowest']:.0%} of resamples of images and seeds"
     return f"{said}."
 
 
@@ -222,9 +222,9 @@ def _shares(axes: Axes, y: int, table: pd.DataFrame, colour: dict) -> None:
     left = 0.0
     for row in table[table["lowest"] > 0].to_dict("records"):
         share = 100 * row["lowest"]
-        axes.barh(y, share, left=left, height=0.66, color=colour[row["init"]], edgecolor="white", linewidth=0.5)
+        axes.barh(y, share, left=left, height=0.66, color=colour[row["start"]], edgecolor="white", linewidth=0.5)
         if row["lowest"] >= TOLD:
-            ink = "black" if np.dot(colour[row["init"]], LUMINANCE) > 0.4 else "white"
+            ink = "black" if np.dot(colour[row["start"]], LUMINANCE) > 0.4 else "white"
             axes.text(left + share / 2, y, f"{share:.0f}", ha="center", va="center", color=ink, fontsize=9)
         left += share
     if len(table) and left < 99.5 and table["lowest"].notna().all():
@@ -248,7 +248,7 @@ def sureness(measured: Measured) -> str:
     average = measured.average.dropna(subset=["lowest"])
     if len(average):
         row = average.iloc[int(average["lowest"].argmax())]
-        said += f"; on average over attributes {row['init']} is lowest most often, in {row['lowest']:.0%}"
+        said += f"; on average over attributes {row['start']} is lowest most often, in {row['lowest']:.0%}"
     return f"{said}."
 
 
@@ -273,5 +273,5 @@ def numbers(measured: Measured) -> pd.DataFrame:
         }
         for row in rows
     ]  # fmt: skip
-    keys = [(plain(row["attribute"]), row["init"]) for row in rows]
+    keys = [(plain(row["attribute"]), row["start"]) for row in rows]
     return pd.DataFrame(cells, index=pd.MultiIndex.from_tuples(keys) if keys else None)

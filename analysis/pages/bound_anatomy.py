@@ -37,7 +37,7 @@ HIGHEST = 2.0  # and at least up to this bound
 
 
 def factors(measured: Measured) -> pd.DataFrame:
-    """init, attribute, risk, curvature, and the factors of Eq. 6; rows of bound.csv without anatomy have NaN."""
+    """start, attribute, risk, curvature, and the factors of Eq. 6; rows of bound.csv without anatomy have NaN."""
     extra = measured["bound_anatomy"].drop_duplicates(KEYS)[[*KEYS, "stability", "fit", "candidates", "sample"]]
     return measured["bound"][[*KEYS, "risk", "curvature", "bound"]].merge(extra, on=KEYS, how="left")
 
@@ -47,7 +47,7 @@ def relative(measured: Measured) -> pd.DataFrame:
     table, beside = factors(measured), measured.reference
     if not beside:
         return table
-    theirs = table[table["init"] == beside].set_index("attribute")[list(PARTS)].replace(np.inf, np.nan)
+    theirs = table[table["start"] == beside].set_index("attribute")[list(PARTS)].replace(np.inf, np.nan)
     theirs = theirs.reindex(table["attribute"])
     with np.errstate(invalid="ignore", divide="ignore"):
         return table.assign(**{name: table[name].to_numpy() / theirs[name].to_numpy() for name in PARTS})
@@ -64,8 +64,8 @@ def anatomy(measured: Measured) -> Figure:
             ends = span(axes, [*table[name], *([1.0] if beside else [])], log=True if beside else None)
             for row in table[table[name].notna()].to_dict("records"):
                 infinite = np.isinf(row[name])
-                point = look.point(row["init"], hollow=bool(infinite), size=5.5)
-                axes.plot(np.clip(row[name], *ends), lanes.y(row["attribute"], row["init"]), **point, clip_on=False)
+                point = look.point(row["start"], hollow=bool(infinite), size=5.5)
+                axes.plot(np.clip(row[name], *ends), lanes.y(row["attribute"], row["start"]), **point, clip_on=False)
             if axes.get_xscale() == "linear":
                 axes.locator_params(axis="x", nbins=3)
             if beside:
@@ -95,10 +95,10 @@ def ingredients(measured: Measured) -> str:
         whose = f"{measured.starts[0]}, the only start," if alone else "The starts, none of which is the reference,"
         return f"{whose} ha{'s' if alone else 've'} risk {_both(table)[0]} and mean norm {_both(table)[1]}."
     focus = _focus(measured)
-    own = table[table["init"] == focus]
+    own = table[table["start"] == focus]
     known = own[["risk", "curvature"]].dropna()
     lower, sharper = int((known["risk"] < 1).sum()), int((known["curvature"] > 1).sum())
-    risk, norm = _both(table[table["init"] != beside])
+    risk, norm = _both(table[table["start"] != beside])
     return (
         f"Against {beside}, {focus} has the lower risk for {lower} and the higher mean norm for {sharper} of "
         f"{counted(len(known), 'attribute')}; over all other starts, risk is {risk} times {beside}'s and the mean norm "
@@ -126,10 +126,10 @@ def causes(measured: Measured) -> Figure:
         span(axes, [*values, 1.0], log=True)
         height = 0.36 / max(1, len(look.names))
         for row in table.to_dict("records"):
-            y = lanes.y(row["attribute"], row["init"])
-            _cause(axes, row["by_risk"], y - height / 2, height, color="none", edgecolor=look.colour[row["init"]])
-            _cause(axes, row["by_curvature"], y + height / 2, height, color=look.colour[row["init"]])
-            axes.plot(np.exp(row["log_ratio"]), y, **look.point(row["init"], size=5))
+            y = lanes.y(row["attribute"], row["start"])
+            _cause(axes, row["by_risk"], y - height / 2, height, color="none", edgecolor=look.colour[row["start"]])
+            _cause(axes, row["by_curvature"], y + height / 2, height, color=look.colour[row["start"]])
+            axes.plot(np.exp(row["log_ratio"]), y, **look.point(row["start"], size=5))
         axes.axvline(1, color=INK, linewidth=0.8)
         axes.set_xlabel(f"factor on the bound of {measured.reference or 'the reference'}")
         kinds = [Patch(facecolor="none", edgecolor=GREY, label="by risk"), Patch(color=GREY, label="by curvature")]
@@ -145,7 +145,7 @@ def _compared(measured: Measured) -> pd.DataFrame:
     """The rows of the anatomy that have a difference from the reference."""
     table = measured["bound_anatomy"]
     known = table[["log_ratio", "by_risk", "by_curvature"]].notna().all(axis=1)
-    return table[known & (table["init"] != table["reference"]) & table["init"].isin(measured.starts)]
+    return table[known & (table["start"] != table["reference"]) & table["start"].isin(measured.starts)]
 
 
 def reasons(measured: Measured) -> str:
@@ -157,7 +157,7 @@ def reasons(measured: Measured) -> str:
         return "There is no finite bound to compare with a reference's, so no difference to take apart."
     more = int((table["by_curvature"].abs() > table["by_risk"].abs() + ALIKE).sum())
     said = f"Curvature makes more of the difference from {beside} than risk in {more} of {counted(len(table), 'row')}"
-    own = table[table["init"] == _focus(measured)]
+    own = table[table["start"] == _focus(measured)]
     if len(own):
         risk, norm = (between(np.exp(own[name])) for name in ("by_risk", "by_curvature"))
         said += (
@@ -178,10 +178,10 @@ def curve(measured: Measured) -> Figure:
             x, y = span(axes, xs, "x", log=True), span(axes, ys, "y", log=True)
             rows = measured.of("bound", attribute).to_dict("records")
             for row in rows:
-                axes.plot(*_line(measured, row), color=look.colour[row["init"]], linewidth=1.3, alpha=0.8)
+                axes.plot(*_line(measured, row), color=look.colour[row["start"]], linewidth=1.3, alpha=0.8)
             for row in rows:
                 at = np.clip(row["g"], *x), np.clip(100 * row["bound"], *y)
-                axes.plot(*at, **look.point(row["init"], hollow=bool(np.isinf(row["bound"]))), clip_on=False, zorder=5)
+                axes.plot(*at, **look.point(row["start"], hollow=bool(np.isinf(row["bound"]))), clip_on=False, zorder=5)
             _turn(axes, measured, attribute)
         kinds = [told("lowest point: the bound falls before, rises beyond", color=INK, linestyle=":", linewidth=1)]
         kinds += [told("vacuous: g⁻ ≤ 0", marker="o", markerfacecolor="none")] * bool(np.isinf(table["bound"]).any())
@@ -192,7 +192,7 @@ def curve(measured: Measured) -> Figure:
 def _line(measured: Measured, row: dict) -> tuple[np.ndarray, np.ndarray]:
     """The curve of bound_curve.csv (x 100), carried on beyond the largest g that was measured."""
     part = measured.of("bound_curve", row["attribute"])
-    part = part[part["init"] == row["init"]].sort_values("g")
+    part = part[part["start"] == row["start"]].sort_values("g")
     g, value = part["g"].to_numpy(), part["bound"].to_numpy()
     end, asked = BEYOND * float(measured["bound"]["g"].max()), measured.asked
     if len(g) and end > g[-1] > 1 and {"sources", "c"} <= set(asked) and 0 <= row["risk"] <= 1 and row["images"] >= 1:
@@ -240,5 +240,5 @@ def numbers(measured: Measured) -> pd.DataFrame:
         split = {"log_ratio": f"times {beside}'s", "by_risk": "by risk", "by_curvature": "by curvature"}
         for cell, row in zip(cells, rows, strict=True):
             cell |= {title: three(float(np.exp(row[name]))) for name, title in split.items()}
-    keys = [(plain(row["attribute"]), row["init"]) for row in rows]
+    keys = [(plain(row["attribute"]), row["start"]) for row in rows]
     return pd.DataFrame(cells, index=pd.MultiIndex.from_tuples(keys) if keys else None)

@@ -27,7 +27,7 @@ def audit(measured: Measured) -> pd.DataFrame:
     table = measured["bound_audit"]
     rows = []
     for (name, found), part in table.groupby(["assumption", "found"], sort=False):
-        whose = "every start" if set(part["init"]) >= set(table["init"]) else listed(list(part["init"]))
+        whose = "every start" if set(part["start"]) >= set(table["start"]) else listed(list(part["start"]))
         rows.append((name, HOLDS.get(part["holds"].iloc[0], "not known"), whose, found))
     order = {name: i for i, name in enumerate(table["assumption"].unique())}
     rows.sort(key=lambda row: order[row[0]])
@@ -54,7 +54,7 @@ def assumptions(measured: Measured) -> str:
 
 def _steps(measured: Measured) -> str:
     """c beside what the theorem allows at the largest norm seen, as `analysis.curvature.assumptions.audit` has it."""
-    norms, m = measured["bound_images"].groupby("init")["norm"].max().dropna(), measured["bound"]["m"].max()
+    norms, m = measured["bound_images"].groupby("start")["norm"].max().dropna(), measured["bound"]["m"].max()
     if norms.empty or not m >= 1 or "c" not in measured.asked:
         return ""
     allowed = sorted(largest_step(float(norm), int(m)) for norm in norms)
@@ -73,7 +73,7 @@ def sensitivity(measured: Measured, varied: str) -> Figure:
             span(axes, table["at"], "x", log=True)
             span(axes, finite, "y", log=True)
             for start in look.names:
-                own = part[(part["init"] == start) & np.isfinite(part["bound"])].sort_values("at")
+                own = part[(part["start"] == start) & np.isfinite(part["bound"])].sort_values("at")
                 axes.plot(own["at"], 100 * own["bound"], **look.point(start, size=3.5), linewidth=1.2)
             _used(axes, measured, varied, attribute)
         legend(figure, look, [told("as measured", color=INK, linestyle=":", linewidth=1)])
@@ -83,7 +83,7 @@ def sensitivity(measured: Measured, varied: str) -> Figure:
 def _settings(measured: Measured, varied: str) -> pd.DataFrame:
     """The rows in which c or m is varied, `at` the setting as a number."""
     table = measured["bound_sensitivity"]
-    table = table[(table["varied"] == varied) & table["init"].isin(measured.starts)]
+    table = table[(table["varied"] == varied) & table["start"].isin(measured.starts)]
     return table.assign(at=pd.to_numeric(table["setting"], errors="coerce").astype(float))
 
 
@@ -101,14 +101,14 @@ def swings(measured: Measured, varied: str) -> str:
     if table.empty:
         return f"No finite bound over {varied} is in the table."
     over = f"Over {varied} from {table['at'].min():g} to {table['at'].max():g}"
-    factor = table.groupby(["attribute", "init"])["bound"].agg(lambda b: b.max() / b.min() if b.min() > 0 else np.nan)
+    factor = table.groupby(["attribute", "start"])["bound"].agg(lambda b: b.max() / b.min() if b.min() > 0 else np.nan)
     factor = factor.dropna()
     moved = f"single bounds move by factors of {between(factor)}"
     if len(measured.starts) == 1:
         return f"{over}, {moved}."
     lowest = table.loc[table.groupby(["attribute", "at"])["bound"].idxmin()]
-    changing = lowest.groupby("attribute")["init"].nunique() > 1
-    most = lowest["init"].value_counts()
+    changing = lowest.groupby("attribute")["start"].nunique() > 1
+    most = lowest["start"].value_counts()
     return (
         f"{over}, the lowest start changes for {int(changing.sum())} of {counted(len(changing), 'attribute')} and "
         f"{most.index[0]} is it most often ({most.iloc[0]} of {counted(len(lowest), 'case')}); {moved}."
@@ -124,7 +124,7 @@ def positives(measured: Measured) -> Figure:
         lanes = Lanes(axes, measured.attributes, look)
         ends = span(axes, 100 * table.to_numpy().ravel())
         for row in table.reset_index().to_dict("records"):
-            start, y = row["init"], lanes.y(row["attribute"], row["init"])
+            start, y = row["start"], lanes.y(row["attribute"], row["start"])
             both = np.clip([100 * row[AS_MEASURED], 100 * row[POSITIVE]], *ends)
             axes.plot(both, [y, y], color=look.colour[start], linewidth=1)
             axes.plot(both[0], y, **look.point(start, hollow=True), clip_on=False)
@@ -139,9 +139,9 @@ def positives(measured: Measured) -> Figure:
 def _positives(measured: Measured) -> pd.DataFrame:
     """Bound as measured and on positive images, by start and attribute."""
     table = measured["bound_sensitivity"]
-    table = table[(table["varied"] == "images") & table["init"].isin(measured.starts)]
-    wide = table.drop_duplicates(["init", "attribute", "setting"])
-    wide = wide.pivot(index=["init", "attribute"], columns="setting", values="bound")
+    table = table[(table["varied"] == "images") & table["start"].isin(measured.starts)]
+    wide = table.drop_duplicates(["start", "attribute", "setting"])
+    wide = wide.pivot(index=["start", "attribute"], columns="setting", values="bound")
     return wide.reindex(columns=[AS_MEASURED, POSITIVE]).astype(float)
 
 
@@ -154,7 +154,7 @@ def rarity(measured: Measured) -> str:
     lower = int((known[POSITIVE] < known[AS_MEASURED]).sum())
     said = f"On positive images alone {lower} of {counted(len(known), 'bound')} are lower"
     if len(measured.starts) > 1:
-        best = [known[name].replace(np.inf, np.nan).unstack("init").dropna(how="all").idxmin(axis=1) for name in known]
+        best = [known[name].replace(np.inf, np.nan).unstack("start").dropna(how="all").idxmin(axis=1) for name in known]
         both = pd.concat(best, axis=1, join="inner")
         other = [plain(name) for name in both.index[both.iloc[:, 0] != both.iloc[:, 1]]]
         said += f", and the lowest start is another for {len(other)} of {counted(len(both), 'attribute')}"

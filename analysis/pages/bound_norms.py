@@ -32,7 +32,7 @@ def norms(measured: Measured) -> Figure:
         ends = span(axes, table["norm"], log=True)
         for attribute in measured.attributes:
             for start in look.names:
-                part = table[(table["init"] == start) & (table["attribute"] == attribute)]
+                part = table[(table["start"] == start) & (table["attribute"] == attribute)]
                 _norms(lanes, part, attribute, start, ends)
         axes.set_xlabel("norm of one image's Hessian (largest |eigenvalue|)")
         kinds = [told("image has it", marker="o"), told("has it not", marker="o", markerfacecolor="none")]
@@ -58,7 +58,7 @@ def tails(measured: Measured) -> str:
     row = table.loc[share.index[int(share.argmax())]]
     said = (
         f"In {int((share > HALF).sum())} of {counted(len(share), 'row')} one image alone makes more than half of the "
-        f"mean norm (most: {share.max():.1%} for {row['init']} on {plain(row['attribute'])}, over "
+        f"mean norm (most: {share.max():.1%} for {row['start']} on {plain(row['attribute'])}, over "
         f"{counted(row['images'], 'image')}), so the mean moves with the choice of images."
         if (share > HALF).any()
         else f"In none of {counted(len(share), 'row')} one image alone makes more than half of the mean norm."
@@ -86,7 +86,7 @@ def convergence(measured: Measured) -> Figure:
         axes.grid(True, axis="both")
         low, _ = span(axes, [*table["residual"], tolerance], log=True)
         for start in look.names:
-            residual = np.sort(table["residual"][table["init"] == start].dropna())
+            residual = np.sort(table["residual"][table["start"] == start].dropna())
             share = 100 * np.arange(1, len(residual) + 1) / max(1, len(residual))
             style = look.point(start, size=4.5) | {"markevery": max(1, len(residual) // 6)}
             axes.plot(np.maximum(residual, low), share, drawstyle="steps-post", linewidth=1.4, **style)
@@ -118,7 +118,7 @@ def converged(measured: Measured) -> str:
             f"All {counted(len(table), 'eigenvalue')} reached the relative residual{asked} asked for (largest "
             f"{table['residual'].max():.2g}), in {cost}."
         )
-    where = listed(list(failed["init"].value_counts().index))
+    where = listed(list(failed["start"].value_counts().index))
     return (
         f"{len(failed)} of {counted(len(table), 'eigenvalue')} did not reach the relative residual{asked} asked for "
         f"(largest {failed['residual'].max():.2g}; {where}), in {cost}: their norms are estimates from below."
@@ -128,7 +128,7 @@ def converged(measured: Measured) -> str:
 def distance(measured: Measured) -> Figure:
     """The measure of Ju, Li and Zhang, sqrt(max v^T H v / m), of the segmenters trained from every start."""
     table, look = measured[DISTANCE], measured.look
-    table = table[table["init"].isin(look.names)]
+    table = table[table["start"].isin(look.names)]
     with theme():
         figure = Figure(figsize=(WIDTH, tall(measured.attributes, look)), layout="constrained")
         axes = figure.subplots()
@@ -136,7 +136,7 @@ def distance(measured: Measured) -> Figure:
         ends = span(axes, table["measure"])
         for row in table[table["measure"].notna()].to_dict("records"):
             at = np.clip(row["measure"], *ends)
-            axes.plot(at, lanes.y(row["attribute"], row["init"]), **look.point(row["init"]))
+            axes.plot(at, lanes.y(row["attribute"], row["start"]), **look.point(row["start"]))
         axes.set_xlabel("√(max vᵀHv / m), v: the way from the start to the trained weights")
         legend(figure, look)
     return figure

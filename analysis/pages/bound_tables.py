@@ -24,7 +24,7 @@ from tatl.names import AVERAGE
 
 COMMAND = "python -m analysis.bound --init all"
 DISTANCE, SEEDS = "bound_distance", "bound_seeds"
-KEYS = ["init", "attribute"]
+KEYS = ["start", "attribute"]
 FLAGS = ("vacuous", "positive", "converged", "holds")
 TEXTS = (*KEYS, "varied", "setting", "reference", "assumption", "found")
 COLUMNS = {
@@ -43,7 +43,7 @@ COLUMNS = {
     ],
     "bound_curve": [*KEYS, "g", "bound"],
     "bound_sensitivity": ["varied", "setting", *KEYS, "bound"],
-    "bound_audit": ["init", "assumption", "holds", "found"],
+    "bound_audit": ["start", "assumption", "holds", "found"],
     DISTANCE: [*KEYS, "m", "images", "length", "mean", "largest", "negative", "measure"],
 }  # fmt: skip
 
@@ -51,9 +51,9 @@ COLUMNS = {
 def read_table(path: Path, wanted: Sequence[str], command: str = COMMAND) -> pd.DataFrame:
     """One CSV with at least the `wanted` columns; other columns stay words.
 
-    Raises FileNotFoundError or ValueError with the command that writes it.
+    Tables of before say init for start.  Raises FileNotFoundError or ValueError with the command that writes it.
     """
-    frame = read_csv(path, wanted, command, dtype=str)
+    frame = read_csv(path, wanted, command, before={"init": "start"}, dtype=str)
     try:
         return frame.assign(**{name: _typed(frame[name]) for name in wanted if name not in TEXTS})
     except (ValueError, TypeError) as error:
@@ -109,7 +109,7 @@ class Measured(Origin):
     @cached_property
     def look(self) -> Look:
         """Every start of bound.csv with its colour and marker."""
-        return Look.of(ordered([*self["bound"]["init"], *self.average["init"]], list(STYLES)), list(STYLES))
+        return Look.of(ordered([*self["bound"]["start"], *self.average["start"]], list(STYLES)), list(STYLES))
 
     @property
     def starts(self) -> list[str]:
@@ -141,11 +141,11 @@ class Measured(Origin):
     def of(self, name: str, attribute: str) -> pd.DataFrame:
         """The rows of one attribute, starts in their order."""
         frame = self.average if attribute == AVERAGE else self[name][self[name]["attribute"] == attribute]
-        return frame.sort_values("init", key=lambda s: s.map(self.starts.index), kind="stable")
+        return frame.sort_values("start", key=lambda s: s.map(self.starts.index), kind="stable")
 
     def wide(self, name: str, column: str) -> pd.DataFrame:
         """A column, attributes down and starts across, in their orders; NaN where there is no row."""
-        frame = self[name].drop_duplicates(KEYS).pivot(index="attribute", columns="init", values=column)
+        frame = self[name].drop_duplicates(KEYS).pivot(index="attribute", columns="start", values=column)
         return frame.reindex(index=self.attributes, columns=self.starts).astype(float)
 
 

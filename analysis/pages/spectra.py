@@ -66,8 +66,8 @@ class Spectra(Origin):
         attributes = there if len(there) < len(seen) and there else chosen("", seen, measured.folder)
         top = [name for name in map(str, table) if name.startswith("top") and name[3:].isdigit()]
         table = table.assign(**{name: pd.to_numeric(table[name], errors="coerce").astype(float) for name in top})
-        starts = ordered([*measured.starts, *table["init"]], list(STYLES))
-        every, own = Look.of(starts, list(STYLES)), set(table["init"])
+        starts = ordered([*measured.starts, *table["start"]], list(STYLES))
+        every, own = Look.of(starts, list(STYLES)), set(table["start"])
         look = Look([name for name in starts if name in own], every.colour, every.marker)
         table, density = (frame[frame["attribute"].isin(attributes)] for frame in (table, density))
         return cls(about, table, density, attributes, look, top)
@@ -99,7 +99,7 @@ def density(spectra: Spectra) -> Figure:
         figure, drawn = panels(spectra.attributes, "eigenvalue", "density")
         for attribute, axes in drawn.items():
             for start in look.names:
-                rows = table[(table["attribute"] == attribute) & (table["init"] == start)].sort_values("eigenvalue")
+                rows = table[(table["attribute"] == attribute) & (table["start"] == start)].sort_values("eigenvalue")
                 value, error = (rows[name].to_numpy() for name in ("density", "error"))
                 low, high = (np.maximum(edge, FLOOR * highest) for edge in (value - error, value + error))
                 axes.fill_between(rows["eigenvalue"], low, high, color=look.colour[start], alpha=0.25, linewidth=0)
@@ -140,10 +140,10 @@ def leading(spectra: Spectra) -> Figure:
         axes = figure.subplots()
         lanes = Lanes(axes, spectra.attributes, look)
         for row in table.to_dict("records"):
-            y, colour = lanes.y(row["attribute"], row["init"]), look.colour[row["init"]]
+            y, colour = lanes.y(row["attribute"], row["start"]), look.colour[row["start"]]
             tops = np.array([row[name] for name in spectra.top])
             axes.plot(tops, np.full(len(tops), y), "|", color=colour, markersize=8, markeredgewidth=1.4)
-            axes.plot(tops[:1], [y], **look.point(row["init"], size=5))
+            axes.plot(tops[:1], [y], **look.point(row["start"], size=5))
             axes.errorbar(
                 row["trace"], y, xerr=row["trace_error"], fmt="D", markersize=6, markerfacecolor="none", color=colour
             )
@@ -157,7 +157,7 @@ def leading(spectra: Spectra) -> Figure:
 def shape(spectra: Spectra) -> str:
     """How far the density reaches to either side, and how much of its weight is negative."""
     found = []
-    for (start, attribute), rows in spectra.density.groupby(["init", "attribute"], sort=False):
+    for (start, attribute), rows in spectra.density.groupby(["start", "attribute"], sort=False):
         total = rows["density"].sum()
         if total > 0 and len(rows) > 1:
             step = float(np.diff(np.sort(rows["eigenvalue"])).max())
@@ -183,11 +183,11 @@ def eigenvalues(spectra: Spectra) -> str:
     error = np.hypot(table["trace_error"], table["trace_by_density_error"])
     agree = int(((table["trace"] - table["trace_by_density"]).abs() <= AGREE * error).sum())
     said = (
-        f"The largest |eigenvalue| is from {three(size.min())} to {three(size.max())} ({most['init']} on "
+        f"The largest |eigenvalue| is from {three(size.min())} to {three(size.max())} ({most['start']} on "
         f"{plain(most['attribute'])}), negative in {negative} of {counted(len(table), 'row')}; two independent "
         f"estimates of the trace agree within {AGREE:g} standard errors in {agree}"
     )
-    failed = table["init"][table["converged"] != 1]
+    failed = table["start"][table["converged"] != 1]
     return f"{said}; {listed(sorted(set(failed)))} did not converge everywhere." if len(failed) else f"{said}."
 
 

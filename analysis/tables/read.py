@@ -39,13 +39,15 @@ WORDS = (
 )  # fmt: skip
 
 
-def read_csv(path: Path, wanted: Sequence[str], command: str, **how: Any) -> pd.DataFrame:
-    """One CSV with at least the `wanted` columns, read as `how` says to pandas.
+def read_csv(
+    path: Path, wanted: Sequence[str], command: str, before: dict[str, str] | None = None, **how: Any
+) -> pd.DataFrame:
+    """One CSV with at least the `wanted` columns, read as `how` says to pandas; `before`: what old columns are now.
 
     Raises FileNotFoundError or ValueError with the command that writes it.
     """
     try:
-        frame = pd.read_csv(path, keep_default_na=False, **how)
+        frame = pd.read_csv(path, keep_default_na=False, **how).rename(columns=before or {})
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
