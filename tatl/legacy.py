@@ -51,7 +51,7 @@ def modern(values: dict[str, Any], log: str, root: Path | None = None) -> dict[s
             "its images were cut or augmented in bf16, which distorted them then (or no log says that it was float32)"
         )
     if values.get("source", "imagenet") == "imagenet" and not values.get("weights"):
-        from tatl.models.starts import hub_weights  # torch takes seconds, and only runs of format 1 ask
+        from tatl.models.imagenet import hub_weights  # torch takes seconds, and only runs of format 1 ask
 
         values["weights"] = hub_weights(values.get("backbone", "efficientnet-b0"))
     for key in ("parent", "cropper"):

@@ -96,7 +96,7 @@ class Run:
     size     HEIGHTxWIDTH of the store's frame, which is the network's input
     task     "lesion" (Stage 1), "union" (Stage 2), an attribute (Stage 3), or a pretext (tatl.training.pretext)
     shape    one of SHAPES or of RIVALS; "encoder" for a pretext that has no decoder
-    start    how the weights begin: a key of `tatl.models.starts.INITIALISATIONS`
+    start    how the weights begin: a key of `tatl.models.starts.START_RULES`
     source   where the chain of starts begins: "imagenet", "textures" or "random"
     weights  which file the ImageNet weights came from: its checksum if one was given, or its name on the hub
     parent   the run that `start` copies from

@@ -16,7 +16,7 @@ import torch
 from tatl.__main__ import main
 from tatl.data.store import Store
 from tatl.models import build
-from tatl.models.starts import file_digest
+from tatl.models.imagenet import file_digest
 from tatl.relay import pass_on
 from tatl.run import Run
 from tatl.studies import conduct as compare

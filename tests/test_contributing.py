@@ -78,11 +78,11 @@ STUDY = '''def decoder(planner: Planner, asked: Asked) -> Rows:
 
 
 @'''
-START = '"tatl-encoder": Initialisation(ENCODER, False, "encoder from the agnostic network, decoder random"),'
+START = '"tatl-encoder": StartRule(ENCODER, False, "encoder from the agnostic network, decoder random"),'
 THINGS = {
     "data set": Insert("tatl/data/pairs.py", "^$", READER, "Reader"),
     "shape": Insert("tatl/models/decoders.py", r"DECODERS: ", DECODER),
-    "start": Insert("tatl/models/starts.py", r"INITIALISATIONS = \{\n", f"@    {START}\n", "INITIALISATIONS"),
+    "start": Insert("tatl/models/starts.py", r"START_RULES = \{\n", f"@    {START}\n", "START_RULES"),
     "study": Insert("tatl/studies/catalogue.py", r"@dataclass\(frozen=True\)\nclass Study:", STUDY),
 }
 PLACES = {

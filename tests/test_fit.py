@@ -153,7 +153,7 @@ def test_resuming_after_kill_9_is_exact(trained: tuple[Run, Path], toy_store: St
         from pathlib import Path
         from tatl.training import tasks, trainer as fit_module
         from tatl.data.store import Store
-        from tatl.fit import fit
+        from tatl.training.trainer import fit
         from tatl.run import Run
         fit_module.CHECKPOINT_SECONDS = 0
         original, calls = tasks.Segmentation.loss, iter(range(1, 1000))

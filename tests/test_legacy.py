@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save
 
 from tatl.legacy import precision_of_log
-from tatl.models.starts import hub_weights
+from tatl.models.imagenet import hub_weights
 from tatl.run import Recipe, Run, find_runs, finished, outdated
 from tatl.training.pretext import TEXTURE_RECIPE, texture_run
 

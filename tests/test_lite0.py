@@ -14,17 +14,18 @@ from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
 from tatl.data.batches import normalise
-from tatl.models import SHAPES, build, lite0
+from tatl.models import SHAPES, build
 from tatl.models.encoders import EfficientNetLite0
-from tatl.models.starts import imagenet_encoder, load_exactly
+from tatl.models.imagenet import imagenet_encoder, packaged_weights, timm_name
+from tatl.models.starts import load_exactly
 from tatl.names import LITE0
 
 PHOTOGRAPHS = {"flower.jpg": 985, "china.jpg": 698}  # daisy, palace
 
 
 def packaged() -> dict[str, Tensor]:
-    stored = torch.load(lite0.packaged_weights(), weights_only=True)
-    return {lite0.timm_name(name): value for name, value in stored.items()}
+    stored = torch.load(packaged_weights(), weights_only=True)
+    return {timm_name(name): value for name, value in stored.items()}
 
 
 @pytest.fixture(scope="module")

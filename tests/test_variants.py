@@ -11,7 +11,7 @@ import torch
 
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.models.starts import hub_weights
+from tatl.models.imagenet import hub_weights
 from tatl.names import VARIANTS
 from tatl.run import Run
 from tatl.studies.planner import STAGES_OF, Planner, in_order

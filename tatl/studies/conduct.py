@@ -18,7 +18,7 @@ import torch
 from tatl.data.case import Size
 from tatl.models import build
 from tatl.models.encoders import encoder
-from tatl.models.starts import imagenet_encoder
+from tatl.models.imagenet import imagenet_encoder
 from tatl.names import RIVALS
 from tatl.relay import pass_on
 from tatl.run import Run, finished, outdated

@@ -16,7 +16,8 @@ from typing import Any
 
 from tatl.data.folds import Split, scarce, split
 from tatl.data.store import Store
-from tatl.models.starts import file_digest, hub_weights, initialisation, weights_file
+from tatl.models.imagenet import file_digest, hub_weights, weights_file
+from tatl.models.starts import start_rule
 from tatl.names import CONTEXT, LESION, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
 from tatl.run import Run
 from tatl.studies.settings import Settings, names
@@ -130,12 +131,12 @@ class Planner:
 
     def started(self, start: str, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
         """The target segmenter of one attribute from any start; `variant` says whether it sees the crop."""
-        parts = initialisation(start).parts
+        parts = start_rule(start).parts
         scratch = variant.scratch or not parts
         run = self._cropped(self.base(attribute, "target", shape, fold, seed, scratch), variant)
         if start in ("random", "source"):
             return run
-        if initialisation(start).long:  # an epoch of Stage 2 has as many steps: both see the same images
+        if start_rule(start).long:  # an epoch of Stage 2 has as many steps: both see the same images
             both = run.recipe.epochs + self.settings.recipe("agnostic").epochs
             return replace(run, start=start, recipe=replace(run.recipe, epochs=both))
         return replace(run, start=start, parent=self._parent(start, variant, shape, fold, seed) if parts else None)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tatl.data.batches import sent
-from tatl.models.starts import freeze, initialisation
+from tatl.models.starts import freeze, start_rule
 from tatl.run import Run
 from tatl.training.batch_norm import calibrate, several_values
 from tatl.training.tasks import Task
@@ -74,7 +74,7 @@ class Learner(L.LightningModule):
         return Chunks(self)
 
     def on_train_epoch_start(self) -> None:
-        if initialisation(self.run.start).frozen:
+        if start_rule(self.run.start).frozen:
             freeze(cast(nn.Module, self.model.encoder))
         torch.manual_seed(self.run.seed * 1_000_003 + self.current_epoch)
 

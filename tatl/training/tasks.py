@@ -23,7 +23,8 @@ from tatl.data.store import Store
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.models import OwnLoss, Segmenter, build
 from tatl.models.encoders import Classifier
-from tatl.models.starts import freeze, imagenet_encoder, initialisation, read_weights, seeded, transfer
+from tatl.models.imagenet import imagenet_encoder
+from tatl.models.starts import freeze, read_weights, seeded, start_rule, transfer
 from tatl.names import CONTEXT, LESION, ROTATION, SHUFFLED, TEXTURES, UNION
 from tatl.run import Run
 from tatl.training.batch_norm import calibrate
@@ -78,9 +79,9 @@ class Segmentation:
         lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
         self.feed = Feed(store, self.mask, boxes, lender)
         self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
-        if initialisation(run.start).frozen and run.parent is None:
+        if start_rule(run.start).frozen and run.parent is None:
             self._settle(device)
-        frozen = initialisation(run.start).frozen and not run.recipe.augment
+        frozen = start_rule(run.start).frozen and not run.recipe.augment
         seen = np.concatenate([self.split.train, self.split.validation])
         self.frozen = Frozen(self.model.encoder, self.feed, seen) if frozen else None
         present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
@@ -212,7 +213,7 @@ def _losses_and_count(sums: Tensor) -> Tensor:
 def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:
     """The run's network at its start; ValueError where the start cannot be had."""
     model = seeded(lambda: _network(run), run.seed)
-    start = initialisation(run.start)
+    start = start_rule(run.start)
     if run.parent is not None:
         transfer(model, read_weights(run.parent.folder(root) / "weights.safetensors"), start.parts)
     elif start.parts and not (start.long and run.source == "random"):

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from tatl.cli import ERRORS
 from tatl.data.store import Store
 from tatl.machine.processes import cores, do, end, raise_unstarted, start
-from tatl.models.starts import initialisation
+from tatl.models.starts import start_rule
 from tatl.run import Run, finished
 from tatl.training import frozen_features as features
 from tatl.training.trainer import fit, pick_device
@@ -86,7 +86,7 @@ def together(todo: Sequence[Run]) -> list[Piece]:
 
 def stands(run: Run) -> bool:
     """Whether a run stands on a frozen encoder's features."""
-    return initialisation(run.start).frozen and not run.recipe.augment
+    return start_rule(run.start).frozen and not run.recipe.augment
 
 
 @dataclass(frozen=True)

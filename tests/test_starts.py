@@ -16,17 +16,8 @@ from torch import Tensor, nn
 
 from tatl.models import build
 from tatl.models.encoders import Classifier, EfficientNetB0
-from tatl.models.starts import (
-    CLASSIFIERS,
-    INITIALISATIONS,
-    file_digest,
-    freeze,
-    imagenet_encoder,
-    initialisation,
-    read_weights,
-    seeded,
-    transfer,
-)
+from tatl.models.imagenet import CLASSIFIERS, file_digest, imagenet_encoder
+from tatl.models.starts import START_RULES, freeze, read_weights, seeded, start_rule, transfer
 
 PARTS = ("encoder", "decoder", "head")
 
@@ -49,9 +40,9 @@ def shaken(model: nn.Module, seed: int = 5) -> nn.Module:
     return model
 
 
-@pytest.mark.parametrize("start", INITIALISATIONS)
+@pytest.mark.parametrize("start", START_RULES)
 def test_transfer_copies_the_declared_parts_and_leaves_the_rest(start: str) -> None:
-    parts = initialisation(start).parts
+    parts = start_rule(start).parts
     source, model, before = shaken(fresh(1)), fresh(2), fresh(2)
     transfer(model, source.state_dict(), parts)
     own, given, old = model.state_dict(), source.state_dict(), before.state_dict()
@@ -98,7 +89,7 @@ def test_a_refused_transfer_changes_nothing_in_that_part() -> None:
 
 def test_an_unknown_start_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'warm' is unknown: choose one of random, source, rotation, context"):
-        initialisation("warm")
+        start_rule("warm")
 
 
 def test_first_weights_are_a_function_of_the_seed_alone() -> None:
@@ -144,9 +135,9 @@ def test_a_file_of_another_network_is_refused_by_name(kind: str, tmp_path: Path)
         ValueError, match=r"b1\.pth: the weights do not fit the encoder efficientnet-b0 \(\d+ mis"
     ) as no:
         imagenet_encoder("efficientnet-b0", tmp_path / "b1.pth")
-    assert "unexpected blocks.0.1." in str(no.value) and "give a file of efficientnet-b0 as torchvision" in str(
-        no.value
-    )
+    surplus = {"timm": "blocks.0.1.", "torchvision": "features.1.1.block."}[kind]
+    assert f"unexpected {surplus}" in str(no.value)
+    assert "give a file of efficientnet-b0 as torchvision" in str(no.value)
 
 
 LIBRARY = {
