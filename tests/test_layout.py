@@ -19,8 +19,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 COMMANDS = [ROOT / "analysis" / f"{each}.py" for each in ("bound", "spectrum", "statistics", "report")]
 NOT_YET = {  # what still breaks a rule; it may only shrink
     # imports
-    "analysis.curvature.assumptions imports tatl.run", "analysis.measure.printout imports analysis.pages.words",
-    "analysis.tables.read imports analysis.pages.protocols", "tatl.legacy imports tatl.models.imagenet",
+    "analysis.curvature.assumptions imports tatl.run", "analysis.tables.read imports analysis.pages.protocols",
+    "tatl.legacy imports tatl.models.imagenet",
     "tatl.studies.conduct imports tatl.relay",
     # names
     "AGREEMENT", "AREAS", "BATCH", "CASES", "COLUMNS", "COMMAND", "Colour", "Comparison", "FEW", "FILE", "FILES",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.measure.sample import Question
 from analysis.measure.starts import Scene
-from analysis.pages.words import counted, listed
+from analysis.tables.words import counted, listed
 from tatl.names import AVERAGE
 from tatl.studies.settings import names
 

@@ -7,39 +7,17 @@ wins       tatl is highest for 2 of 5 attributes; ties are named
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.tables.paper import part_of
+from analysis.tables.words import Told, counted, dataset, listed, plain, warnings
 
-
-class Told(Protocol):
-    """Tables that know where they come from."""
-
-    @property
-    def about(self) -> dict[str, Any]: ...
-
-    @property
-    def data(self) -> str: ...
-
-
-def listed(names: Sequence[Any]) -> str:
-    """a, b and c."""
-    words = [str(name) for name in names]
-    return " and ".join(([", ".join(words[:-1])] if words[1:] else []) + words[-1:])
-
-
-def plain(name: object) -> str:
-    """pigment_network -> pigment network."""
-    return str(name).replace("_", " ")
-
-
-def counted(number: float, noun: str) -> str:
-    """1 fold, 2 folds."""
-    return f"{int(number)} {noun}{'' if number == 1 else 's'}"
+__all__ = [
+    "Told", "counted", "dataset", "design", "difference", "extremes", "listed", "plain", "score", "signed", "warnings",
+    "wins",
+]  # fmt: skip
 
 
 def score(value: float, std: float = np.nan, digits: int = 3) -> str:
@@ -94,15 +72,6 @@ def wins(table: pd.DataFrame, word: str = "highest", lowest: bool = False, noun:
     return f"{listed(first)} {'is' if len(first) == 1 else 'are each'} {word} {of}"
 
 
-def dataset(study: Told) -> str:
-    """phantom, 240 cases at 96x128, rare attributes enriched."""
-    about = study.about
-    name = study.data if study.data != "manifest" else about.get("store_name", "manifest")
-    enriched = ", rare attributes enriched" if about.get("enrich") else ""
-    cases, size = about.get("cases", "?"), about.get("size", "unknown size")
-    return f"{about.get('label', name)}, {cases} cases at {size}{enriched}"
-
-
 def design(study: Told) -> str:
     """Seeds and folds: what a mean is over."""
     about = study.about
@@ -111,14 +80,3 @@ def design(study: Told) -> str:
         f"{'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds) or '?'}, "
         f"{'fold' if len(folds) == 1 else 'folds'} {listed(folds) or '?'} of {about.get('n_folds', '?')}"
     )
-
-
-def warnings(study: Told) -> list[str]:
-    """What the data and the source domain are not."""
-    part = part_of(study.data, study.about.get("cases"))
-    said = [f"The store holds {part}."] if part else []
-    if study.data == "phantom":
-        said.append("The phantom is not skin.")
-    if study.about.get("source") == "textures":
-        said.append("textures is not ImageNet.")
-    return said
