@@ -10,7 +10,7 @@ PAGES = $(BIN)/python -m analysis.report --study all --tables reports/$(PRESET)/
 .PHONY: report studies test setup
 report: .venv/ready
 	$(BIN)/python -m tatl study variants --preset $(PRESET)
-	$(BIN)/python -m tatl study bound --preset $(PRESET)
+	$(BIN)/python -m analysis.bound --init all --preset $(PRESET)
 	$(PAGES)
 
 studies: report

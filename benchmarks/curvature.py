@@ -268,7 +268,7 @@ def main(
         store: folder of the phantom; default stores/benchmark-curvature-<cases>-<size>
     """
     place = torch.device(device)
-    _, values = load_preset("quick")
+    values = load_preset("quick").settings
     folder = store or Path(f"stores/benchmark-curvature-{cases}-{size}")
     # Figure 7 is extrapolated to the real frequencies of attributes, so then they are drawn.
     phantom = Phantom(cases, seed=0, enrich=not figure_7)

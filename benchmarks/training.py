@@ -178,7 +178,7 @@ def measure(
 
 def paper_time(store: Store, images_per_second: float) -> None:
     """What `study variants --preset paper` takes on one fold, from images/s; early stopping only shortens it."""
-    _, values = load_preset("paper")
+    values = load_preset("paper").settings
     planner = Planner(Settings(**{**values, "folds": "0", "source": "random", "score_size": ""}), store)
     runs = list(in_order(m.run for m in planner.members(VARIANTS)))
     frame = store.size.height * store.size.width

@@ -10,14 +10,14 @@ from typing import Any, get_args
 from jsonargparse import ArgumentParser, Namespace
 
 from tatl import cli, commands
-from tatl.studies.settings import OF_STUDIES, Settings, StudyName, load_preset
+from tatl.studies.settings import Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "prepare": (commands.prepare, "images and masks -> store"),
-    "train": (commands.train, "store -> the networks of one variant"),
-    "study": (commands.study, "store -> networks and tables of a comparison"),
-    "predict": (commands.predict, "images -> lesion box, union and attribute masks"),
-    "score": (commands.score, "predicted masks against true ones"),
+    "prepare": (commands.prepare_command, "images and masks -> store"),
+    "train": (commands.train_command, "store -> the networks of one variant"),
+    "study": (commands.study_command, "store -> networks and tables of a comparison"),
+    "predict": (commands.predict_command, "images -> lesion box, union and attribute masks"),
+    "score": (commands.score_command, "predicted masks against true ones"),
 }
 CONFIGURED = ("train", "study")
 RESUMES = ("prepare", "train", "study")
@@ -30,7 +30,7 @@ def build_parser(preset: str, study: str = "", own_store: bool = False) -> Argum
     """
     parser = cli.parser(prog="python -m tatl", description="Task agnostic transfer learning, from images to runs.")
     subcommands = parser.add_subcommands(required=True, dest="command")
-    _, values = load_preset(preset, study)
+    _, settings, options = load_preset(preset, study)
     for name, (function, line) in COMMANDS.items():
         sub = cli.parser(description=cli.describe(function, line))
         if name == "predict":  # jsonargparse would want the list as JSON
@@ -39,10 +39,10 @@ def build_parser(preset: str, study: str = "", own_store: bool = False) -> Argum
         sub.add_function_arguments(function, skip=skip, as_group=False, as_positional=name == "study")
         if name in CONFIGURED:
             sub.add_class_arguments(Settings, as_group=False)
-            own = {k: v for k, v in values.items() if name == "study" or k not in OF_STUDIES}
+            own = {**settings, **(options if name == "study" else {}), "preset": preset}
             if own_store:
                 own.pop("attributes", None)
-            sub.set_defaults({**own, "preset": preset})
+            sub.set_defaults(own)
         subcommands.add_subcommand(name, cli.dashed(sub), help=line)
     return parser
 
@@ -75,6 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     def command() -> None:
         cli.refuse_retired(arguments)
+        if arguments[:1] == ["study"] and "bound" in arguments and not asked_study(arguments):
+            raise ValueError(
+                "the bound is no study of tatl any more: give python -m analysis.bound --start all with the same "
+                "options (for --variants random,tatl: --start random tatl)"
+            )
         flags = cli.flags(Settings, *(function for function, _ in COMMANDS.values()))
         own_store = any(word.partition("=")[0] == "--store" for word in arguments)
         parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)

@@ -9,15 +9,14 @@ from tatl.data.case import Size
 from tatl.data.images.reading import MAX_PIXELS, Reading
 from tatl.data.prepare.problems import summary
 from tatl.data.readers import reader
-from tatl.data.store import Store, counts, write_csv
-from tatl.data.store import prepare as write_store
+from tatl.data.store import Store, counts, prepare, write_csv
 from tatl.names import LESION
 from tatl.studies.settings import Settings, StudyName, load_preset
 
 # torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
 
 
-def prepare(
+def prepare_command(
     data: Literal["isic2018", "isic2017", "manifest", "labels", "coco", "phantom"],
     store: Path,
     root: Path | None = None,
@@ -63,7 +62,7 @@ def prepare(
         annotations: of COCO, the .json file; else the only one in the root
     """
     reading = Reading(foreground, ignore, threshold, exif, max_pixels, follow_links)
-    made = write_store(
+    made = prepare(
         reader(
             data,
             root,
@@ -87,7 +86,7 @@ def prepare(
     print(f"next: {_next_of(made)}")
 
 
-def train(
+def train_command(
     settings: Settings,
     variant: str,
     store: Path | None = None,
@@ -135,7 +134,7 @@ def train(
     )
 
 
-def study(
+def study_command(
     settings: Settings,
     name: StudyName,
     store: Path | None = None,
@@ -158,13 +157,12 @@ def study(
 
     Args:
         name: which study: variants (Tables 3, 4, A.10-A.13), paradigms (Table 9, with controls), crop (Table 5),
-            backbones (Tables 6-8, and what each network costs), data-size (Figure 4), convergence (Figures 5, 6) or
-            bound (Figure 7, by analysis.bound)
+            backbones (Tables 6-8, and what each network costs), data-size (Figure 4) or convergence (Figures 5, 6)
         store: folder written by prepare; without it the preset's phantom is made
         preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; finished ones are not trained again
         tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
-        variants: which rows of the comparison (of bound, which starts), with commas; empty: all that the store allows
+        variants: which rows of the comparison, with commas; empty: all that the store allows
         fractions: of data-size: percentages of the training groups, with commas; empty: 100,80,60,40
         offsets: of crop: pixels of the store's frame round the lesion's box, with commas; empty: 0,20,40,60
         networks: of crop: lesion networks, with commas; empty: u,unet,segnet,mask-rcnn
@@ -188,7 +186,7 @@ def study(
     comparison.plan() if plan else comparison.carry_out()
 
 
-def predict(
+def predict_command(
     images: list[Path],
     out: Path = Path("predictions"),
     variant: str = "stage123",
@@ -236,7 +234,7 @@ def predict(
         print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")
 
 
-def score(
+def score_command(
     predictions: Path,
     truth: Path,
     out: Path = Path("scores.csv"),
@@ -295,6 +293,6 @@ def open_store(path: Path | None, preset: str) -> Store:
     """The store at `path`, or the preset's phantom, made if it is not there."""
     if path is not None:
         return Store.open(path)
-    data, _ = load_preset(preset)
+    data = load_preset(preset).data
     phantom = reader("phantom", cases=data.cases, seed=data.seed, enrich=data.enrich)
-    return write_store(phantom, Path("stores") / f"phantom-{preset}", Size.parse(data.size))
+    return prepare(phantom, Path("stores") / f"phantom-{preset}", Size.parse(data.size))

@@ -13,7 +13,6 @@ from types import ModuleType
 import pytest
 
 from analysis.curvature.norms import Options, spectral_norms
-from analysis.measure.commands import OF_STUDIES
 from analysis.measure.ledger import Places
 from tatl import cli
 from tatl.studies.settings import load_preset
@@ -71,9 +70,8 @@ def test_a_command_line_of_a_docstring_runs(
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *(places.get(word, word) for word in smaller(line))])
     module = loaded(name, monkeypatch)  # the phantom's runs where it is read
     if name == "curvature":
-        name_of_it, values = load_preset("smoke")
-        values = {key: value for key, value in values.items() if key not in OF_STUDIES}
-        monkeypatch.setattr(module, "load_preset", lambda _: (name_of_it, values))
+        smoke = load_preset("smoke")
+        monkeypatch.setattr(module, "load_preset", lambda _: smoke)
         monkeypatch.setattr(module, "STARTS", ("tatl",))
         monkeypatch.setattr(module, "Places", partial(Places, workers=1))
         monkeypatch.setattr(module, "Options", partial(Options, max_products=3))

@@ -1,12 +1,7 @@
-"""What stops a study before any training, and how the bound is handed to a process of its own."""
+"""What stops a study before any training."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,12 +12,10 @@ from tatl.__main__ import main
 from tatl.data.store import Store
 from tatl.models import build
 from tatl.models.imagenet import file_digest
-from tatl.relay import pass_on
 from tatl.run import Run
-from tatl.studies import conduct as compare
-from tatl.studies.catalogue import STUDIES, WHOLE, Asked
+from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.conduct import check_runs, check_sources, report_of
-from tatl.studies.planner import Planner
+from tatl.studies.planner import WHOLE, Planner
 from tatl.studies.settings import Settings
 from tatl.training.trainer import save_weights
 from toy import make_store, toy_run
@@ -46,7 +39,6 @@ SMOKE = ["--preset", "smoke", "--store"]
         (["study", "backbones", "--backbones", "b0"], "backbone 'b0' is unknown: choose one of resnet18, resnet34"),
         (["study", "variants", "--shapes", "v"], "shapes v unknown: choose of u, link, attention-u, attention-link"),
         (["study", "paradigms", "--variants", "warm"], "variant warm unknown: choose of tatl, tatl-freeze, source"),
-        (["study", "bound", "--variants", "warm"], "start warm unknown: choose of random, source, rotation, context"),
         (["study", "variants", "--variants", "stage3", "--freeze-encoder"], "stage3 has no Stage 2"),
         (["study", "paradigms", "--freeze-encoder"], "freeze_encoder is of the study variants: in paradigms the rows"),
         (["study", "paradigms", "--shapes", "attention-u"], "shape 'attention-attention-u' is unknown: choose one of"),
@@ -101,7 +93,7 @@ def test_a_store_with_unknown_attributes_has_no_union(
 
 def test_where_an_attribute_is_unknown_crop_says_that_it_measures_lesions_alone(tmp_path: Path) -> None:
     planner = Planner(Settings(source="random", n_folds=3), make_store(tmp_path / "parts", unknown=("bar",)))
-    assert {member.attribute for member, _ in STUDIES["crop"].rows(planner, Asked(networks="u", offsets="0"))} == {
+    assert {member.attribute for member in STUDIES["crop"].members(planner, Asked(networks="u", offsets="0"))} == {
         "lesion"
     }
     assert "bar unknown in some images; the lesion's Dice alone is measured" in planner.notes()
@@ -187,33 +179,12 @@ def test_the_report_of_a_study_is_named_as_its_notebook() -> None:
     assert report_of("data-size", folder) == f"python -m analysis.report --study data_size --tables {folder}"
 
 
-def test_the_bound_is_planned_here_and_measured_by_a_command(
-    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The words that are handed on are those that analysis.bound understands, with what differs from the preset."""
-    from analysis.measure.commands import bound, parser_of
-
-    given: list[list[str]] = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare, "pass_on", given.append)
-    words = ["study", "bound", *SMOKE, str(toy_store.path), "--shapes", "link", "--attributes", "disc,dot", "--device"]
-    words += ["cpu", "--variants", "random,tatl", "--workers", "2", "--augment", "--tables", "t", "--runs", "r"]
-    assert main([*words, "--plan"]) == 0 and given == []
-    said = capsys.readouterr().out
-    assert "study bound (Figure 7): 4 starts to measure\n1 runs: 0 are there, 1 to do" in said
-    assert "union link random" in said and not Path("r").exists()
-    assert main(words) == 0
-    ((executable, dash, module, *rest),) = given
-    assert (executable, dash, module) == (sys.executable, "-m", "analysis.bound")
-    asked = parser_of(bound, "analysis.bound", "smoke").parse_args(rest)
-    assert (asked.starts, asked.store, asked.runs, asked.tables) == (
-        ["random", "tatl"], toy_store.path, Path("r"), Path("t")
-    )  # fmt: skip
-    assert (asked.device, asked.workers, asked.shapes, asked.attributes) == ("cpu", 2, "link", "disc,dot")
-    assert asked.augment is True and asked.epochs == 1 and not any(word.startswith("--epochs") for word in rest)
+def test_the_bound_is_measured_by_another_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "--preset", "smoke", "bound", "--plan"]) == 2
+    assert "give python -m analysis.bound --start all with the same options" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["study", "variants"], ["study", "bound"], ["train", "--variant", "stage3"]])
+@pytest.mark.parametrize("words", [["study", "variants"], ["train", "--variant", "stage3"]])
 @pytest.mark.parametrize("given", [["--devices", "2"], ["--devices=2"]])
 def test_devices_that_shared_a_mini_batch_are_no_more(
     words: list[str], given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
@@ -224,26 +195,3 @@ def test_devices_that_shared_a_mini_batch_are_no_more(
         "error: there is no --devices any more: a run is trained on one device; several GPUs train several runs "
         "(--workers of study)"
     )
-
-
-@pytest.mark.parametrize(("code", "status"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 137)])
-def test_the_exit_status_is_passed_on(code: str, status: int) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        pass_on([sys.executable, "-c", f"import os, signal, sys; {code}"])
-    assert stopped.value.code == status
-    pass_on([sys.executable, "-c", ""])
-
-
-CHILD = "import time\nprint('ready', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(130)"
-PARENT = f"import sys; from tatl import relay; relay.PATIENCE = 0.2; relay.pass_on([sys.executable, '-c', {CHILD!r}])"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
-@pytest.mark.parametrize("terminal", [True, False], ids=["to both", "to the parent alone"])
-def test_ctrl_c_reaches_the_process_and_its_status_comes_back(terminal: bool) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, start_new_session=True)
-    assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
-    started = time.monotonic()
-    (os.killpg if terminal else os.kill)(parent.pid, signal.SIGINT)
-    assert parent.wait(timeout=50) == 130 and time.monotonic() - started < 50
-    parent.stdout.close()

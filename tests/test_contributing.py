@@ -69,12 +69,10 @@ DECODER = '''class FlatDecoder(nn.Module):
 
 
 @'''
-STUDY = '''def decoder(planner: Planner, asked: Asked) -> Rows:
+STUDY = '''def _decoder(planner: Planner, asked: Asked) -> list[Member]:
     """Does the decoder of the agnostic network matter, or its encoder alone?"""
-    planner.require(UNION, "the study decoder", "choose a store whose attributes are all known")
-    members = [m for row in chosen(asked.variants, ("tatl", "tatl-encoder"), "variant") for m in planner.each(row)]
-    place = [(m.variant, WHOLE, m.attribute, m.shape, m.fold, m.seed) for m in members]
-    return [(dataclasses.replace(m, run=planner.started(*p)), {}) for m, p in zip(members, place, strict=True)]
+    planner.require_union("decoder")
+    return [m for row in _chosen(asked.variants, ("tatl", "tatl-encoder"), "variant") for m in planner.row(row, row)]
 
 
 @'''
@@ -109,8 +107,8 @@ PLACES = {
     "study": [
         Insert(
             "tatl/studies/catalogue.py",
-            r"    for study in \(\n",
-            '@        Study("decoder", "none", decoder),\n',
+            r"STUDIES = \{\n",
+            '@    "decoder": Study("none", _decoder),\n',
             "STUDIES",
         ),
         Insert("tatl/studies/settings.py", r"StudyName = Literal\[", '@"decoder", ', "StudyName"),
@@ -120,7 +118,7 @@ TRAINED = """
 import json, sys
 from tatl.__main__ import main
 from tatl import __file__ as where
-from analysis.theme import palette
+from analysis.pages.theme import palette
 
 small = ["--preset", "smoke", "--shape", "flat", "--backbone", sys.argv[1], "--batch", "4", "--attribute", "ring"]
 small += ["--store", "mine", "--device", "cpu", "--workers", "1"]

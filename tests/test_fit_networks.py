@@ -16,7 +16,7 @@ from tatl.models import OwnLoss
 from tatl.names import PLAIN, RIVALS
 from tatl.prediction.ensemble import network
 from tatl.run import Run
-from tatl.studies.catalogue import Asked, study
+from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.planner import Planner, in_order
 from tatl.studies.results import probabilities, scores_of
 from tatl.studies.settings import Settings
@@ -81,8 +81,7 @@ def test_the_winner_of_2018_is_the_mean_of_four_pyramids(
     settings = Settings(
         source="random", attributes="disc", folds="0", n_folds=3, score_size="", epochs=1, batch=2, calibration=4
     )
-    rows = study("variants").rows(Planner(settings, smallest), Asked("isic2018-winner"))
-    members = [member for member, _ in rows]
+    members = STUDIES["variants"].members(Planner(settings, smallest), Asked("isic2018-winner"))
     assert [member.shape for member in members] == [f"pyramid-{backbone}" for backbone in SMALL]
     for run in in_order(member.run for member in members):
         fit(run, root, smallest, **OPTIONS)

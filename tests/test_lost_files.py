@@ -72,7 +72,7 @@ def test_what_is_lost_is_left_out_and_said(
     ]
     assert all(f"{folder}/probabilities.npz is lost; delete the weights.safetensors beside it" in n for n in notes)
     described = {"notes": ["as planned"]}
-    write_tables("data-size", [(m, {}) for m in members], tmp_path, toy_store, tmp_path / "tables", described, "cpu")
+    write_tables("data-size", members, tmp_path, toy_store, tmp_path / "tables", described, "cpu")
     assert json.loads((tmp_path / "tables/data-size.json").read_text())["notes"] == ["as planned", *notes]
     table = pd.read_csv(tmp_path / "tables/data-size.csv")
     assert set(table["shape"]) == {"u", "link"} and set(table["variant"]) == {"stage3", "again"}

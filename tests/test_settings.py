@@ -11,7 +11,7 @@ from tatl.data.case import Size
 from tatl.names import VARIANTS, WINNERS
 from tatl.run import Recipe
 from tatl.studies.catalogue import LONG
-from tatl.studies.settings import OF_STUDIES, Settings, load_preset, names, numbers, presets
+from tatl.studies.settings import Settings, comma_list, comma_numbers, load_preset, presets
 
 
 def test_the_presets_are_these() -> None:
@@ -20,14 +20,14 @@ def test_the_presets_are_these() -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_loads(name: str) -> None:
-    data, values = load_preset(name)
-    settings = Settings(**{key: value for key, value in values.items() if key not in OF_STUDIES})
+    data, values, _ = load_preset(name)
+    settings = Settings(**values)
     assert Size.parse(data.size) and data.cases > settings.n_folds
-    assert settings.fold_numbers and settings.seed_numbers and names(settings.shapes)
+    assert settings.fold_numbers and settings.seed_numbers and comma_list(settings.shapes)
 
 
 def test_the_paper_s_preset_is_the_paper_s_protocol() -> None:
-    data, values = load_preset("paper")
+    data, values, _ = load_preset("paper")
     settings = Settings(**values)
     assert (data.size, data.cases, data.enrich) == ("384x512", 2594, False)
     assert (settings.shapes, settings.source, settings.offset, settings.score_size) == (
@@ -43,7 +43,7 @@ def test_the_paper_s_preset_is_the_paper_s_protocol() -> None:
 
 
 def test_the_paper_s_preset_has_the_rows_that_train_as_long_as_two_stages_and_both_winners() -> None:
-    rows = names(load_preset("paper", "variants")[1]["variants"])
+    rows = comma_list(load_preset("paper", "variants").options["variants"])
     assert set(rows) == {*VARIANTS, *LONG, *WINNERS} and len(rows) == len(set(rows))
 
 
@@ -75,11 +75,11 @@ def test_stages_may_have_their_own_epochs() -> None:
     ],
 )
 def test_lists_are_read_from_commas(text: str, expected: list[str]) -> None:
-    assert names(text) == expected
+    assert comma_list(text) == expected
 
 
 def test_numbers_are_read_once_each() -> None:
-    assert numbers("folds", "2, 0,02") == [2, 0]
+    assert comma_numbers("folds", "2, 0,02") == [2, 0]
     assert Settings(folds="1,1").fold_numbers == [1] and Settings(seeds="0,0,3").seed_numbers == [0, 3]
     assert Settings(n_folds=3).fold_numbers == [0, 1, 2]
 

@@ -147,8 +147,6 @@ def test_an_unknown_study_is_told_the_known_ones(tmp_path: Path, capsys: pytest.
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert all(f"'{name}'" in said for name in get_args(StudyName)) and "tatl study nope" not in said
-    assert main(["--study", "bound", "--tables", str(tmp_path)]) == 2
-    assert "study bound trains no segmenter" in capsys.readouterr().err
 
 
 def test_help_names_every_option_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:

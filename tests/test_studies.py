@@ -20,7 +20,7 @@ from tatl.data.case import Case, Size
 from tatl.data.folds import split
 from tatl.data.store import Store, prepare
 from tatl.names import BACKBONES, ISIC2018_WINNER, LESION_NETWORKS, STARTS, VARIANTS
-from tatl.studies.catalogue import STUDIES, Asked, study
+from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.pace import pace
 from tatl.studies.planner import Planner, in_order
 from tatl.studies.results import training_of
@@ -37,8 +37,8 @@ def planner(store: Store, **values: Any) -> Planner:
 
 def runs_of(store: Store, name: str, asked: Asked | None = None, **values: Any) -> dict[str, Any]:
     """Per variant the run of `disc`."""
-    found = study(name).rows(planner(store, **values), asked or Asked())
-    return {member.variant: member.run for member, _ in found if member.attribute == "disc"}
+    found = STUDIES[name].members(planner(store, **values), asked or Asked())
+    return {member.variant: member.run for member in found if member.attribute == "disc"}
 
 
 def test_paradigms_differ_in_their_start_alone(toy_store: Store) -> None:
@@ -60,7 +60,7 @@ def test_paradigms_differ_in_their_start_alone(toy_store: Store) -> None:
 
 def test_the_long_source_has_the_steps_of_stages_2_and_3(toy_store: Store, tmp_path: Path) -> None:
     asked = planner(toy_store, epochs=3, agnostic_epochs=5, batch=4)
-    found = {m.variant: m.run for m, _ in study("paradigms").rows(asked, Asked()) if m.attribute == "disc"}
+    found = {m.variant: m.run for m in STUDIES["paradigms"].members(asked, Asked()) if m.attribute == "disc"}
     long, source, tatl = (found[name] for name in ("source-long", "source", "tatl"))
     assert tatl.parent is not None and long.recipe.epochs == 8
     assert dataclasses.replace(long, start="source", recipe=source.recipe) == source  # alike in all else
@@ -72,23 +72,23 @@ def test_the_long_source_has_the_steps_of_stages_2_and_3(toy_store: Store, tmp_p
     steps = [len(task.batches(0)) for task in (*tasks, stage2)]
     assert steps[0] == steps[1] == steps[2]  # an epoch has as many steps in either stage: 8 of them are 5 and 3
     assert all(np.array_equal(tasks[0].batches(epoch), tasks[1].batches(epoch)) for epoch in range(3))
-    rows = {m.variant: m.run for m, _ in study("variants").rows(asked, Asked("stage3,stage3-long,stage13-long"))}
+    rows = {m.variant: m.run for m in STUDIES["variants"].members(asked, Asked("stage3,stage3-long,stage13-long"))}
     assert set(rows) == {"stage3", "stage3-long", "stage13-long"}
     disc = {
         m.variant: m.run
-        for m, _ in study("variants").rows(asked, Asked("stage3-long,stage13-long"))
+        for m in STUDIES["variants"].members(asked, Asked("stage3-long,stage13-long"))
         if m.attribute == "disc"
     }
     assert disc["stage3-long"] == long and disc["stage13-long"].cropper is not None
     assert disc["stage13-long"].recipe == long.recipe and disc["stage13-long"].start == "source-long"
-    with pytest.raises(ValueError, match="stage3-long and stage13-long have no Stage 2"):
-        study("variants").rows(planner(toy_store, freeze_encoder=True), Asked("stage3-long"))
+    with pytest.raises(ValueError, match="stage3-long has no Stage 2"):
+        STUDIES["variants"].members(planner(toy_store, freeze_encoder=True), Asked("stage3-long"))
 
 
 def test_tables_say_how_long_was_trained(toy_store: Store, tmp_path: Path) -> None:
     """Of fake histories: 3 epochs after 5 of Stage 2, and 8 at once; `dot` is in no validation image of some fold."""
     asked = planner(toy_store, epochs=3, agnostic_epochs=5, batch=4, attributes="disc,dot")
-    members = [member for member, _ in study("paradigms").rows(asked, Asked("tatl,source,source-long"))]
+    members = [member for member in STUDIES["paradigms"].members(asked, Asked("tatl,source,source-long"))]
     for run in in_order(member.run for member in members):
         run.folder(tmp_path).mkdir(parents=True)
         frame = pd.DataFrame({"epoch": 0, "step": range(10 * run.recipe.epochs + 1), "split": "train", "loss": 0.5})
@@ -107,19 +107,20 @@ def test_tables_say_how_long_was_trained(toy_store: Store, tmp_path: Path) -> No
 
 
 def test_studies_share_their_runs(toy_store: Store) -> None:
-    variants = {m.run for m, _ in STUDIES["variants"].rows(planner(toy_store), Asked())}
-    paradigms = {m.run for m, _ in STUDIES["paradigms"].rows(planner(toy_store), Asked())}
+    variants = {m.run for m in STUDIES["variants"].members(planner(toy_store), Asked())}
+    paradigms = {m.run for m in STUDIES["paradigms"].members(planner(toy_store), Asked())}
     assert len(variants & paradigms) == 3 * 3  # stage3, stage23 and stage123 of three attributes
     one = list(in_order([*variants, *paradigms]))
     assert sum(run.task == "union" for run in one) == 3  # whole, crop, and crop from random weights
 
 
 def test_data_sizes_are_nested_shares_with_their_own_agnostic_network(toy_store: Store) -> None:
-    found = study("data-size").rows(planner(toy_store), Asked(fractions="60,100"))
-    columns = {member.variant: kind for member, kind in found}
+    found = STUDIES["data-size"].members(planner(toy_store), Asked(fractions="60,100"))
+    columns = {member.variant: member.kind for member in found}
     assert list(columns) == [f"{row} {f} %" for f in (100, 60) for row in ("tatl", "tatl-scratch", "source")]
     assert columns["tatl-scratch 60 %"] == {"start": "tatl-scratch", "fraction": 0.6}
-    for member, kind in found:
+    for member in found:
+        kind = member.kind
         assert member.run.fraction == kind["fraction"]
         assert member.run.parent is None or member.run.parent.fraction in (kind["fraction"], 1.0)
         if kind["start"] == "tatl-scratch":
@@ -141,8 +142,8 @@ def test_a_preset_may_change_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_winners_stand_beside_the_variants_where_asked_for(toy_store: Store) -> None:
     assert list(runs_of(toy_store, "variants")) == list(VARIANTS)
-    found = study("variants").rows(planner(toy_store), Asked("stage3,isic2018-winner,isic2017-winner"))
-    disc = [(m.variant, m.shape, m.run.shape, m.run.backbone) for m, _ in found if m.attribute == "disc"]
+    found = STUDIES["variants"].members(planner(toy_store), Asked("stage3,isic2018-winner,isic2017-winner"))
+    disc = [(m.variant, m.shape, m.run.shape, m.run.backbone) for m in found if m.attribute == "disc"]
     assert disc[0] == ("stage3", "link", "link", "efficientnet-b0")
     assert disc[1:5] == [("isic2018-winner", f"pyramid-{b}", "pyramid", b) for b in ISIC2018_WINNER]
     assert disc[5:] == [("isic2017-winner", "isic2017-winner-vgg16", "isic2017-winner", "vgg16")]
@@ -158,10 +159,8 @@ def test_crop_compares_lesion_networks_and_offsets(toy_store: Store, tmp_path: P
     plain = found["unet 0 px"].cropper
     assert (plain.start, plain.source, plain.backbone, plain.parent) == ("random", "random", "plain", None)
     lesions = make_store(tmp_path / "lesions", unknown=("disc", "bar", "dot"))
-    alone = study("crop").rows(planner(lesions), Asked(offsets="0", networks="u,segnet"))
-    assert [(m.variant, m.attribute, m.run.task) for m, _ in alone] == [
-        (n, "lesion", "lesion") for n in ("u", "segnet")
-    ]
+    alone = STUDIES["crop"].members(planner(lesions), Asked(offsets="0", networks="u,segnet"))
+    assert [(m.variant, m.attribute, m.run.task) for m in alone] == [(n, "lesion", "lesion") for n in ("u", "segnet")]
     with pytest.raises(ValueError, match="offset 40 is larger than the images of 32x64: give smaller --offsets"):
         runs_of(toy_store, "crop", Asked(offsets="0,40"))
     with pytest.raises(ValueError, match="the study crop needs lesion masks"):
@@ -194,10 +193,11 @@ def test_the_paper_s_backbones_are_600_networks_of_four_attributes(
     """Table 8's number is of ISIC 2017's four: 5 backbones x 2 shapes x 3 starts x 5 folds x 4; 750 of 2018's five."""
     store = prepare(Named(names), tmp_path / "store", SIZE, workers=1, progress=False)
     settings, asked = Settings(**load_preset("paper", "backbones")[1]), Asked()
-    found = study("backbones").rows(Planner(settings, store), asked)
-    assert len(found) == len({member.run for member, _ in found}) == count
-    assert {kind["backbone"] for _, kind in found} == set(BACKBONES)
-    for member, kind in found:
+    found = STUDIES["backbones"].members(Planner(settings, store), asked)
+    assert len(found) == len({member.run for member in found}) == count
+    assert {member.kind["backbone"] for member in found} == set(BACKBONES)
+    for member in found:
+        kind = member.kind
         assert member.run.backbone == kind["backbone"] and member.run.start == kind["start"]
         assert (member.run.source, member.run.size) == ("imagenet", "32x64")
         assert (member.run.parent is None) == (kind["start"] == "source")
@@ -205,10 +205,10 @@ def test_the_paper_s_backbones_are_600_networks_of_four_attributes(
 
 
 def test_convergence_scores_the_pretext_itself(toy_store: Store) -> None:
-    found = study("convergence").rows(planner(toy_store), Asked())
-    pretext = {m.run for m, _ in found if m.variant == "pretext"}
+    found = STUDIES["convergence"].members(planner(toy_store), Asked())
+    pretext = {m.run for m in found if m.variant == "pretext"}
     assert len(pretext) == 1 and next(iter(pretext)).task == "union"
-    assert {m.run.parent for m, _ in found if m.variant == "tatl"} == pretext
+    assert {m.run.parent for m in found if m.variant == "tatl"} == pretext
 
 
 def test_pace_by_hand() -> None:
@@ -257,8 +257,6 @@ def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) 
         runs_of(without, "paradigms", Asked("tatl,lesion"))
     with pytest.raises(ValueError, match="variant best unknown: choose of tatl, tatl-freeze"):
         runs_of(toy_store, "paradigms", Asked("best"))
-    with pytest.raises(ValueError, match="study 'all' is unknown: choose one of variants, paradigms, crop, backbones"):
-        study("all")
     for text in ("0", "101", "half"):
         with pytest.raises(ValueError, match=f"fractions '{text}' are percentages"):
             runs_of(toy_store, "data-size", Asked(fractions=text))
@@ -270,26 +268,6 @@ def test_a_share_that_leaves_no_positive_stops_before_training(tmp_path: Path) -
     assert runs_of(rare, "data-size", Asked("tatl", fractions="100"))
     with pytest.raises(ValueError, match=r"10% of the training groups of fold 0 leave no image with .*dot: "):
         runs_of(rare, "data-size", Asked("tatl", fractions="100,10"))
-
-
-def test_the_bound_s_starts_are_those_that_are_measured(toy_store: Store, tmp_path: Path) -> None:
-    """The plan names the runs that analysis.bound trains: what its starts copy from, and no segmenter."""
-    from analysis.measure.measurement import Shared
-    from tatl.names import BOUND_STARTS
-
-    settings = Settings(**SETTINGS)
-    rows = study("bound").rows(Planner(settings, toy_store), Asked())
-    assert list(dict.fromkeys(member.variant for member, _ in rows)) == list(BOUND_STARTS)
-    assert {member.attribute for member, _ in rows} == set(toy_store.attributes)
-    scene = Shared(store=toy_store.path, preset="smoke", runs=tmp_path).scene(settings)
-    measured = {run for name in BOUND_STARTS for run in scene.run(name).needs()}
-    assert {run for member, _ in rows for run in member.run.needs()} == measured
-    assert {run.task for run in measured} == {"textures", "union", "rotation", "context"}
-    several = study("bound").rows(Planner(dataclasses.replace(settings, seeds="3"), toy_store), Asked())
-    trained = {run for member, _ in several for run in member.run.needs() if run.task == "rotation"}
-    assert sorted(run.seed for run in trained) == [0, 1, 2] and {run.split_seed for run in trained} == {0}
-    with pytest.raises(ValueError, match="start warm unknown: choose of random, source, rotation, context, tatl"):
-        study("bound").rows(Planner(settings, toy_store), Asked("warm"))
 
 
 def test_shuffled_masks_stay_in_their_part_and_belong_to_another_image(toy_store: Store) -> None:

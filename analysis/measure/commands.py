@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from analysis.measure.measurement import Measurement, Shared
 from tatl import cli
 from tatl.__main__ import asked_preset
-from tatl.studies.settings import OF_STUDIES, Settings, load_preset, names
+from tatl.studies.settings import Settings, comma_list, load_preset
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +67,7 @@ def bound(
     from tatl.training.trainer import pick_device
 
     started = time.monotonic()
-    question = Question(tuple(names(settings.attributes)), images, sources, c)
+    question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
     places, named = Places(pick_device(shared.device).type, workers), shared.names()
     scene = shared.scene(settings)
@@ -207,15 +207,14 @@ def _smaller(chunk: int, chosen: dict[str, Sample], error: Exception) -> int:
 
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:
     """The command line of a function of `Settings`, its defaults those of the preset."""
-    _, values = load_preset(preset, module.rpartition(".")[2])
+    settings = load_preset(preset, module.rpartition(".")[2]).settings
     line = (function.__doc__ or "").partition("\n")[0].rstrip(".")
     parser = cli.parser(prog=f"python -m {module}", description=cli.describe(function, line))
     parser.add_argument("--init", "--start", dest="starts", nargs="+", default=["tatl"], help=_help(Shared, "starts"))
     parser.add_class_arguments(Shared, skip={"starts"}, as_group=False)
     parser.add_function_arguments(function, skip={"settings", "shared"}, as_group=False)
     parser.add_class_arguments(Settings, as_group=False)
-    own = {key: value for key, value in values.items() if key not in OF_STUDIES}
-    parser.set_defaults({**own, "preset": preset})
+    parser.set_defaults({**settings, "preset": preset})
     return cli.dashed(parser)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tatl.studies.settings import Settings, names
+from tatl.studies.settings import Settings, comma_list
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,7 +65,7 @@ class Shared:
         """The starts asked for, each once; FileNotFoundError for what is no start and no file."""
         from tatl.names import BOUND_STARTS
 
-        words = [each for word in self.starts for each in (BOUND_STARTS if word == "all" else names(word))]
+        words = [each for word in self.starts for each in (BOUND_STARTS if word == "all" else comma_list(word))]
         for name in words:
             if name not in BOUND_STARTS and not Path(name).is_file():
                 raise FileNotFoundError(
@@ -80,7 +80,7 @@ class Shared:
         from tatl.studies.planner import Planner
 
         planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights, self.device)
-        shape, fold, seed = names(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
+        shape, fold, seed = comma_list(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
         return Scene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
 
 

@@ -11,7 +11,7 @@ from analysis.measure.sample import Question
 from analysis.measure.starts import Scene
 from analysis.tables.words import counted, listed
 from tatl.names import AVERAGE
-from tatl.studies.settings import names
+from tatl.studies.settings import comma_list
 
 
 def figure7(scene: Scene, question: Question, tolerance: float, made: dict[str, pd.DataFrame], notes: list[str]) -> str:
@@ -191,7 +191,7 @@ def warnings(table: pd.DataFrame, scene: Scene, sources: int, tolerance: float) 
         said.append("textures is not ImageNet")
     single = table[table["attribute"] != AVERAGE]
     settings = scene.planner.settings
-    first: dict[str, list] = {"shape": names(settings.shapes), "fold": settings.fold_numbers}
+    first: dict[str, list] = {"shape": comma_list(settings.shapes), "fold": settings.fold_numbers}
     if several := [f"{name} {listed(values)}" for name, values in first.items() if len(values) > 1]:
         said.append(f"of {'; of '.join(several)} only the first is measured")
     if sources == 1:

@@ -166,8 +166,6 @@ def compare(
     """
     if score not in SCORES:
         raise ValueError(f"score {score!r} is unknown: choose one of {', '.join(SCORES)}")
-    if study == "bound":
-        raise ValueError("study bound trains no segmenter and has no folds to compare: choose another --study")
     folds = read_table(tables / f"{study}_folds.csv", [*COLUMNS, score], f"python -m tatl study {study}")
     ranked = ranks(folds, score)
     pairs = paired(folds, reference or str(folds["variant"].iloc[0]), score)

@@ -10,7 +10,7 @@ from tatl.data.store import Store
 from tatl.names import LESION, LESION_NETWORKS, PRETEXTS, RIVALS, STAGE1, UNION, VARIANTS
 from tatl.run import Run, find_runs, finished
 from tatl.studies.planner import STAGES_OF, Variant
-from tatl.studies.settings import names, numbers
+from tatl.studies.settings import comma_list, comma_numbers
 
 VARYING = ("store", "task", "shape", "fold", "seed", "split_seed")
 STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
@@ -55,7 +55,7 @@ def choose(root: Path, variant: str, store: str = "", folds: str = "", where: st
     for usual in USUAL:
         runs = [run for run in runs if usual(run)] or runs
     _require_one_setting(runs, [name for name in VARYING if (variant, name) != (STAGE1, "shape")])
-    wanted = numbers("folds", folds)
+    wanted = comma_numbers("folds", folds)
     if missing := sorted(set(wanted) - {run.fold for run in runs}):
         raise ValueError(f"no finished runs of {variant} for folds {missing}: leave --folds out to use all there are")
     return [run for run in runs if not wanted or run.fold in wanted]
@@ -107,7 +107,7 @@ def settings_of(run: Run) -> dict[str, str]:
 def _matching(runs: Sequence[Run], where: str) -> list[Run]:
     """The runs that have every FIELD=VALUE, values written as `settings_of` writes them."""
     left, known = list(runs), settings_of(runs[0])
-    for pair in names(where):
+    for pair in comma_list(where):
         field, equals, value = pair.partition("=")
         field = field.strip().replace("-", "_")
         if not equals or field not in known:

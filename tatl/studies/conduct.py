@@ -1,17 +1,12 @@
-"""What `python -m tatl study` does: plan a comparison, train what it needs, and write its tables.
-
-The study `bound` (Figure 7) is measured by `python -m analysis.bound`, in a process of its own: nothing in tatl
-imports analysis.
-"""
+"""What `python -m tatl study` does: plan a comparison, train what it needs, and write its tables."""
 
 from __future__ import annotations
 
-import sys
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,15 +15,14 @@ from tatl.models import build
 from tatl.models.encoders import encoder
 from tatl.models.imagenet import imagenet_encoder
 from tatl.names import RIVALS
-from tatl.relay import pass_on
 from tatl.run import Run, finished, outdated
-from tatl.studies.catalogue import BOUND, Asked, Rows, study
+from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute
-from tatl.studies.planner import Planner, in_order
+from tatl.studies.planner import Member, Planner, in_order
 from tatl.studies.runtime.effort import plan as plan_of
 from tatl.studies.runtime.effort import seconds
-from tatl.studies.settings import OF_STUDIES, Settings, load_preset
+from tatl.studies.settings import beyond_preset
 from tatl.studies.write import provenance, write_tables
 
 RULED = {  # settings that the rows of a study differ in, and the options that choose among these
@@ -52,69 +46,56 @@ class Comparison:
 
     def plan(self) -> None:
         """Say what would be trained."""
-        rows = self._rows()
-        check_runs(self._needed(rows))
-        what = "starts to measure" if self.name == BOUND else "target segmenters"
-        print(f"study {self.name} ({study(self.name).paper}): {len(rows)} {what}")
-        needed = self._needed(rows)
+        members = self._members()
+        needed = [member.run for member in members]
+        check_runs(needed)
+        print(f"study {self.name} ({STUDIES[self.name].paper}): {len(members)} target segmenters")
         print(plan_of(needed, self.runs, self.planner.store, self.machine.device).words())
         note_outdated(needed, self.runs)
-        for run in in_order(needed) if self.name == BOUND else ():
-            print(f"  {run.title()}")
 
     def carry_out(self) -> None:
         """Train what is not there and write the tables; RuntimeError names the runs that failed.
 
         ValueError or RuntimeError before any training where something that the rows need is not there.
         """
-        started, rows = time.monotonic(), self._rows()
-        check_sources(self._needed(rows), self.runs, self.machine.imagenet_weights)
-        note_outdated(self._needed(rows), self.runs)
-        if self.name == BOUND:
-            pass_on(self.command(rows))
-            return
-        self._train(rows)
-        shown = list(dict.fromkeys(member.variant for member, _ in rows))
+        started, members = time.monotonic(), self._members()
+        needed = [member.run for member in members]
+        check_sources(needed, self.runs, self.machine.imagenet_weights)
+        note_outdated(needed, self.runs)
+        self._train(needed)
+        shown = list(dict.fromkeys(member.variant for member in members))
         settings, store = self.planner.settings, self.planner.store
         described = provenance(self.name, self.preset, settings, store, self.planner, shown, self.runs)
-        trained = sum(seconds(run, self.runs) for run in in_order(self._needed(rows)))
+        trained = sum(seconds(run, self.runs) for run in in_order(needed))
         described |= {"seconds": round(time.monotonic() - started, 1), "training_seconds": round(trained, 1)}
-        write_tables(self.name, rows, self.runs, store, self.tables, described, self.machine.device)
+        write_tables(self.name, members, self.runs, store, self.tables, described, self.machine.device)
         for note in described["notes"]:
             print(f"note: {note}")
         print(f"tables are in {self.tables}")
         print(f"next: {report_of(self.name, self.tables)}")
 
-    def _rows(self) -> Rows:
-        """The rows, at least one; ValueError for settings that the rows themselves decide."""
-        given, usual = vars(self.planner.settings), self._usual()
+    def _members(self) -> list[Member]:
+        """What is compared, at least one; ValueError for settings that the rows themselves decide."""
+        changed = beyond_preset(self.planner.settings, self.preset, self.name)
         for setting, option in RULED.get(self.name, {}).items():
-            if given[setting] != usual[setting]:
-                raise ValueError(f"{setting} {given[setting]} is what the rows of {self.name} differ in: give {option}")
+            if setting in changed:
+                raise ValueError(
+                    f"{setting} {changed[setting]} is what the rows of {self.name} differ in: give {option}"
+                )
         if self.planner.settings.freeze_encoder and self.name != "variants":
             raise ValueError(
                 f"freeze_encoder is of the study variants: in {self.name} the rows say what is frozen (tatl-freeze)"
             )
-        rows = study(self.name).rows(self.planner, self.asked)
-        if not rows:
+        members = STUDIES[self.name].members(self.planner, self.asked)
+        if not members:
             raise ValueError(
                 f"study {self.name} has no row: no training image of store {self.planner.store.name!r} has any of "
                 f"{', '.join(self.planner.attributes)}: choose other --attributes"
             )
-        return rows
+        return members
 
-    def _usual(self) -> dict[str, Any]:
-        """The settings of the preset for this study."""
-        values = load_preset(self.preset, self.name)[1]
-        return vars(Settings(**{key: value for key, value in values.items() if key not in OF_STUDIES}))
-
-    def _needed(self, rows: Rows) -> list[Run]:
-        """What is trained: the rows' networks; for the bound, which is of starts, what these copy from."""
-        members = [member.run for member, _ in rows]
-        return members if self.name != BOUND else list(dict.fromkeys(run for each in members for run in each.needs()))
-
-    def _train(self, rows: Rows) -> None:
-        failures = execute(self._needed(rows), self.runs, self.planner.store, self.machine, keep_going=True)
+    def _train(self, needed: list[Run]) -> None:
+        failures = execute(needed, self.runs, self.planner.store, self.machine, keep_going=True)
         if failures:
             listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
             raise RuntimeError(
@@ -122,23 +103,11 @@ class Comparison:
                 "command again, which tries them again; tables are written when all are there"
             )
 
-    def command(self, rows: Rows) -> list[str]:
-        """`python -m analysis.bound` of the same starts, store, folders and machine, and of the settings that are not
-        the preset's."""
-        starts = dict.fromkeys(member.variant for member, _ in rows)
-        usual = self._usual()
-        given: dict[str, Any] = {"store": self.planner.store.path, "preset": self.preset, "runs": self.runs}
-        given |= {"tables": self.tables, "device": self.machine.device, "workers": self.machine.workers}
-        if self.machine.imagenet_weights:
-            given["imagenet_weights"] = self.machine.imagenet_weights
-        given |= {key: value for key, value in vars(self.planner.settings).items() if value != usual[key]}
-        options = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-        return [sys.executable, "-m", "analysis.bound", "--init", *starts, *options]
-
 
 def report_of(name: str, tables: Path) -> str:
     """The command that shows the tables of a study."""
-    return f"python -m analysis.report --study {name.replace('-', '_')} --tables {tables}"
+    words = ["python", "-m", "analysis.report", "--study", name.replace("-", "_"), "--tables", str(tables)]
+    return shlex.join(words)
 
 
 def check_runs(runs: Iterable[Run]) -> None:

@@ -10,7 +10,7 @@ stage123-scratch  the same, every network's first weights random instead of from
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from tatl.models.imagenet import file_digest, hub_weights, weights_file
 from tatl.models.starts import start_rule
 from tatl.names import CONTEXT, LESION, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
 from tatl.run import Run
-from tatl.studies.settings import Settings, names
+from tatl.studies.settings import Settings, comma_list
 from tatl.training.pretext import TEXTURE_RECIPE, texture_run
 from tatl.training.trainer import pick_device, usual_precision
 
@@ -39,11 +39,12 @@ STAGES_OF = {
     "stage123": Variant(crop=True, agnostic=True),
     "stage123-scratch": Variant(crop=True, agnostic=True, scratch=True),
 }
+WHOLE = STAGES_OF["stage23"]
 
 
 @dataclass(frozen=True)
 class Member:
-    """One target segmenter's place in a study."""
+    """One target segmenter's place in a study; `kind` is what its row is, as columns of the tables."""
 
     variant: str
     shape: str
@@ -51,6 +52,7 @@ class Member:
     fold: int
     attribute: str
     run: Run
+    kind: dict[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Planner:
@@ -73,7 +75,7 @@ class Planner:
             raise FileNotFoundError(
                 f"no ImageNet weights at {imagenet_weights}: give a .safetensors or .pth file, or a folder of them"
             )
-        self.attributes = names(settings.attributes) or list(store.attributes)
+        self.attributes = comma_list(settings.attributes) or list(store.attributes)
         if unknown := [name for name in self.attributes if name not in store.attributes]:
             raise ValueError(
                 f"store {store.name!r} has no attribute {', '.join(unknown)}: it has {', '.join(store.attributes)}"
@@ -126,8 +128,10 @@ class Planner:
 
     def target(self, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
         """Stage 3: one attribute."""
-        start = "source" if not variant.agnostic else "tatl-freeze" if self.settings.freeze_encoder else "tatl"
-        return self.started(start, variant, attribute, shape, fold, seed)
+        return self.started(self._start_of(variant), variant, attribute, shape, fold, seed)
+
+    def _start_of(self, variant: Variant) -> str:
+        return "source" if not variant.agnostic else "tatl-freeze" if self.settings.freeze_encoder else "tatl"
 
     def started(self, start: str, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
         """The target segmenter of one attribute from any start; `variant` says whether it sees the crop."""
@@ -159,35 +163,41 @@ class Planner:
         """Every target segmenter that the variants need, attributes without a training positive left out."""
         chosen = list(variants)
         self._check(chosen)
-        members = [
-            member
-            for seed in self.settings.seed_numbers
-            for fold in self.settings.fold_numbers
-            for name in chosen
-            for member in self._members(name, fold, seed)
-        ]
+        seeds, folds = self.settings.seed_numbers, self.settings.fold_numbers
+        members = [member for name in chosen for member in self.variant(name)]
         if not members:
             raise ValueError(
                 f"no training image of store {self.store.name!r} has any of {', '.join(self.attributes)}: there is "
                 "nothing to train; choose other --attributes or a larger --fraction"
             )
-        return members
+        return sorted(members, key=lambda member: (seeds.index(member.seed), folds.index(member.fold)))
 
-    def _members(self, name: str, fold: int, seed: int) -> Iterator[Member]:
+    def variant(self, name: str) -> list[Member]:
+        """The members of one variant."""
         if name == STAGE1:
-            yield Member(name, self.settings.lesion_network, seed, fold, LESION, self.lesion(fold, seed))
-            return
-        for attribute in self.trainable(fold):
-            for shape in names(self.settings.shapes):
-                run = self.target(STAGES_OF[name], attribute, shape, fold, seed)
-                yield Member(name, shape, seed, fold, attribute, run)
+            network, places = self.settings.lesion_network, self._places()
+            return [Member(name, network, seed, fold, LESION, self.lesion(fold, seed)) for seed, fold in places]
+        return self.row(name, self._start_of(STAGES_OF[name]), STAGES_OF[name])
 
-    def each(self, row: str) -> Iterator[Member]:
-        """A member of stage3 for every seed, fold, attribute and shape, called `row`; its run is to be replaced."""
-        for seed in self.settings.seed_numbers:
-            for fold in self.settings.fold_numbers:
-                for member in self._members("stage3", fold, seed):
-                    yield replace(member, variant=row)
+    def row(
+        self, name: str, start: str, variant: Variant = WHOLE, network: str = "{}", kind: dict[str, Any] | None = None
+    ) -> list[Member]:
+        """A target from this start for every seed, fold, attribute and shape, the members of a row called `name`.
+
+        `network` is what is trained for a shape: "attention-{}", say.
+        """
+        return [
+            Member(
+                name, shape, seed, fold, attribute,
+                self.started(start, variant, attribute, network.format(shape), fold, seed), kind or {},
+            )
+            for seed, fold in self._places()
+            for attribute in self.trainable(fold)
+            for shape in comma_list(self.settings.shapes)
+        ]  # fmt: skip
+
+    def _places(self) -> list[tuple[int, int]]:
+        return [(seed, fold) for seed in self.settings.seed_numbers for fold in self.settings.fold_numbers]
 
     def but(self, **changed: Any) -> Planner:
         """The same with other settings, such as `fraction=0.4`."""
@@ -219,10 +229,13 @@ class Planner:
 
     def require_attributes(self, what: str) -> None:
         """ValueError where some attribute is unknown in some image."""
+        remedy = "choose other --attributes, or stage1 alone"
         for name in self.attributes:
-            self.require(
-                name, f"the target segmenter of {name} in {what}", "choose other --attributes, or stage1 alone"
-            )
+            self.require(name, f"the target segmenter of {name} in {what}", remedy)
+
+    def require_union(self, study: str) -> None:
+        """ValueError where the union is unknown in some image."""
+        self.require(UNION, f"the study {study}", "choose a store whose attributes are all known")
 
     def require(self, mask: str, what: str, remedy: str) -> None:
         """ValueError where the mask is unknown in some image; `what` needs it."""

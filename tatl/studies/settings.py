@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -17,18 +18,8 @@ from tatl.data.case import Size
 from tatl.names import LESION_NETWORKS, SHAPES, SOURCES
 from tatl.run import Recipe
 
-STAGES = ("lesion", "agnostic", "target")
-StudyName = Literal[
-    "variants", "paradigms", "crop", "backbones", "data-size", "convergence", "bound"
-]  # tatl.studies.catalogue.STUDIES, without importing torch
-OF_STUDIES = (
-    "variants",
-    "fractions",
-    "offsets",
-    "networks",
-    "backbones",
-    "workers",
-)  # options of `study` that are no settings, and that a preset may give too
+# tatl.studies.catalogue.STUDIES, without importing torch
+StudyName = Literal["variants", "paradigms", "crop", "backbones", "data-size", "convergence"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,7 @@ class Settings:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        _among("shapes", names(self.shapes), SHAPES)
+        _among("shapes", comma_list(self.shapes), SHAPES)
         _among("source", [self.source], SOURCES)
         _among("lesion_network", [self.lesion_network], LESION_NETWORKS)
         if self.score_size:
@@ -105,26 +96,24 @@ class Settings:
         if bad := [fold for fold in self.fold_numbers if not 0 <= fold < self.n_folds]:
             raise ValueError(f"folds {bad} do not exist: there are {self.n_folds}, counted from 0")
         if not 0 < self.fraction <= 1:
-            raise ValueError(
-                f"fraction {self.fraction} is a share of the training groups: give a number above 0, up to 1"
-            )
+            raise ValueError(f"fraction {self.fraction} is a share of the training groups: give more than 0, up to 1")
         if self.n_folds < 2:
             raise ValueError(f"n_folds {self.n_folds} leaves nothing to test on: give at least 2")
         if self.split_seed < 0:
             raise ValueError(f"split_seed {self.split_seed} is negative: give a whole number from 0")
-        numbers("seeds", self.seeds)
+        comma_numbers("seeds", self.seeds)
         _among("precision", [self.precision], ("auto", "32", "bf16"))
-        for stage in STAGES:
+        for stage in ("lesion", "agnostic", "target"):
             self.recipe(stage)
 
     @property
     def fold_numbers(self) -> list[int]:
-        return numbers("folds", self.folds) or list(range(self.n_folds))
+        return comma_numbers("folds", self.folds) or list(range(self.n_folds))
 
     @property
     def seed_numbers(self) -> list[int]:
         """The seeds; a number alone is how many."""
-        found = numbers("seeds", self.seeds) or [0]
+        found = comma_numbers("seeds", self.seeds) or [0]
         return found if "," in self.seeds or found == [0] else list(range(found[0]))
 
     def recipe(self, stage: str, auto: str = "32") -> Recipe:
@@ -145,40 +134,52 @@ class PhantomData:
     enrich: bool
 
 
-def names(text: str) -> list[str]:
+class Preset(NamedTuple):
+    """The phantom that is prepared where no store is given, settings, and what is asked of a study (of `Asked`)."""
+
+    data: PhantomData
+    settings: dict[str, Any]
+    options: dict[str, Any]
+
+
+def comma_list(text: str) -> list[str]:
     """`a,b` as a list, each name once; spaces beside the commas are allowed."""
     return list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
 
 
-def numbers(field: str, text: str) -> list[int]:
+def comma_numbers(field: str, text: str) -> list[int]:
     """`0,1` as a list; ValueError for anything else."""
-    if not all(word.isdigit() for word in names(text)):
+    if not all(word.isdigit() for word in comma_list(text)):
         raise ValueError(f"{field} {text!r} is not a list of whole numbers such as 0,1")
-    return list(dict.fromkeys(int(word) for word in names(text)))
+    return list(dict.fromkeys(int(word) for word in comma_list(text)))
 
 
 def _among(field: str, given: list[str], known: tuple[str, ...]) -> None:
-    if not given or (unknown := [word for word in given if word not in known]):
-        raise ValueError(
-            f"{field} {', '.join(unknown if given else ['(empty)'])} unknown: choose of {', '.join(known)}"
-        )
+    if unknown := [word for word in given if word not in known] if given else ["(empty)"]:
+        raise ValueError(f"{field} {', '.join(unknown)} unknown: choose of {', '.join(known)}")
 
 
 def presets() -> list[str]:
     """The names of the presets that come with the package."""
-    return sorted(
-        f.name.removesuffix(".yaml") for f in files("tatl.studies.presets").iterdir() if f.name.endswith(".yaml")
-    )
+    return sorted(Path(f.name).stem for f in files("tatl.studies.presets").iterdir() if f.name.endswith(".yaml"))
 
 
-def load_preset(name: str, study: str = "") -> tuple[PhantomData, dict[str, Any]]:
-    """A preset's phantom and its settings, with what it changes for one study; those left out keep their defaults.
+def load_preset(name: str, study: str = "") -> Preset:
+    """A preset, with what it changes for one study; what it leaves out keeps its default.
 
     ValueError for an unknown preset.
     """
     if name not in presets():
         raise ValueError(f"preset {name!r} is unknown: choose one of {', '.join(presets())}")
     values = yaml.safe_load((files("tatl.studies.presets") / f"{name}.yaml").read_text(encoding="utf-8"))
-    settings = {**values["settings"], **values.get("studies", {}).get(study, {})}
-    Settings(**{k: v for k, v in settings.items() if k not in OF_STUDIES})  # a wrong field raises here, not in a study
-    return PhantomData(**values["data"]), settings
+    given = {**values["settings"], **values.get("studies", {}).get(study, {})}
+    fields = Settings.__dataclass_fields__
+    settings = {key: value for key, value in given.items() if key in fields}
+    Settings(**settings)  # a wrong value raises here, not in a study
+    return Preset(PhantomData(**values["data"]), settings, {k: v for k, v in given.items() if k not in fields})
+
+
+def beyond_preset(settings: Settings, preset: str, study: str = "") -> dict[str, Any]:
+    """The settings that are not those of the preset for this study."""
+    usual = Settings(**load_preset(preset, study).settings)
+    return {key: value for key, value in vars(settings).items() if value != getattr(usual, key)}

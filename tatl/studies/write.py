@@ -19,7 +19,6 @@ from tatl.data.store import Store, counts, write_csv
 from tatl.machine.version import commit, versions
 from tatl.names import AVERAGE, ENSEMBLE
 from tatl.run import write_atomically
-from tatl.studies.catalogue import Rows
 from tatl.studies.examples import gallery
 from tatl.studies.pace import pace
 from tatl.studies.planner import Member, Planner
@@ -34,11 +33,17 @@ from tatl.studies.results import (
     training_of,
 )
 from tatl.studies.runtime.cost import Place, costs, networks
-from tatl.studies.settings import Settings, names
+from tatl.studies.settings import Settings, comma_list
 
 
 def write_tables(
-    name: str, rows: Rows, runs: Path, store: Store, folder: Path, described: dict[str, Any], device: str = "auto"
+    name: str,
+    members: list[Member],
+    runs: Path,
+    store: Store,
+    folder: Path,
+    described: dict[str, Any],
+    device: str = "auto",
 ) -> None:
     """Write the tables of a study, its gallery and what it was made from, and print the averages.
 
@@ -49,8 +54,7 @@ def write_tables(
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
     about.unlink(missing_ok=True)  # written last: tables without it are not whole
-    members = [member for member, _ in rows]
-    kind = pd.DataFrame([{"variant": member.variant, **columns} for member, columns in rows]).drop_duplicates()
+    kind = pd.DataFrame([{"variant": member.variant, **member.kind} for member in members]).drop_duplicates()
     trained = training_of(members, runs, store)
     folds = per_fold(scores_of(members, runs, store)).merge(trained, on=[*KEYS, "attribute"], how="left")
     described["notes"] += lost_notes(members, runs)
@@ -109,7 +113,7 @@ def provenance(
         "size": str(store.size),
         "runs": str(runs),
         "source": settings.source,
-        "shapes": names(settings.shapes),
+        "shapes": comma_list(settings.shapes),
         "backbone": settings.backbone,
         "seeds": settings.seed_numbers,
         "folds": settings.fold_numbers,
