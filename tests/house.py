@@ -22,7 +22,7 @@ FLOORS = (
     {"training"},
     {"studies"},
     {"prediction"},
-    {"commands", "relay"},
+    {"commands"},
     {"__main__"},
 )
 # The rooms of analysis that each of them may import beside itself; the last four are commands, which nothing imports.
