@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    from analysis.site.build import main
+    from analysis.site.build import report_from
 
-    sys.exit(main())
+    sys.exit(report_from())

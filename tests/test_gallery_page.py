@@ -182,7 +182,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as the report makes it."""
     out = tmp_path_factory.mktemp("site")
     write(out / "tables")
-    assert report.main(["--study", "gallery", "--tables", str(out / "tables"), "--progress=false"]) == 0
+    assert report.report_from(["--study", "gallery", "--tables", str(out / "tables"), "--progress=false"]) == 0
     return out
 
 

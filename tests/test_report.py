@@ -58,8 +58,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real notebook on made-up tables, through the command line."""
     out = tmp_path_factory.mktemp("report")
     write(out / "tables")
-    code = report.main(["--study", "variants", "--tables", str(out / "tables"), "--out", str(out), "--progress=false"])
-    assert code == 0
+    given = ["--study", "variants", "--tables", str(out / "tables"), "--out", str(out), "--progress=false"]
+    assert report.report_from(given) == 0
     return out
 
 
@@ -105,7 +105,7 @@ def test_the_notebook_runs_from_any_folder(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     started = time.monotonic()
-    executed = execute.execute(NOTEBOOK, {"tables": "../tables"}, tmp_path, progress=False)
+    executed = execute.run_notebook(NOTEBOOK, {"tables": "../tables"}, tmp_path / "variants.html", progress=False)
     assert execute.failure(executed) == "" and time.monotonic() - started < 60
     assert "no case can be shown" in executed.cells[-3].outputs[0].data["text/html"]
 
@@ -118,22 +118,21 @@ def test_the_kernel_is_the_running_interpreter(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("JUPYTER_PATH", str(fake.parents[1]))
     monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "0")
     path = notebook(tmp_path / "who.ipynb", "import sys, analysis; sys.executable, analysis.__file__")
-    (tmp_path / "out").mkdir()
-    executed = execute.execute(path, {}, tmp_path / "out", progress=False)
+    executed = execute.run_notebook(path, {}, tmp_path / "who.html", progress=False)
     said = executed.cells[-1].outputs[0].data["text/plain"]
     assert sys.executable in said and str(ROOT) in said
 
 
 def test_parameters_are_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = notebook(tmp_path / "strict.ipynb")
-    execute.check(path, {"shape": "u", "ratio": 2})
+    execute.check_parameters(path, {"shape": "u", "ratio": 2})
     with pytest.raises(ValueError, match=r"strict\.ipynb has no parameter shap: it has tables, shape, ratio"):
-        execute.check(path, {"shap": "u"})
+        execute.check_parameters(path, {"shap": "u"})
     with pytest.raises(ValueError, match=r"parameter shape=3 is not like its default 'mean'"):
-        execute.check(path, {"shape": 3})
+        execute.check_parameters(path, {"shape": 3})
     write(tmp_path / "tables", gallery=False)
     given = ["--study", "variants", "--tables", str(tmp_path / "tables"), "--parameters.shap=u", "--progress=false"]
-    assert report.main(given) != 0
+    assert report.report_from(given) != 0
     assert "has no parameter shap" in capsys.readouterr().err
     assert not (tmp_path / "variants.html").exists()
 
@@ -141,7 +140,7 @@ def test_parameters_are_strict(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_parameters_reach_the_notebook_as_numbers_and_strings(tmp_path: Path) -> None:
     notebook(tmp_path / "given.ipynb", "print(repr(shape), repr(ratio), repr(tables))")
     given = ["--parameters.shape=link", "--parameters.ratio=3", "--notebooks", str(tmp_path), "--progress=false"]
-    assert report.main([*given, "--tables", str(tmp_path / "tables")]) == 0
+    assert report.report_from([*given, "--tables", str(tmp_path / "tables")]) == 0
     assert f"'link' 3 '{tmp_path / 'tables'}'" in (tmp_path / "given.html").read_text().replace("&#39;", "'")
 
 
@@ -155,7 +154,7 @@ def test_notebooks_without_a_parameters_cell_are_refused(tmp_path: Path) -> None
     made.cells[1].metadata["tags"] = ["parameters"]
     made.cells[1].source = "shape = print('mean')"
     nbformat.write(made, path)
-    with pytest.raises(ValueError, match=r"parameter shape is not a plain string or number"):
+    with pytest.raises(ValueError, match=r"shape = print\('mean'\) among the parameters is not"):
         execute.defaults(path)
 
 
@@ -169,8 +168,8 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
     notebook(books / "d_works.ipynb", "print('all is well')", title="Does it work?")
     (books / "e_broken.ipynb").write_text("{")
     out = tmp_path / "out"
-    tables = str(tmp_path / "tables")
-    assert report.main(["--notebooks", str(books), "--tables", tables, "--out", str(out), "--progress=false"]) != 0
+    given = ["--notebooks", str(books), "--tables", str(tmp_path / "tables"), "--out", str(out), "--progress=false"]
+    assert report.report_from(given) != 0
     captured = capsys.readouterr()
     assert "a_fails, b_dies, e_broken, f_mute failed" in captured.err and str(out / "index.html") in captured.out
     fails = (out / "a_fails.html").read_text()
@@ -184,23 +183,23 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_missing_tables_give_a_page_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--study", "variants", "--tables", str(tmp_path / "none"), "--out", str(tmp_path)]) != 0
+    assert report.report_from(["--study", "variants", "--tables", str(tmp_path / "none"), "--out", str(tmp_path)]) != 0
     assert "python -m tatl study variants" in capsys.readouterr().err
     assert "python -m tatl study variants" in (tmp_path / "variants.html").read_text()
     assert "missing" in (tmp_path / "index.html").read_text()
 
 
 def test_unknown_studies_and_unwritable_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report.main(["--study", "varients", "--out", str(tmp_path)]) != 0
+    assert report.report_from(["--study", "varients", "--out", str(tmp_path)]) != 0
     assert "no notebook for varients" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
-    assert report.main(["--study", "variants", "--out", str(tmp_path / "file" / "out")]) != 0
+    assert report.report_from(["--study", "variants", "--out", str(tmp_path / "file" / "out")]) != 0
     assert "cannot be written" in capsys.readouterr().err
 
 
 def test_help_has_every_option_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        report.main(["--help"])
+        report.report_from(["--help"])
     said = capsys.readouterr().out
     assert stop.value.code == 0 and "Example: python -m analysis.report --study variants" in " ".join(said.split())
     for option in ("--study", "--tables", "--out", "--parameters", "--notebooks", "--progress"):
@@ -208,7 +207,7 @@ def test_help_has_every_option_and_an_example(capsys: pytest.CaptureFixture[str]
 
 
 def test_tables_are_linked_only_where_the_page_can_reach_them(tmp_path: Path) -> None:
-    from analysis.site.links import linked
+    from analysis.site.page import linked
 
     item = '<li data-file="counts.csv">counts.csv</li>'
     assert 'href="tables/counts.csv"' in linked(item, tmp_path / "tables", tmp_path / "page.html")
@@ -227,7 +226,7 @@ def test_what_did_not_change_is_not_made_again(tmp_path: Path, capsys: pytest.Ca
     given = ["--notebooks", str(tmp_path), "--tables", str(tmp_path / "tables"), "--progress=false"]
 
     def made(*more: str) -> tuple[int, str]:
-        assert report.main([*given, *more]) == 0
+        assert report.report_from([*given, *more]) == 0
         return int(capsys.readouterr().out.partition(" of 1 pages made")[0][-1]), (tmp_path / "dates.html").read_text()
 
     first = made()
@@ -240,7 +239,7 @@ def test_what_did_not_change_is_not_made_again(tmp_path: Path, capsys: pytest.Ca
     assert made()[0] == 1
     (tmp_path / "other").mkdir()
     notebook(tmp_path / "other/more.ipynb", "1", title="What more?")
-    assert report.main(["--notebooks", str(tmp_path / "other"), *given[2:]]) == 0
+    assert report.report_from(["--notebooks", str(tmp_path / "other"), *given[2:]]) == 0
     index = (tmp_path / "index.html").read_text()
     assert "What more?" in index and "dates.html" in index
 
@@ -270,7 +269,7 @@ def test_pages_made_before_a_stop_are_kept(tmp_path: Path, monkeypatch: pytest.M
         notebook(tmp_path / f"{name}.ipynb", "1")
     monkeypatch.setattr(Builder, "__call__", stopping(Builder.__call__, before="b"))
     given = ["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false", "--workers=1"]
-    assert report.main(given) == 130
+    assert report.report_from(given) == 130
     assert [path.stem for path in (tmp_path / ".cache").iterdir()] == ["a"]
 
 
@@ -288,7 +287,7 @@ def test_a_page_without_a_table_that_it_wants_is_partial(tmp_path: Path) -> None
     made = nbformat.read(path, as_version=4)
     made.metadata["tatl"]["wants"] = ["half_more.csv"]
     nbformat.write(made, path)
-    assert report.main(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
+    assert report.report_from(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
     index = (tmp_path / "index.html").read_text()
     assert 'class="card partial"' in index and "not there: half_more.csv" in index
 
@@ -299,7 +298,7 @@ def test_a_page_of_a_part_of_a_study_is_partial_and_says_of_what(tmp_path: Path)
         made = nbformat.read(path, as_version=4)
         made.cells[-1].metadata["tags"] = ["partial"]
         nbformat.write(made, path)
-    assert report.main(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
+    assert report.report_from(["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--progress=false"]) == 0
     index = (tmp_path / "index.html").read_text()
     assert index.count('class="card partial"') == index.count('class="card done"') == 1
     assert index.count("Only a part was measured: 2 of 4 networks &amp; no more.") == 1

@@ -17,14 +17,14 @@ import fake_comparison
 import fake_study
 from analysis.pages import grid
 from analysis.site import build as report
-from analysis.site.page import script
+from analysis.site.page import scripts
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PAGES = ["index", *(path.stem for path in report.chosen("all", report.NOTEBOOKS))]
+PAGES = ["index", *(path.stem for path in report.questions("all", report.NOTEBOOKS))]
 # All or some of their tables, or rows of the study, are not there.
 STATES = {"crop": "missing", "backbones": "partial", "data": "partial", "data_size": "partial"}
 
@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for study in ("paradigms", "convergence", "data-size", "backbones"):
         fake_comparison.write(out / "tables", study, folds=2)
     (out / "tables" / "backbones_cost.csv").unlink()
-    assert report.main(["--study", "all", "--tables", tables, "--progress=false"]) == 0
+    assert report.report_from(["--study", "all", "--tables", tables, "--progress=false"]) == 0
     return out
 
 
@@ -129,7 +129,7 @@ def test_numbers_with_commas_sort_as_numbers(page: Page) -> None:
     """10,115,501 is ten million, not ten."""
     counts = ["10,115,501", "9,876", "308,747,840", "", "-1,000", "+2,000 ± 3"]
     shown = grid.html(pd.DataFrame({"parameters": counts}, index=list("abcdef")))
-    page.set_content(f'<div class="table">{shown}</div><script>{script()}</script>')
+    page.set_content(f'<div class="table">{shown}</div><script>{scripts()}</script>')
     head = page.locator("thead th").nth(1)
     for order in (1, -1):
         head.click()

@@ -17,110 +17,67 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analysis.site.card import FAILED, HERE, MISSING, SITE, Card, Value, checksum, earlier, keep, kept
+from analysis.site.card import FAILED, MISSING, PACKAGE, Card, Value, checksum, fill, keep, kept
 from tatl import cli
-from tatl.machine.processes import cores, spread
+from tatl.machine.processes import cores
 from tatl.machine.version import commit
 
-NOTEBOOKS = HERE.parent / "notebooks"
+INSTALLED = PACKAGE / "notebooks"
+NOTEBOOKS = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent / "notebooks"  # those of the checkout
 ORDER = ("variants", "bound", "paradigms", "data_size", "convergence", "crop", "backbones", "data", "gallery")
 
 
-def chosen(study: str, notebooks: Path) -> list[Path]:
+def questions(study: str, notebooks: Path) -> list[Path]:
     """The notebooks asked for: names with commas, or all; ValueError for one that does not exist."""
-    known = {path.stem: path for path in sorted(notebooks.glob("*.ipynb"), key=lambda path: place(path.stem))}
-    names = list(known) if study == "all" else [name.strip() for name in study.split(",") if name.strip()]
-    names = [name.replace("-", "_") for name in names]
+    known = {path.stem: path for path in sorted(notebooks.glob("*.ipynb"), key=lambda path: _place(path.stem))}
+    names = [name.strip().replace("-", "_") for name in study.split(",") if name.strip()]
+    names = list(known) if study == "all" else names
+    choice = f"choose of {', '.join(known) or 'none'}, or all"
     if unknown := [name for name in names if name not in known]:
-        raise ValueError(f"no notebook for {', '.join(unknown)} in {notebooks}: choose of {', '.join(known)}, or all")
+        raise ValueError(f"no notebook for {', '.join(unknown)} in {notebooks}: {choice}")
     if not names:
-        raise ValueError(f"study {study!r} names no notebook: choose of {', '.join(known) or 'none'}, or all")
+        raise ValueError(f"study {study!r} names no notebook in {notebooks}: {choice}")
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def place(name: str) -> tuple[int, str]:
+def _place(name: str) -> tuple[int, str]:
     """Where a question stands on the index: the paper's questions first."""
     return (ORDER.index(name) if name in ORDER else len(ORDER), name)
-
-
-def build(
-    paths: list[Path], tables: Path, out: Path, parameters: dict[str, Value], progress: bool, workers: int
-) -> tuple[list[Card], int]:
-    """The cards of all pages, in order, and how many pages were made rather than kept."""
-    keys = {path: checksum(path, tables, parameters) for path in paths}
-    cards = {path: kept(out, path.stem, keys[path]) for path in paths}
-    todo = [path for path, card in cards.items() if card is None]
-    for card in _made(todo, tables, out, parameters, progress, workers) if todo else ():
-        path = next(path for path in todo if path.stem == card.study)
-        cards[path] = card
-        keep(out, card, keys[path])
-    return [card for card in cards.values() if card], len(todo)
 
 
 def _made(
     paths: list[Path], tables: Path, out: Path, parameters: dict[str, Value], progress: bool, workers: int
 ) -> Iterator[Card]:
-    """The cards of the pages as they come, with a bar of pages and below it one of cells per notebook at work."""
+    """The cards of the pages as they come, with a bar of pages and below it one of cells per notebook at work.
+
+    Threads are enough: each waits for the kernel of its notebook, which is a process.
+    """
+    from joblib import Parallel, delayed
     from tqdm import tqdm
 
     from analysis.site.page import Builder  # what executes and renders takes seconds to import
 
-    lines = range(1, 1 + max(1, min(workers or cores(), len(paths))))
-    cards = spread([Builder(tables, out, parameters, progress, line) for line in lines], paths)
+    jobs = Parallel(min(workers or cores(), len(paths)), backend="threading", return_as="generator_unordered")
+    cards = jobs(delayed(Builder(tables, out, parameters, progress))(path) for path in paths)
     yield from tqdm(cards, desc="report", unit="page", total=len(paths), disable=not progress)
 
 
-def write_index(cards: list[Card], out: Path, command: str) -> Path:
-    """reports/<name>/index.html: one card per question, those of earlier reports in this folder too."""
-    from jinja2 import Environment, FileSystemLoader
-
+def _write_index(cards: list[Card], out: Path, command: str) -> Path:
+    """One card per question, those of earlier reports in this folder too."""
     index = out / "index.html"
-    cards = sorted(
-        [*cards, *earlier(out, {card.study for card in cards})],
-        key=lambda card: (card.state == MISSING, place(card.study)),
+    fill(
+        index,
+        title="TATL report",
+        lead="Task agnostic transfer learning of attributes. For research; not a medical device.",
+        cards=sorted(cards, key=lambda card: (card.state == MISSING, _place(card.study))),
+        date=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        commit=commit() or "not recorded",
+        command=command,
     )
-    values = {
-        "title": "TATL report",
-        "lead": "Task agnostic transfer learning for skin-lesion attributes. Not a medical device.",
-        "cards": cards,
-        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "commit": commit() or "not recorded",
-        "command": command,
-        "css": (SITE / "page.css").read_text(encoding="utf-8"),
-    }
-    template = Environment(loader=FileSystemLoader(SITE), autoescape=True).get_template("page.html.j2")
-    index.write_text(template.render(**values), encoding="utf-8")
     return index
 
 
-def pages(
-    study: str,
-    tables: Path,
-    out: Path,
-    parameters: dict[str, Value],
-    notebooks: Path,
-    progress: bool,
-    workers: int = 0,
-) -> tuple[list[Card], Path, int]:
-    """Every page asked for, the index, and how many pages were made; ValueError for an unknown study or parameter."""
-    paths = chosen(study, notebooks)
-    if parameters:
-        from analysis.site.notebook import check
-
-        for path in paths:
-            check(path, parameters)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        cards, made = build(paths, tables, out, parameters, progress, workers)
-        given = [f"--parameters.{name}={value}" for name, value in parameters.items()]
-        options = ["--study", study, "--tables", str(tables), "--out", str(out), *given]
-        command = f"python -m analysis.report {shlex.join(options)}"
-        return cards, write_index(cards, out, command), made
-    except OSError as error:
-        raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error
-
-
-def report(
+def render_pages(
     study: str = "all",
     tables: Path = Path("reports/quick/tables"),
     out: Path | None = None,
@@ -142,24 +99,38 @@ def report(
         progress: show a bar of pages, and one of cells per notebook at work
         workers: notebooks executed side by side; 0: one a core
     """
-    cards, index, made = pages(study, tables, out or tables.parent, parameters or {}, notebooks, progress, workers)
-    for card in cards:
-        print(": ".join(filter(None, [card.study, card.state, said(card)])))
-    print(f"{made} of {len(cards)} pages made, the others unchanged")
-    print(f"next: open {index}")
-    if failed := [card.study for card in cards if card.state == FAILED]:
+    paths, out, parameters = questions(study, notebooks), out or tables.parent, parameters or {}
+    if parameters:
+        from analysis.site.notebook import check_parameters
+
+        for path in paths:
+            check_parameters(path, parameters)
+    given = {"study": study, "tables": tables, "out": out}
+    given |= {f"parameters.{name}": value for name, value in parameters.items()}
+    command = shlex.join(["python", "-m", "analysis.report", *(f"--{name}={value}" for name, value in given.items())])
+    keys = {path.stem: checksum(path, tables, parameters) for path in paths}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        before = kept(out)
+        todo = [path for path in paths if before.get(path.stem, ("", None))[0] != keys[path.stem]]
+        cards = {name: card for name, (_, card) in before.items()}
+        for card in _made(todo, tables, out, parameters, progress, workers) if todo else ():
+            keep(out, card, keys[card.study])
+            cards[card.study] = card
+        index = _write_index(list(cards.values()), out, command)
+    except OSError as error:
+        raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error
+    asked = [cards[path.stem] for path in paths]
+    print(*asked, f"{len(todo)} of {len(paths)} pages made, the others unchanged", f"next: open {index}", sep="\n")
+    if failed := [card.study for card in asked if card.state == FAILED]:
         raise RuntimeError(f"{', '.join(failed)} failed: the page says where")
-    if all(card.state == MISSING for card in cards):
-        raise FileNotFoundError(f"no page could be made: {said(cards[0])}")
+    if all(card.state == MISSING for card in asked):
+        raise FileNotFoundError(f"no page could be made: {asked[0].message} {asked[0].command}")
 
 
-def said(card: Card) -> str:
-    """What a card says of its state, in one line."""
-    return " ".join(filter(None, [card.message, card.command]))
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = cli.parser(prog="python -m analysis.report", description=cli.describe(report, "tables -> pages"))
-    parser.add_function_arguments(report, as_group=False)
-    words = cli.spelled_out(sys.argv[1:] if arguments is None else arguments, cli.flags(report))
-    return cli.run(lambda: report(**vars(cli.dashed(parser).parse_args(words))))
+def report_from(arguments: list[str] | None = None) -> int:
+    """The command line of `python -m analysis.report`; its exit status."""
+    parser = cli.parser(prog="python -m analysis.report", description=cli.describe(render_pages, "tables -> pages"))
+    parser.add_function_arguments(render_pages, as_group=False)
+    words = cli.spelled_out(sys.argv[1:] if arguments is None else arguments, cli.flags(render_pages))
+    return cli.run(lambda: render_pages(**vars(cli.dashed(parser).parse_args(words))))

@@ -10,16 +10,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parents[1]  # the package
-SITE = HERE / "site" / "templates"
+PACKAGE = Path(__file__).resolve().parents[1]
+TEMPLATES = PACKAGE / "site" / "templates"
 DONE, PARTIAL, MISSING, FAILED = "done", "partial", "missing", "failed"
-CODE = ("**/*.py", "paper/*.csv", "site/templates/**/*")
 
 Value = int | float | str  # in this order a command line tries them
 
@@ -44,32 +43,53 @@ class Card:
     def page(self) -> str:
         return f"{self.study}.html"
 
+    def __str__(self) -> str:
+        said = " ".join(filter(None, [self.message, self.command]))
+        return ": ".join(filter(None, [self.study, self.state, said]))
+
+
+def recorded(tables: Path, first: Iterable[str] = ()) -> dict[str, Any]:
+    """What these tables were made from: by the JSON files named first, or any other; empty where there is none."""
+    for path in [*(tables / name for name in first), tables / "study.json", *sorted(tables.glob("*.json"))]:
+        with suppress(OSError, ValueError):
+            about = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(about, dict):
+                return about
+    return {}
+
 
 def inputs(notebook: Path, tables: Path) -> Iterator[Path]:
-    """The tables a notebook may read: those it names, by patterns if it likes, and those of its own name."""
+    """The tables a notebook may read: those it names, by patterns if it likes, and those of its own name.
+
+    Where none of its JSON files is there, any other may say where the numbers come from.
+    """
     try:
         described = json.loads(notebook.read_text(encoding="utf-8"))["metadata"].get("tatl", {})
     except (ValueError, KeyError, OSError):
         described = {}
     named = [name for kind in ("needs", "wants", "reads") for name in described.get(kind, [])]
     own = [f"{notebook.stem}*", f"{notebook.stem.replace('_', '-')}*"]
-    if not any(name.endswith(".json") for name in named):
-        own.append("*.json")  # it says where its numbers come from by any of them
+    if not any(name.endswith(".json") and (tables / name).exists() for name in named):
+        own.append("*.json")
     found = {path for pattern in [*named, *own] for path in tables.glob(pattern)} if tables.is_dir() else set()
     yield from sorted(path for path in found if path.is_file())
 
 
-def code() -> Iterator[Path]:
+def _code() -> Iterator[Path]:
     """Every file of the toolkit that a page depends on."""
-    for pattern in CODE:
-        yield from sorted(path for path in HERE.glob(pattern) if path.is_file())
-    yield from sorted((HERE.parent / "tatl").rglob("*.py"))
+    for folder, pattern in (
+        (PACKAGE, "**/*.py"),
+        (PACKAGE, "paper/*.csv"),
+        (TEMPLATES, "**/*"),
+        (PACKAGE.parent / "tatl", "**/*.py"),
+    ):
+        yield from sorted(path for path in folder.glob(pattern) if path.is_file())
 
 
 def checksum(notebook: Path, tables: Path, parameters: dict[str, Value]) -> str:
     """Of all that the page of a notebook is made from."""
     found = hashlib.sha256(json.dumps([str(tables.resolve()), parameters], sort_keys=True).encode())
-    for path in (notebook, *inputs(notebook, tables), *code()):
+    for path in (notebook, *inputs(notebook, tables), *_code()):
         found.update(str(path).encode() + _content(path))
     return found.hexdigest()
 
@@ -82,35 +102,30 @@ def _content(path: Path) -> bytes:
         return str(error).encode()
 
 
-def kept(out: Path, study: str, key: str) -> Card | None:
-    """The card of an earlier report whose inputs had this checksum, where its page is still there."""
-    try:
-        values: dict[str, Any] = json.loads((_place(out, study)).read_text(encoding="utf-8"))
-        card = Card(**values["card"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return card if values.get("key") == key and (out / card.page).is_file() else None
+def keep(out: Path, card: Card, key: str) -> None:
+    """Remember a card; one that failed is tried again the next time."""
+    place = out / ".cache" / f"{card.study}.json"
+    place.parent.mkdir(exist_ok=True)
+    values = {"key": "" if card.state == FAILED else key, "card": dataclasses.asdict(card)}
+    place.write_text(json.dumps(values), encoding="utf-8")
 
 
-def earlier(out: Path, studies: set[str]) -> list[Card]:
-    """The cards of pages of an earlier report in this folder that are none of these studies."""
-    found = []
+def kept(out: Path) -> dict[str, tuple[str, Card]]:
+    """The cards of this and earlier reports whose pages are still there, each with its checksum, by study."""
+    found = {}
     for path in sorted((out / ".cache").glob("*.json")):
-        if path.stem not in studies and (out / f"{path.stem}.html").is_file():
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                found.append(Card(**json.loads(path.read_text(encoding="utf-8"))["card"]))
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            values = json.loads(path.read_text(encoding="utf-8"))
+            card = Card(**values["card"])
+            if (out / card.page).is_file():
+                found[card.study] = (values["key"], card)
     return found
 
 
-def keep(out: Path, card: Card, key: str) -> None:
-    """Remember a card; one that failed is tried again the next time."""
-    place = _place(out, card.study)
-    if card.state == FAILED:
-        place.unlink(missing_ok=True)
-        return
-    place.parent.mkdir(exist_ok=True)
-    place.write_text(json.dumps({"key": key, "card": dataclasses.asdict(card)}), encoding="utf-8")
+def fill(page: Path, **values: Any) -> None:
+    """Write a page from the house's template: the index, or one that has only a message."""
+    from jinja2 import Environment, FileSystemLoader
 
-
-def _place(out: Path, study: str) -> Path:
-    return out / ".cache" / f"{study}.json"
+    template = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True).get_template("page.html.j2")
+    css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    page.write_text(template.render(css=css, **values), encoding="utf-8")

@@ -9,44 +9,54 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
-import zmq
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from papermill.exceptions import PapermillExecutionError
 
 PARAMETERS = "parameters"
 MARKER = "papermill-error-cell-tag"
 ROOT = Path(__file__).resolve().parents[2]
+LONGEST_FOLDER = 80  # bytes of a path that leave a socket in it the 104 that every system allows
 
 
-class ThisInterpreter(AsyncKernelManager):
-    """Starts kernels of the running interpreter, whatever kernels are installed."""
+def kernel_of(page: Path, folder: str) -> type[AsyncKernelManager]:
+    """Starts kernels of the running interpreter, whatever kernels are installed, spoken to by sockets in a folder.
 
-    def __init__(self, **options: Any) -> None:
-        encryption = "auto" if zmq.has("curve") else "disabled"
-        super().__init__(**{"transport_encryption": encryption, **options})
+    The code that draws in them finds in TATL_PAGE which page is being made, and lays its files beside it.
+    """
 
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        quiet = {"PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": "agg", "PYTHONWARNINGS": _warnings()}
-        env = {"PYTHONPATH": os.pathsep.join(paths), **quiet}
-        # ipykernel encrypts if asked to; else code and outputs travel in plain text between the processes.
-        curve = {"supported_encryption": ["curve"]}
-        return KernelSpec(argv=argv, display_name="Python 3", language="python", env=env, metadata=curve)
+    class Kernel(AsyncKernelManager):
+        def __init__(self, **options: Any) -> None:
+            local = {} if sys.platform == "win32" else {"transport": "ipc", "ip": f"{folder}/kernel"}
+            super().__init__(**local, **options)
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=CRITICAL"]
+            env = {
+                "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+                # No page needs tqdm's widgets: its warning would stand on the page.
+                "PYTHONWARNINGS": ",".join([*_given_filters(), "ignore:IProgress not found"]),
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+                "MPLBACKEND": "agg",
+                "TATL_PAGE": str(page.resolve()),
+            }
+            return KernelSpec(argv=argv, display_name="Python 3", language="python", env=env)
+
+    return Kernel
 
 
-def _warnings() -> str:
-    """The filters given, and that no page needs tqdm's widgets: its warning would stand on the page."""
-    return ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:IProgress not found"]))
+def _given_filters() -> list[str]:
+    return list(filter(None, [os.environ.get("PYTHONWARNINGS")]))
 
 
 def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:
@@ -61,17 +71,16 @@ def defaults(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path.name} has {len(cells)} cells tagged {PARAMETERS!r}: it needs exactly one")
     found: dict[str, Any] = {}
     for node in ast.parse(cells[0].source).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else None
-        if not isinstance(node, ast.Assign) or not isinstance(target, ast.Name):
-            raise ValueError(f"{path.name}: line {node.lineno} of the parameters cell is not `name = value`")
         try:
-            found[target.id] = ast.literal_eval(node.value)
-        except ValueError:
-            raise ValueError(f"{path.name}: parameter {target.id} is not a plain string or number") from None
+            assert isinstance(node, ast.Assign)
+            found[ast.unparse(node.targets[0])] = ast.literal_eval(node.value)
+        except (AssertionError, ValueError):
+            wrong = ast.unparse(node)
+            raise ValueError(f"{path.name}: {wrong} among the parameters is not `name = string or number`") from None
     return found
 
 
-def check(path: Path, given: Mapping[str, Any]) -> None:
+def check_parameters(path: Path, given: Mapping[str, Any]) -> None:
     """ValueError if a parameter is not the notebook's, or of another type than its default."""
     known = defaults(path)
     if unknown := [name for name in given if name not in known]:
@@ -82,27 +91,28 @@ def check(path: Path, given: Mapping[str, Any]) -> None:
             raise ValueError(f"{path.name}: parameter {name}={value!r} is not like its default {known[name]!r}")
 
 
-def execute(
-    path: Path, parameters: Mapping[str, Any], scratch: Path, progress: bool = True, line: int = 0
-) -> nbformat.NotebookNode:
+def run_notebook(path: Path, parameters: Mapping[str, Any], page: Path, progress: bool = True) -> nbformat.NotebookNode:
     """Run a notebook with the parameters; a cell that fails leaves its error in the notebook that comes back.
 
-    The bar of its cells stands `line` lines below the cursor of a terminal; elsewhere there is none.  Raises ValueError
-    for parameters that do not fit, nbclient's DeadKernelError if the kernel dies.
+    Files for the page are laid beside it.  A bar counts the cells on a terminal; elsewhere there is none.  Raises
+    ValueError for parameters that do not fit, nbclient's DeadKernelError if the kernel dies.
     """
-    check(path, parameters)
-    out = scratch / path.name
-    with suppress(PapermillExecutionError):  # the error stays in the notebook, for its page to show
-        papermill.execute_notebook(
-            path,
-            out,
-            dict(parameters),
-            kernel_name="python3",
-            language="python",
-            progress_bar={"desc": path.stem, "position": line, "leave": False, "disable": None} if progress else False,
-            kernel_manager_class=ThisInterpreter,
-        )
-    executed = nbformat.read(out, as_version=4)
+    check_parameters(path, parameters)
+    long = len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER
+    # nbclient leaves open the event loop that each thread has
+    with tempfile.TemporaryDirectory(dir="/tmp" if long else None) as folder, closing(ensure_event_loop()):
+        out = Path(folder) / path.name
+        with suppress(PapermillExecutionError):  # the error stays in the notebook, for its page to show
+            papermill.execute_notebook(
+                path,
+                out,
+                dict(parameters),
+                kernel_name="python3",
+                language="python",
+                progress_bar={"desc": path.stem, "leave": False, "disable": None} if progress else False,
+                kernel_manager_class=kernel_of(page, folder),
+            )
+        executed = nbformat.read(out, as_version=4)
     executed.cells = [cell for cell in executed.cells if MARKER not in cell.metadata.get("tags", [])]
     return executed
 
