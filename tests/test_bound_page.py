@@ -412,7 +412,9 @@ def test_spectra_without_rows_or_columns(tmp_path: Path) -> None:
 
 def test_the_notebook_runs_with_everything_there(tmp_path: Path) -> None:
     write(tmp_path / "tables", distance=True, spectrum=True)
-    executed = execute.execute(NOTEBOOK, {"tables": str(tmp_path / "tables")}, tmp_path, progress=False)
+    executed = execute.run_notebook(
+        NOTEBOOK, {"tables": str(tmp_path / "tables")}, tmp_path / "page.html", progress=False
+    )
     assert execute.failure(executed) == ""
     assert "Bound on average over attributes as a multiple of source" in html(execute.tagged(executed, "headline"))
     assert html(execute.tagged(executed, "thumbnail")).count("<svg") == 1

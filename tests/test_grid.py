@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from analysis.pages import grid
+from analysis.pages.grid import csv, grid, latex
 
 FRAME = pd.DataFrame(
     {
@@ -22,7 +22,7 @@ FRAME = pd.DataFrame(
 
 
 def table(frame: pd.DataFrame) -> ElementTree.Element:
-    return ElementTree.fromstring(grid.html(frame))
+    return ElementTree.fromstring(grid(frame))
 
 
 def test_neighbouring_heads_become_one_and_cover_the_same_columns() -> None:
@@ -53,12 +53,12 @@ def test_columns_mostly_without_numbers_are_words_and_sentences_are_broken() -> 
 def test_cells_come_through_as_they_are() -> None:
     cells = [[cell.text or "" for cell in row.findall("td")] for row in table(FRAME).findall("tbody/tr")]
     assert cells == FRAME.to_numpy().tolist()
-    read = pd.read_csv(io.BytesIO(grid.csv(FRAME)), index_col=[0, 1], keep_default_na=False, dtype=str)
+    read = pd.read_csv(io.BytesIO(csv(FRAME)), index_col=[0, 1], keep_default_na=False, dtype=str)
     assert read.to_numpy().tolist() == cells and list(read.columns)[:2] == ["Dice, measured", "Dice, published"]
 
 
 def test_latex_says_what_it_shows_and_needs() -> None:
-    text = grid.latex(FRAME, "Pooled scores, 100 % of the phantom. " * 9).decode()
+    text = latex(FRAME, "Pooled scores, 100 % of the phantom. " * 9).decode()
     comments = [line for line in text.splitlines() if line.startswith("%")]
     assert sum(line.count("Pooled") for line in comments) == 9 and r"\usepackage{booktabs,multirow}" in comments[-1]
     assert text.splitlines()[len(comments)].startswith(r"\begin{tabular}")

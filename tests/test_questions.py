@@ -265,7 +265,7 @@ def test_a_notebook_runs_from_any_folder(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     given = {"tables": "../tables", "attributes": "streaks,globules", "reference": "random"}
-    executed = execute.execute(NOTEBOOKS / "paradigms.ipynb", given, tmp_path, progress=False)
+    executed = execute.run_notebook(NOTEBOOKS / "paradigms.ipynb", given, tmp_path / "page.html", progress=False)
     assert execute.failure(executed) == ""
     outputs = execute.tagged(executed, "headline")[0].outputs
     headline = "".join(output.data["text/html"] for output in outputs if "data" in output)

@@ -67,7 +67,9 @@ def shown(name: str, **given: Any) -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_notebook_takes_tables_attributes_and_a_name_of_the_data(name: str, tables: Path) -> None:
     """So that `analysis.report --study all --parameters.attributes=streaks` works."""
-    execute.check(NOTEBOOKS / f"{name}.ipynb", {"tables": "", "attributes": "streaks", "dataset": "drawn on Monday"})
+    execute.check_parameters(
+        NOTEBOOKS / f"{name}.ipynb", {"tables": "", "attributes": "streaks", "dataset": "drawn on Monday"}
+    )
     found = shown(name, tables=str(tables), attributes="streaks", dataset="drawn on Monday")
     page = re.sub(r"data:[^\"]*", "", "".join(html for cells in found.values() for html in cells))
     assert "drawn on Monday" in page and "store" in page and not [word for word in OTHERS if word in page]

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from analysis.pages import files
 from analysis.site import build as report
 from analysis.site import card
 from analysis.site import notebook as execute
 from analysis.site.notebook import ROOT
 from analysis.site.page import Builder
 from fake_study import write
+from tatl.studies.settings import load_preset
 
 NOTEBOOK = report.NOTEBOOKS / "variants.ipynb"
 
@@ -78,7 +82,25 @@ def test_pictures_have_alternative_texts(site: Path) -> None:
     assert len(pictures) == 4
     assert all((each.get("alt") or each.get("aria-label") or "").endswith(".") for each in pictures)
     png = next(each["src"] for each in pictures if "src" in each)
-    assert png and base64.b64decode(png.partition(",")[2]).startswith(b"\x89PNG")
+    assert png and (site / png).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_notebook_opened_by_hand_holds_its_figures_and_writes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TATL_PAGE", raising=False)
+    assert files.address("figure-1.png", b"png") == f"data:image/png;base64,{base64.b64encode(b'png').decode()}"
+    monkeypatch.setenv("TATL_PAGE", str(tmp_path / "a page.html"))
+    assert files.address("figure-1.png", b"png") == "files/a%20page-figure-1.png"
+    assert (tmp_path / "files" / "a page-figure-1.png").read_bytes() == b"png"
+
+
+def test_a_page_made_again_leaves_no_file_of_the_last_one(tmp_path: Path) -> None:
+    notebook(tmp_path / "draws.ipynb", "from analysis.pages import files; files.address(f'{shape}.csv', b'')")
+    given = ["--notebooks", str(tmp_path), "--tables", str(tmp_path / "t"), "--out", str(tmp_path), "--progress=false"]
+    for shape in ("u", "link"):
+        assert report.report_from([*given, f"--parameters.shape={shape}"]) == 0
+        assert [path.name for path in (tmp_path / "files").iterdir()] == [f"draws-{shape}.csv"]
 
 
 @pytest.mark.parametrize("name", ["index.html", "variants.html"])
@@ -180,6 +202,21 @@ def test_one_failure_does_not_stop_the_others(tmp_path: Path, capsys: pytest.Cap
     assert "all is well" in (out / "d_works.html").read_text()
     index = (out / "index.html").read_text()
     assert [index.count(f'class="card {state}"') for state in ("done", "missing", "failed")] == [1, 1, 4]
+
+
+def test_the_command_of_a_missing_page_has_the_options_of_what_lies_beside(tmp_path: Path) -> None:
+    tables = tmp_path / "tables"
+    settings = {"backbone": "tu-lcnet_035", "freeze_encoder": True, "shapes": "link", "epochs": 3, "gone": 1}
+    write(tables, gallery=False, store="leaves", preset="smoke", runs="my runs", settings=settings)
+    notebook(tmp_path / "other.ipynb", "1", needs=("other.csv",))
+    given = ["--notebooks", str(tmp_path), "--tables", str(tables), "--progress=false"]
+    assert report.report_from(given) != 0
+    command = "python -m tatl study other --store=leaves --preset=smoke '--runs=my runs' --freeze-encoder=true"
+    page = unescape((tmp_path / "other.html").read_text())
+    assert all(word in page for word in shlex.split(command)[4:]) and f"--tables={tables}" in page
+    assert "--gone" not in page
+    _, values = load_preset("smoke", "variants")
+    assert ("--epochs=3" in page) == (values.get("epochs") != 3)
 
 
 def test_missing_tables_give_a_page_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

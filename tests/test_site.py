@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import fake_bound
 import fake_comparison
 import fake_study
-from analysis.pages import grid
+from analysis.pages.grid import grid
 from analysis.site import build as report
 from analysis.site.page import scripts
 
@@ -128,7 +128,7 @@ def test_a_head_sorts_its_table(site: Path, page: Page, by_keyboard: bool) -> No
 def test_numbers_with_commas_sort_as_numbers(page: Page) -> None:
     """10,115,501 is ten million, not ten."""
     counts = ["10,115,501", "9,876", "308,747,840", "", "-1,000", "+2,000 ± 3"]
-    shown = grid.html(pd.DataFrame({"parameters": counts}, index=list("abcdef")))
+    shown = grid(pd.DataFrame({"parameters": counts}, index=list("abcdef")))
     page.set_content(f'<div class="table">{shown}</div><script>{scripts()}</script>')
     head = page.locator("thead th").nth(1)
     for order in (1, -1):

@@ -19,7 +19,7 @@ LONG = 40  # characters above which the cells of a column are broken into lines
 NUMBER = re.compile(r"\s*[<>~]?\s*[-+\u2212]?\.?\d")
 
 
-def html(frame: pd.DataFrame) -> str:
+def grid(frame: pd.DataFrame) -> str:
     """A table of class `numbers`; groups of rows begin with class `group`, words have `word`, sentences `long` too."""
     written = frame.to_html(border=0, escape=True, na_rep="", classes="numbers", sparsify=False)
     table = ElementTree.fromstring(written.replace(' style="text-align: right;"', "").replace(' border="0"', ""))

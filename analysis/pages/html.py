@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages import figures, grid, words
+from analysis.pages import figures, files, words
+from analysis.pages.grid import csv, grid, latex
 from analysis.pages.theme import INK, theme
 from analysis.pages.words import plain, score
 from analysis.tables import read as tables
@@ -49,22 +49,17 @@ def sentence(text: str) -> Html:
 def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Html:
     """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)
-    png, svg = _png(drawn), "" if raster else _svg(drawn)
-    picture = _inline_png(png, drawn, alt) if raster else _inline_svg(svg, drawn, alt)
-    files = [] if raster else [download("SVG", "figure.svg", "image/svg+xml", svg.encode())]
-    files.append(download("PNG", "figure.png", "image/png", png))
+    name, png, svg = files.numbered("figure"), _png(drawn), "" if raster else _svg(drawn)
+    links = [] if raster else [files.link("SVG", f"{name}.svg", svg.encode())]
+    links.append(files.link("PNG", f"{name}.png", png))
+    picture = _img(files.address(f"{name}.png", png), drawn, alt) if raster else _inline_svg(svg, drawn, alt)
     words = _paragraph("reading", reading) + _paragraph("caption", caption)
     box = f'<div class="scroll{" wide" if raster else ""}" tabindex="0">{picture}</div>'
-    return Html(f"<figure>{box}<figcaption>{words}{_tools(*files)}</figcaption></figure>")
+    return Html(f"<figure>{box}<figcaption>{words}{_tools(*links)}</figcaption></figure>")
 
 
 def _paragraph(kind: str, text: str) -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if text else ""
-
-
-def download(label: str, name: str, kind: str, content: bytes) -> str:
-    """A link that holds a file; the report puts the files beside its pages."""
-    return f'<a download="{name}" href="data:{kind};base64,{base64.b64encode(content).decode()}">{label}</a>'
 
 
 def _tools(*parts: str) -> str:
@@ -107,10 +102,9 @@ def _png(drawn: Figure) -> bytes:
     return file.getvalue()
 
 
-def _inline_png(content: bytes, drawn: Figure, alt: str) -> str:
-    data = base64.b64encode(content).decode()
+def _img(address: str, drawn: Figure, alt: str) -> str:
     width, height = (round(side * RASTER_DPI) for side in drawn.get_size_inches())
-    return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="data:image/png;base64,{data}">'
+    return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="{address}">'
 
 
 def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
@@ -118,14 +112,10 @@ def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
     under = _paragraph("reading", reading) + _paragraph("caption", caption)
     if frame.empty:
         return Html(f'<div class="table">{"" if reading else "<p>No rows.</p>"}{under}</div>')
-    files = [
-        '<button type="button" class="copy" hidden>Copy</button>',
-        download("CSV", "table.csv", "text/csv", grid.csv(frame)),
-        download("LaTeX", "table.tex", "application/x-tex", grid.latex(frame, caption)),
-    ]
-    return Html(
-        f'<div class="table"><div class="scroll" tabindex="0">{grid.html(frame)}</div>{_tools(*files)}{under}</div>'
-    )
+    name, copy = files.numbered("table"), '<button type="button" class="copy" hidden>Copy</button>'
+    links = files.link("CSV", f"{name}.csv", csv(frame)), files.link("LaTeX", f"{name}.tex", latex(frame, caption))
+    box = f'<div class="scroll" tabindex="0">{grid(frame)}</div>'
+    return Html(f'<div class="table">{box}{_tools(copy, *links)}{under}</div>')
 
 
 def _cells(frame: pd.DataFrame, name: str) -> list[str]:

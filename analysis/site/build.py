@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analysis.site.card import FAILED, MISSING, PACKAGE, Card, Value, checksum, fill, keep, kept
+from analysis.site.card import ANALYSIS, FAILED, MISSING, Card, Value, checksum, fill, keep, kept
 from tatl import cli
 from tatl.machine.processes import cores
 from tatl.machine.version import commit
 
-INSTALLED = PACKAGE / "notebooks"
-NOTEBOOKS = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent / "notebooks"  # those of the checkout
+INSTALLED = ANALYSIS / "notebooks"
+NOTEBOOKS = INSTALLED if INSTALLED.is_dir() else ANALYSIS.parent / "notebooks"  # those of the checkout
 ORDER = ("variants", "bound", "paradigms", "data_size", "convergence", "crop", "backbones", "data", "gallery")
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1]
-TEMPLATES = PACKAGE / "site" / "templates"
+ANALYSIS = Path(__file__).resolve().parents[1]
+TEMPLATES = ANALYSIS / "site" / "templates"
 DONE, PARTIAL, MISSING, FAILED = "done", "partial", "missing", "failed"
 
 Value = int | float | str  # in this order a command line tries them
@@ -78,10 +78,10 @@ def inputs(notebook: Path, tables: Path) -> Iterator[Path]:
 def _code() -> Iterator[Path]:
     """Every file of the toolkit that a page depends on."""
     for folder, pattern in (
-        (PACKAGE, "**/*.py"),
-        (PACKAGE, "paper/*.csv"),
+        (ANALYSIS, "**/*.py"),
+        (ANALYSIS, "paper/*.csv"),
         (TEMPLATES, "**/*"),
-        (PACKAGE.parent / "tatl", "**/*.py"),
+        (ANALYSIS.parent / "tatl", "**/*.py"),
     ):
         yield from sorted(path for path in folder.glob(pattern) if path.is_file())
 

@@ -1,4 +1,5 @@
-// Tables that sort (by the shipped Tablesort) and copy themselves. Without scripts they are plain tables.
+// Tables that sort (by the shipped Tablesort) and copy themselves, and a mark on what is wider than its box.
+// Without scripts they are plain tables.
 (() => {
   // 10,115,501 is one number: commas between digits part thousands.
   const plain = (text) => text.replace(/(\d),(?=\d{3}(?!\d))/g, "$1").replace("−", "-");
@@ -44,4 +45,7 @@
       setTimeout(() => (button.textContent = "Copy"), 1500);
     });
   }
+  const seen = new ResizeObserver((boxes) => boxes.forEach(({ target }) =>
+    target.classList.toggle("cut", target.scrollWidth > target.clientWidth + 1)));
+  document.querySelectorAll(".scroll").forEach((box) => seen.observe(box));
 })();
