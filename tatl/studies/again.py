@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tatl.studies.settings import OF_STUDIES, Settings, load_preset
+from tatl.studies.settings import Settings, beyond_preset, load_preset
 
 
 def command_like(command: str, about: Mapping[str, Any], tables: Path) -> str:
@@ -23,9 +23,8 @@ def _options(about: Mapping[str, Any]) -> Iterator[str]:
     preset = str(about.get("preset", "quick"))
     usual = {"preset": "quick", "store": f"stores/phantom-{preset}", "runs": "runs"}
     yield from (f"--{name}={about[name]}" for name in usual if about.get(name, usual[name]) != usual[name])
-    _, values = load_preset(preset, str(about.get("study", "")))
-    settings = vars(Settings(**{name: value for name, value in values.items() if name not in OF_STUDIES}))
-    for name, value in about.get("settings", {}).items():
-        if name in settings and value != settings[name]:
-            word = str(value).lower() if isinstance(value, bool) else value
-            yield f"--{name.replace('_', '-')}={word}"
+    study, recorded = str(about.get("study", "")), about.get("settings", {})
+    known = {name: value for name, value in recorded.items() if name in Settings.__dataclass_fields__}
+    settings = Settings(**load_preset(preset, study).settings | known)
+    for name, value in beyond_preset(settings, preset, study).items():
+        yield f"--{name.replace('_', '-')}={str(value).lower() if isinstance(value, bool) else value}"
