@@ -283,9 +283,9 @@ def _nowhere(store: Store) -> list[str]:
 
 def _next_of(store: Store) -> str:
     """The command that a store is ready for: a study of the variants whose masks it has, or Stage 1 alone."""
-    if not store.attributes or not all(store.known(name).all() for name in store.attributes):
+    if not store.attributes or not all(store.known(name).any() for name in store.attributes):
         return f"python -m tatl train --variant stage1 --store {store.path}"
-    whole = "" if store.known(LESION).all() else " --variants stage3,stage23"
+    whole = "" if store.known(LESION).any() else " --variants stage3,stage23"
     return f"python -m tatl study variants --store {store.path}{whole}"
 
 

@@ -4,7 +4,7 @@
         run.json             the identity: this dataclass, its parents inside it
         weights.safetensors  written last: a run is finished when its weights are there
         history.csv          epoch, step, split (train or validation), loss, lr
-        scores.csv           per test image: image, attribute, tp, fp, fn, tn (fractions of the area)
+        scores.csv           per test image: image, attribute, tp, fp, fn, tn (fractions of the area; empty: unknown)
         probabilities.npz    uint8 [n, h, w] of the test images, floor(256 p)
         boxes.csv            Stage 1 only: the crop of every image of the store
         log                  when, where, how long, with which versions

@@ -88,7 +88,7 @@ def test_a_store_with_unknown_attributes_has_no_union(
     monkeypatch.chdir(tmp_path)
     make_store(tmp_path / "parts", unknown=("bar",))
     said = refused(["study", study, *SMOKE, "parts"], capsys)
-    assert f"the study {study} needs union masks, unknown in 12 of 24 images of store 'parts'" in said
+    assert f"the study {study} needs union masks, unknown in all 24 images of store 'parts'" in said
 
 
 def test_where_an_attribute_is_unknown_crop_says_that_it_measures_lesions_alone(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_where_an_attribute_is_unknown_crop_says_that_it_measures_lesions_alone(
     assert {member.attribute for member in STUDIES["crop"].members(planner, Asked(networks="u", offsets="0"))} == {
         "lesion"
     }
-    assert "bar unknown in some images; the lesion's Dice alone is measured" in planner.notes()
+    assert "bar unknown in all images; the lesion's Dice alone is measured" in planner.notes()
 
 
 def test_a_store_without_lesions_has_no_crop(
@@ -105,7 +105,7 @@ def test_a_store_without_lesions_has_no_crop(
     monkeypatch.chdir(tmp_path)
     make_store(tmp_path / "idrid", lesions=False)
     said = refused(["study", "crop", "--offsets", "0", *SMOKE, "idrid"], capsys)
-    assert "the study crop needs lesion masks, unknown in 24 of 24 images of store 'idrid'" in said
+    assert "the study crop needs lesion masks, unknown in all 24 images of store 'idrid'" in said
     assert "choose a store with lesion masks" in said
 
 

@@ -31,12 +31,15 @@ from tatl.machine.version import commit, versions
 from tatl.models import build
 from tatl.models.starts import seeded
 from tatl.run import Run, finished
+from tatl.studies.planner import Member
 from tatl.studies.results import probabilities as probabilities_in
+from tatl.studies.results import scores_of
 from tatl.training import tasks
 from tatl.training import trainer as fit_module
 from tatl.training.learner import Learner
-from tatl.training.metrics import confusion
+from tatl.training.metrics import FRACTIONS, confusion
 from tatl.training.pretext import texture_run
+from tatl.training.tasks import Segmentation, make_task
 from tatl.training.trainer import Busy, deterministic, fit, pick_device, taken
 from toy import make_store, toy_run
 
@@ -590,10 +593,30 @@ def test_another_store_under_the_same_run_is_refused(toy_store: Store, tmp_path:
         fit(toy_run(toy_store), tmp_path / "runs", None, **CPU)
 
 
-def test_an_unknown_mask_stops_a_run_that_needs_it(tmp_path: Path) -> None:
+def test_a_mask_that_is_unknown_everywhere_stops_a_run(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", lesions=False)
-    with pytest.raises(ValueError, match=r"the lesion mask is unknown in 24 of 24 images of store 'toy' \(TOY_0000, "):
+    with pytest.raises(ValueError, match="no training image of fold 0 of store 'toy' has lesion"):
         fit(toy_run(store, "lesion"), tmp_path / "runs", store, **CPU)
+
+
+@pytest.mark.parametrize("mask", ["bar", "union", "shuffled-union"])
+def test_images_where_the_mask_is_unknown_are_not_trained_with_and_have_no_score(mask: str, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "toy", partly=("bar",))
+    run, known = toy_run(store, mask), store.known("bar")
+    parts, task = split(store, 0, 3), make_task(run, store, tmp_path / "runs")
+    assert isinstance(task, Segmentation)
+    trained = np.concatenate(task.calibration_batches(0))
+    seen = np.concatenate([task.batches(0).ravel(), trained, *task.validation_batches()])
+    lent = seen if task.feed.lender is None else task.feed.lender[seen]
+    assert known[seen].all() and known[lent].all() and set(trained) <= set(parts.train[known[parts.train]])
+    fit(run, tmp_path / "runs", store, **CPU)
+    scores = pd.read_csv(run.folder(tmp_path / "runs") / "scores.csv")
+    assert scores["image"].tolist() == store.cases["id"][parts.test].tolist()
+    for name in FRACTIONS:
+        assert np.array_equal(scores[name].notna(), known[parts.test])
+    rows = scores_of([Member("row", "link", 0, 0, name, run) for name in ("bar", "disc")], tmp_path / "runs", store)
+    count = rows[(rows["attribute"] == "bar") | (rows["attribute"] == mask)].groupby("shape").size()
+    assert set(count) == {int(known[parts.test].sum())} and not rows.isna().any(axis=None)
 
 
 def test_a_mask_that_no_training_image_has_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from tatl.data.images.reading import Reading
 from tatl.data.readers import DATA, reader
 from tatl.data.readers.isic import ATTRIBUTES_2017, Isic2017, Isic2018, decode_features
 from tatl.data.readers.manifest import Manifest
-from tatl.data.store import BadCases, prepare
+from tatl.data.store import BadCases, counts, prepare
 from tatl.names import PRETEXTS, SKIN_ATTRIBUTES
 
 SIZE = Size(12, 16)
@@ -376,6 +376,37 @@ def test_no_lesion_column_means_unknown_and_an_empty_column_is_an_absent_attribu
     assert store.cases["id"].tolist() == ["1", "2"]
 
 
+def test_a_question_mark_says_that_a_mask_is_unknown(tmp_path: Path) -> None:
+    manifest(
+        tmp_path,
+        "case,image,group,lesion,dots,veil\n"
+        "1,images/a.png,p,masks/a.png,masks/a.png,?\n"
+        "2,images/b.png,q,?,?,?\n"
+        "3,images/c.png,r,,,?\n",
+    )
+    store = prepare(Manifest(tmp_path), tmp_path / "store", SIZE, progress=False)
+    assert store.cases["lesion"].tolist() == ["present", "unknown", "unknown"]
+    assert store.cases["dots"].tolist() == ["present", "unknown", "absent"]
+    assert not store.known("veil").any() and not store.known("union").any() and not store.present("union").any()
+    told = counts(store).set_index("mask")
+    assert told.loc["dots"].to_dict() == {"present": 1, "known": 2, "images": 3}
+    assert told.loc["union"].to_dict() == {"present": 0, "known": 0, "images": 3}
+
+
+def test_what_a_cell_says_is_part_of_what_tells_that_data_have_changed(tmp_path: Path) -> None:
+    text = "case,image,group,dots\n1,images/a.png,p,masks/a.png\n2,images/b.png,q,{}\n"
+    prepare(Manifest(manifest(tmp_path, text.format(""))), tmp_path / "store", SIZE, progress=False)
+    with pytest.raises(ValueError, match="another recipe"):
+        prepare(Manifest(manifest(tmp_path, text.format("?"))), tmp_path / "store", SIZE, progress=False)
+
+
+@pytest.mark.parametrize(("name", "odd"), [("p1/a", "/"), ("p1\\a", "\\"), ("a?", "?"), ("a\tb", "\t"), ("a:b", ":")])
+def test_a_case_name_that_can_name_no_file_is_a_problem(tmp_path: Path, name: str, odd: str) -> None:
+    data = Manifest(manifest(tmp_path, f"{HEAD}{name},images/a.png,p,\nb c (é),images/b.png,q,masks/b.png\n"))
+    assert data.problems == [f"{name}: its case name holds {odd!r} and must be able to name a file: rename it"]
+    assert list(data.ids) == ["b c (é)"]
+
+
 HEAD = "case,image,group,dots\n"
 
 
@@ -394,6 +425,7 @@ HEAD = "case,image,group,dots\n"
         ("case,image,group,dots,dots\na,images/a.png,p,,\n", "'dots' more than once"),
         ("case;image;group;dots\na;images/a.png;p;\n", "lacks the columns case, image, group.*commas"),
         ("case,image,dots\na,images/a.png,\n", "lacks the columns group"),
+        (HEAD + "a,images/a.png,p,yes\nb,images/b.png,q,?\n", r"unknown column 'dots'.*'yes'.*or hold \?"),
         (HEAD + "a,images/a.png,p\n", "4 columns and 3 cells in the line of 'a'"),
         (HEAD + 'a,"images/a.png,p,\n', "not a CSV in UTF-8"),
         (HEAD, "has no cases"),

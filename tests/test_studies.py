@@ -253,7 +253,7 @@ def test_pace_of_losses_above_one_counts_the_best_step() -> None:
 def test_what_cannot_be_stops_before_training(tmp_path: Path, toy_store: Store) -> None:
     without = make_store(tmp_path / "idrid", lesions=False)
     assert set(runs_of(without, "paradigms")) == set(STARTS) - {"lesion", "stage123"}
-    with pytest.raises(ValueError, match=r"the row lesion of paradigms needs lesion masks, unknown in 24 .*--variants"):
+    with pytest.raises(ValueError, match=r"lesion of paradigms needs lesion masks, unknown in all 24 .*--variants"):
         runs_of(without, "paradigms", Asked("tatl,lesion"))
     with pytest.raises(ValueError, match="variant best unknown: choose of tatl, tatl-freeze"):
         runs_of(toy_store, "paradigms", Asked("best"))

@@ -120,19 +120,40 @@ def test_a_lesion_less_store_refuses_crops_before_training(tmp_path: Path) -> No
     store = make_store(tmp_path / "idrid", lesions=False)
     plan = planner(store)
     for variant in ("stage13", "stage123", "stage123-scratch", "stage1"):
-        with pytest.raises(ValueError, match=f"Stage 1 of {variant} needs lesion masks, unknown in 24 of 24 images of "
-                                             "store 'idrid' .*: choose --variants stage3,stage23"):  # fmt: skip
+        with pytest.raises(ValueError, match=f"Stage 1 of {variant} needs lesion masks, unknown in all 24 images of "
+                                             "store 'idrid': choose --variants stage3,stage23"):  # fmt: skip
             plan.members([variant])
     assert len(plan.members(["stage3", "stage23"])) == 12
 
 
+def test_an_attribute_known_in_some_images_is_trained_and_noted(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "toy", partly=("bar",))
+    plan = planner(store)
+    assert {member.attribute for member in plan.members(["stage3", "stage23"])} == {"disc", "bar", "dot"}
+    said = [note for note in plan.notes() if "unknown" in note]
+    assert [note.partition(": unknown in 12 of 24 images")[0] for note in said] == ["bar", "union"]
+
+
+def test_an_attribute_known_in_no_test_image_is_not_trained(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "toy")
+    test = split(store, 0, 3).test
+    store.cases.loc[test, "bar"] = "unknown"
+    plan = planner(store)
+    assert "bar" not in plan.trainable(0) and "disc" in plan.trainable(0)
+    assert "bar: it is unknown in all test images of fold 0; not measured" in plan.notes()
+    store.cases.loc[:, "bar"] = "unknown"
+    store.cases.loc[test, "bar"] = "present"
+    with pytest.raises(ValueError, match="Stage 2 of stage23 needs union masks, and no training image of fold 0 has"):
+        plan.members(["stage23"])
+
+
 def test_an_unknown_attribute_mask_refuses_its_target_and_stage_2(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", unknown=("bar",))
-    with pytest.raises(ValueError, match="the target segmenter of bar in stage3 needs bar masks, unknown in 12 of 24"):
+    with pytest.raises(ValueError, match="the target segmenter of bar in stage3 needs bar masks, unknown in all 24"):
         planner(store).members(["stage3"])
     chosen = planner(store, attributes="disc,dot")
     assert len(chosen.members(["stage3", "stage13"])) == 8
-    with pytest.raises(ValueError, match="Stage 2 of stage23 needs union masks, unknown in 12 of 24"):
+    with pytest.raises(ValueError, match="Stage 2 of stage23 needs union masks, unknown in all 24"):
         chosen.members(["stage3", "stage23"])
 
 

@@ -17,8 +17,9 @@ SIZE = Size(32, 64)
 class Toy:
     """A reader of `cases` pictures.
 
-    The k-th attribute is in every `every[k]`-th case (0: in none) and unknown where `unknown` names it; `tiles`
-    cases share a group; without `lesions` the lesion mask is unknown, as in IDRiD.
+    The k-th attribute is in every `every[k]`-th case (0: in none), unknown in all cases where `unknown` names it and in
+    every other one where `partly` does; `tiles` cases share a group; without `lesions` the lesion mask is unknown, as
+    in IDRiD.
     """
 
     name = "toy"
@@ -34,8 +35,9 @@ class Toy:
         tiles: int = 1,
         lesions: bool = True,
         unknown: tuple[str, ...] = (),
+        partly: tuple[str, ...] = (),
     ) -> None:
-        self.seed, self.every, self.lesions, self.unknown = seed, every, lesions, unknown
+        self.seed, self.every, self.lesions, self.unknown, self.partly = seed, every, lesions, unknown, partly
         self.ids = [f"TOY_{i:04d}" for i in range(cases)]
         self.groups = [f"photograph {i // tiles}" for i in range(cases)]
         self.provenance = {"data": "toy", "seed": seed, "every": list(every), "tiles": tiles, "lesions": lesions}
@@ -60,7 +62,8 @@ class Toy:
             masks[name] &= self.has(name, index)
             image[masks[name]] = colour
         image = np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8)
-        given = {name: None if name in self.unknown and index % 2 else mask for name, mask in masks.items()}
+        hidden = {*self.unknown, *(self.partly if index % 2 else ())}
+        given = {name: None if name in hidden else mask for name, mask in masks.items()}
         return Case(self.ids[index], self.groups[index], image, lesion if self.lesions else None, given, *size)
 
 

@@ -48,7 +48,7 @@ def areas(store: Store) -> pd.DataFrame:
     """How much of the image each mask takes where it is shown, how much of the lesion, and in how many regions."""
     names = (LESION, *store.attributes, UNION)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
-    shown = {name: store.present(name) & store.known(name) for name in names}
+    shown = {name: store.present(name) for name in names}
     lesion = store.known(LESION)
     for index in range(len(store)):
         case = [name for name in names if shown[name][index]]

@@ -27,6 +27,11 @@ class Split:
     validation: np.ndarray
     test: np.ndarray
 
+    def where(self, known: np.ndarray) -> Split:
+        """Those with which a mask is trained, known bool [N]; all test images stay, and are scored where it is."""
+        train, validation = (part[known[part]] for part in (self.train, self.validation))
+        return Split(train, validation, self.test)
+
 
 def rarest_attribute(store: Store) -> np.ndarray:
     """Per image the number of its rarest present attribute (1, 2, ...), 0 for none: int [N]."""

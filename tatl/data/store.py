@@ -118,12 +118,15 @@ class Store:
         return 1 << names.index(mask_name)
 
     def known(self, mask_name: str) -> np.ndarray:
-        """Whether the mask is known to be present or absent: bool [N]; the union if all attributes are."""
+        """Whether the mask is known to be present or absent: bool [N]; the union if all attributes are.
+
+        Where one is unknown, so is how far the union reaches, whatever the others show.
+        """
         return (self._words(mask_name) != "unknown").all(axis=1)
 
     def present(self, mask_name: str) -> np.ndarray:
-        """Whether some pixel is set: bool [N]; the union if any attribute is present."""
-        return (self._words(mask_name) == "present").any(axis=1)
+        """Whether the mask is known and some pixel is set: bool [N]."""
+        return (self._words(mask_name) == "present").any(axis=1) & self.known(mask_name)
 
     def _words(self, mask_name: str) -> np.ndarray:
         self.bits(mask_name)

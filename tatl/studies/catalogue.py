@@ -74,7 +74,7 @@ def _winner(planner: Planner, row: str) -> Iterable[Member]:
 def _paradigms(planner: Planner, asked: Asked) -> list[Member]:
     """Every start on whole images."""
     rows = _chosen(asked.variants, names.STARTS, "variant")
-    if not asked.variants and not planner.store.known(LESION).all():
+    if not asked.variants and not planner.store.known(LESION).any():
         rows = [row for row in rows if row not in ("lesion", "stage123")]
     if needing := [row for row in rows if row in ("lesion", "stage123")]:
         planner.require(LESION, f"the row {', '.join(needing)} of paradigms", "choose other --variants")
@@ -103,8 +103,8 @@ def _crop(planner: Planner, asked: Asked) -> list[Member]:
     if largest := [offset for offset in offsets if offset >= min(height, width)]:
         raise ValueError(f"offset {largest[0]} is larger than the images of {height}x{width}: give smaller --offsets")
     networks = _chosen(asked.networks, names.LESION_NETWORKS, "lesion network")
-    if unknown := [name for name in planner.attributes if not planner.store.known(name).all()]:
-        planner.remarks.append(f"{', '.join(unknown)} unknown in some images; the lesion's Dice alone is measured")
+    if unknown := [name for name in planner.attributes if not planner.store.known(name).any()]:
+        planner.remarks.append(f"{', '.join(unknown)} unknown in all images; the lesion's Dice alone is measured")
     if unknown or not planner.attributes:
         each = [(name, planner.but(lesion_network=name).members([STAGE1])) for name in networks]
         return [replace(m, variant=name, kind={"lesion_network": name}) for name, members in each for m in members]

@@ -209,9 +209,13 @@ class Planner:
         return split(self.store, fold, s.n_folds, s.split_seed, s.fraction)
 
     def trainable(self, fold: int) -> list[str]:
-        """The attributes that some training image of the fold has."""
-        train = self.split(fold).train
-        return [name for name in self.attributes if self.store.present(name)[train].any()]
+        """The attributes that some training image of the fold has, and that are known in some test image."""
+        parts, store = self.split(fold), self.store
+        return [
+            name
+            for name in self.attributes
+            if store.present(name)[parts.train].any() and store.known(name)[parts.test].any()
+        ]
 
     def _check(self, variants: list[str]) -> None:
         if unknown := [name for name in variants if name not in (*VARIANTS, STAGE1)]:
@@ -228,23 +232,25 @@ class Planner:
             raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
 
     def require_attributes(self, what: str) -> None:
-        """ValueError where some attribute is unknown in some image."""
+        """ValueError where some attribute is unknown in all images."""
         remedy = "choose other --attributes, or stage1 alone"
         for name in self.attributes:
             self.require(name, f"the target segmenter of {name} in {what}", remedy)
 
     def require_union(self, study: str) -> None:
-        """ValueError where the union is unknown in some image."""
-        self.require(UNION, f"the study {study}", "choose a store whose attributes are all known")
+        """ValueError where the union is unknown in all images."""
+        self.require(UNION, f"the study {study}", "choose a store with images whose attributes are all known")
 
     def require(self, mask: str, what: str, remedy: str) -> None:
-        """ValueError where the mask is unknown in some image; `what` needs it."""
-        unknown = self.store.cases["id"].to_numpy()[~self.store.known(mask)]
-        if len(unknown):
+        """ValueError where the mask is unknown in all images; `what` needs it.  Those where it is known are used."""
+        if not self.store.known(mask).any():
             raise ValueError(
-                f"{what} needs {mask} masks, unknown in {len(unknown)} of {len(self.store)} images of store "
-                f"{self.store.name!r} (first: {', '.join(unknown[:5])}): {remedy}"
+                f"{what} needs {mask} masks, unknown in all {len(self.store)} images of store {self.store.name!r}: "
+                f"{remedy}"
             )
+        for fold in self.settings.fold_numbers if mask in (LESION, UNION) else ():
+            if self.trainable(fold) and not self.store.present(mask)[self.split(fold).train].any():
+                raise ValueError(f"{what} needs {mask} masks, and no training image of fold {fold} has one: {remedy}")
 
     def notes(self) -> list[str]:
         """What a reader of the tables must know: attributes too rare for the folds, left out ones, and the remarks."""
@@ -255,6 +261,13 @@ class Planner:
             for name, count in few.items()
             if name in self.attributes
         ]
+        for name in (LESION, *self.attributes, UNION):
+            unknown = int((~self.store.known(name)).sum())
+            if 0 < unknown < len(self.store):
+                said.append(
+                    f"{name}: unknown in {unknown} of {len(self.store)} images, with which no network of it is trained "
+                    "or scored"
+                )
         for fold in self.settings.fold_numbers:
             said += self._notes(fold)
         return said
@@ -264,7 +277,9 @@ class Planner:
         for name in self.attributes:
             present, where = self.store.present(name), f"of fold {fold} has it"
             if name not in trainable:
-                yield f"{name}: no training image {where}; not measured"
+                unknown = present[parts.train].any()
+                why = f"it is unknown in all test images of fold {fold}" if unknown else f"no training image {where}"
+                yield f"{name}: {why}; not measured"
                 continue
             if not present[parts.validation].any():
                 yield f"{name}: no early-stopping image {where}; training images choose its epoch"

@@ -21,7 +21,7 @@ from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES
 from tatl.run import Run
 from tatl.studies.planner import Member
 from tatl.training.inference import truth
-from tatl.training.metrics import confusion, score_table, summary
+from tatl.training.metrics import FRACTIONS, confusion, score_table, summary
 
 MAPS = "probabilities.npz"
 KEYS = ["variant", "shape", "seed", "fold"]
@@ -87,7 +87,9 @@ def _group_scores(group: Sequence[Member], root: Path, store: Store) -> pd.DataF
 
 
 def _scores(run: Run, root: Path) -> pd.DataFrame:
-    return _table(run, root, "scores.csv", dtype={"image": str}, keep_default_na=False)
+    """A run's own scores of the images where its mask is known."""
+    unknown = {name: [""] for name in FRACTIONS}  # an image may be called NA
+    return _table(run, root, "scores.csv", dtype={"image": str}, keep_default_na=False, na_values=unknown).dropna()
 
 
 def _table(run: Run, root: Path, name: str, **options: Any) -> pd.DataFrame:
@@ -129,8 +131,9 @@ def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFra
     size = Size.parse(run.score_size) if run.score_size else store.size
     # Values are floor(256 p), on average half a step below 256 p.
     attribute = members[0].attribute
-    fractions = confusion(mean + 0.5 >= 128, truth(store, attribute, test, size))
-    return score_table(store.cases["id"].to_numpy()[test], attribute, fractions)
+    known = store.known(attribute)[test]
+    fractions = confusion(mean[known] + 0.5 >= 128, truth(store, attribute, test[known], size))
+    return score_table(store.cases["id"].to_numpy()[test[known]], attribute, fractions)
 
 
 def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +196,9 @@ def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
     croppers = dict.fromkeys(run for run in stage1 if run is not None)
     rows = []
     for run in croppers:
-        table = summary(_scores(run, root))
+        if (scores := _scores(run, root)).empty:
+            continue
+        table = summary(scores)
         row = table[table["attribute"] == LESION].iloc[0]
         rows.append(
             {"network": run.shape, "start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row}

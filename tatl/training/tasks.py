@@ -64,15 +64,20 @@ class Task(Protocol):
 
 
 class Segmentation:
-    """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute."""
+    """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute.
+
+    Images where the mask is unknown are left out of training and validation, and have no score.
+    """
 
     def __init__(
         self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
     ) -> None:
         self.run, self.store = run, store
         self.mask = UNION if run.task == SHUFFLED else run.task
-        self.split = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
-        self._require_known()
+        self.known = store.known(self.mask)
+        self.split = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).where(self.known)
+        if not store.present(self.mask)[self.split.train].any():
+            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
         boxes = None
         if run.cropper is not None:
             boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
@@ -86,8 +91,6 @@ class Segmentation:
         self.frozen = Frozen(self.model.encoder, self.feed, seen) if frozen else None
         present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
         self.positive = present[self.split.train]
-        if not self.positive.any():
-            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
         self.held = held(self.split, present)
 
     def _settle(self, device: torch.device) -> None:
@@ -97,14 +100,6 @@ class Segmentation:
         batches = sent(self.calibration_batches(0) or even_chunks(self.split.train), device)
         calibrate(encoder, lambda indices: self.model.features(self.feed(indices, device)[0]), batches)
         freeze(encoder)
-
-    def _require_known(self) -> None:
-        unknown = self.store.cases["id"].to_numpy()[~self.store.known(self.mask)]
-        if len(unknown):
-            raise ValueError(
-                f"the {self.mask} mask is unknown in {len(unknown)} of {len(self.store)} images of store "
-                f"{self.store.name!r} ({', '.join(map(str, unknown[:5]))}, ...): this run needs all of them"
-            )
 
     def batches(self, epoch: int) -> np.ndarray:
         rng = np.random.default_rng([self.run.seed, epoch])
@@ -152,6 +147,7 @@ class Segmentation:
         probabilities = self.probabilities(test, size, device)
         np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)  # nearly all are zero
         fractions = confusion(probabilities >= 128, truth(self.store, self.mask, test, size))
+        fractions[~self.known[test]] = np.nan
         names = self.store.cases["id"].to_numpy()[test]
         score_table(names, self.run.task, fractions).to_csv(folder / "scores.csv", index=False)
         if self.run.task == LESION:

@@ -3,10 +3,11 @@
     case,image,group,lesion,<attribute>,...      `lesion` is optional, and every further column is an attribute
     a,images/a.jpg,patient1,masks/a.png,,        paths are relative to the CSV and stay in its folder
 
-An empty attribute cell says that the attribute is absent; an empty lesion cell, or no lesion column, that the
-lesion is unknown.  Folds keep a group whole, so an image that is listed under two groups, by the same file or by
-one of the same content, is a problem.  Names are found however their accents and separators are written, and columns
-of a table program that hold nothing are no columns.
+An empty attribute cell says that the attribute is absent, and `?` that nobody looked for it: it is unknown.  An empty
+lesion cell, or no lesion column, says that the lesion is unknown.  With a case whose mask is unknown no network of that
+mask is trained or scored, nor one of the union.  Folds keep a group whole, so an image that is listed under two groups,
+by the same file or by one of the same content, is a problem.  Names are found however their accents and separators are
+written, and columns of a table program that hold nothing are no columns.
 """
 
 from __future__ import annotations
@@ -25,12 +26,11 @@ from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.names import PRETEXTS
 
-REQUIRED = ("case", "image", "group")
-COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
-RESERVED = (*COLUMNS, *PRETEXTS)  # a run of a task is found by its name
-FORBIDDEN = set('/\\,:;"*?<>|')  # an attribute's name becomes part of file names and of command lines
-
-Row = dict[str, str]
+_REQUIRED = ("case", "image", "group")
+_COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
+_RESERVED = (*_COLUMNS, *PRETEXTS)  # a run of a task is found by its name
+NO_FILE = set('/\\:"*?<>|')  # what the name of a file may not hold on some system
+UNKNOWN = "?"  # the cell of a mask that nobody drew
 
 
 class Manifest(FileReader):
@@ -42,7 +42,7 @@ class Manifest(FileReader):
         folder = existing_folder(root)
         _listed.cache_clear()
         rows = _table(folder / "cases.csv")
-        names = [name for name in rows[0] if name not in (*REQUIRED, "lesion")]
+        names = [name for name in rows[0] if name not in (*_REQUIRED, "lesion")]
         attributes = attribute_names(names, "cases.csv", "column")
         for name in attributes:
             _check_column(folder, name, [row[name] for row in rows])
@@ -64,11 +64,11 @@ class Manifest(FileReader):
         return hashlib.sha256(mapped.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _table(path: Path) -> list[Row]:
+def _table(path: Path) -> list[dict[str, str]]:
     """Rows as column -> cell, cells stripped; ValueError for what is not a table of the required columns."""
     if not path.is_file():
         below = sorted(path.parent.glob("*/cases.csv"))
-        columns = f"write one with the columns {','.join(REQUIRED)},..."
+        columns = f"write one with the columns {','.join(_REQUIRED)},..."
         hint = f"give a folder in it, such as {below[0].parent}" if below else columns
         raise FileNotFoundError(f"{path.parent} has no cases.csv: {hint}")
     try:
@@ -80,7 +80,7 @@ def _table(path: Path) -> list[Row]:
     if len(lines) < 2:
         raise ValueError(f"{path} has no cases: write one line for each under the column names")
     header = lines[0]
-    if missing := [name for name in REQUIRED if name not in header]:
+    if missing := [name for name in _REQUIRED if name not in header]:
         raise ValueError(
             f"{path} lacks the columns {', '.join(missing)}: it has {header}, and cells are separated by commas"
         )
@@ -103,9 +103,9 @@ def _without_empty(lines: list[list[str]]) -> list[list[str]]:
 def attribute_names(names: list[str], where: str, what: str) -> list[str]:
     """The names; ValueError for one that is reserved, or that cannot be part of a file's name."""
     for name in names:
-        if name.lower() in RESERVED:
-            raise ValueError(f"{where} has a {what} {name!r}, a reserved name: rename it ({', '.join(RESERVED)})")
-        if not name or name.startswith(".") or not name.isprintable() or FORBIDDEN & set(name):
+        if name.lower() in _RESERVED:
+            raise ValueError(f"{where} has a {what} {name!r}, a reserved name: rename it ({', '.join(_RESERVED)})")
+        if not name or name.startswith(".") or not name.isprintable() or {*NO_FILE, *",;"} & set(name):
             raise ValueError(f"{where} has a {what} {name!r}, which cannot be part of a file's name: rename it")
     if twins := [name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1]:
         both = " and ".join(map(repr, twins[:2]))
@@ -117,11 +117,12 @@ def attribute_names(names: list[str], where: str, what: str) -> list[str]:
 
 def _check_column(root: Path, name: str, cells: Iterable[str]) -> None:
     """There is no closed list of attributes, so a column is known by naming a mask that exists, or by being empty."""
-    filled = [cell for cell in cells if cell]
+    filled = [cell for cell in cells if cell not in ("", UNKNOWN)]
     if filled and not any(_is_picture(cell) and _located(root, cell).is_file() for cell in filled):
         raise ValueError(
             f"cases.csv has an unknown column {name!r}: it names no mask that exists (its first value is "
-            f"{filled[0]!r}), and every column beside case, image, group and lesion must name masks: remove it"
+            f"{filled[0]!r}), and every column beside case, image, group and lesion must name masks, or hold {UNKNOWN} "
+            "where they are unknown: remove it"
         )
 
 
@@ -147,14 +148,17 @@ def _listed(folder: Path) -> dict[str, str]:
     return {composed(name): name for name in names if spellings[composed(name)] == 1}
 
 
-def _problem(root: Path, row: Row, number: int, follow_links: bool) -> str:
+def _problem(root: Path, row: dict[str, str], number: int, follow_links: bool) -> str:
     """What listing shows to be wrong with a row, if anything."""
     which = row["case"] or f"line {number}"
-    for name in REQUIRED:
+    for name in _REQUIRED:
         if not row[name]:
             return f"{which}: its {name} cell is empty"
+    if odd := [letter for letter in row["case"] if letter in NO_FILE or not letter.isprintable()]:
+        return f"{which}: its case name holds {odd[0]!r} and must be able to name a file: rename it"
     for name, cell in row.items():
-        if cell and name not in ("case", "group") and (what := _bad_path(root, cell, follow_links)):
+        drawn = cell and not (cell == UNKNOWN and name not in _REQUIRED)
+        if drawn and name not in ("case", "group") and (what := _bad_path(root, cell, follow_links)):
             return f"{which}: its {name} {what}"
     return ""
 
@@ -181,9 +185,10 @@ def _linked(root: Path, path: Path, cell: str) -> str:
     )
 
 
-def _source(root: Path, row: Row, attributes: list[str]) -> Source:
-    masks = {name: _located(root, row[name]) if row[name] else None for name in attributes}
-    lesion = _located(root, row["lesion"]) if row.get("lesion") else None
+def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
+    known = [name for name in attributes if row[name] != UNKNOWN]
+    masks = {name: _located(root, row[name]) if row[name] else None for name in known}
+    lesion = _located(root, row["lesion"]) if row.get("lesion", UNKNOWN) not in ("", UNKNOWN) else None
     return Source(row["case"], row["group"], _located(root, row["image"]), lesion, masks)
 
 
