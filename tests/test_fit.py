@@ -26,11 +26,11 @@ from torch import Tensor
 from tatl.data.batches import Feed
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.legacy import precision_of_log
 from tatl.machine.version import commit, versions
 from tatl.models import build
 from tatl.models.starts import seeded
 from tatl.run import Run, finished
+from tatl.run.legacy import precision_of_log
 from tatl.studies.planner import Member
 from tatl.studies.results import probabilities as probabilities_in
 from tatl.studies.results import scores_of

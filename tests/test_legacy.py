@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tatl.legacy import precision_of_log
-from tatl.models.imagenet import hub_weights
 from tatl.run import Recipe, Run, find_runs, finished, outdated
+from tatl.run.hub import hub_weights
+from tatl.run.legacy import precision_of_log
 from tatl.training.pretext import TEXTURE_RECIPE, texture_run
 
 RECIPE = {

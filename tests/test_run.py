@@ -286,7 +286,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_after(
         done.append(("rename", str(target)))
         return replace_of(self, target)
 
-    monkeypatch.setattr("tatl.run.os.fsync", synced)
+    monkeypatch.setattr("tatl.machine.disk.os.fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)
     write_atomically(tmp_path / "a", "text")
     save_weights({"w": torch.zeros(1)}, tmp_path / "b")

@@ -11,9 +11,9 @@ import torch
 
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.models.imagenet import hub_weights
 from tatl.names import VARIANTS
 from tatl.run import Run
+from tatl.run.hub import hub_weights
 from tatl.studies.planner import STAGES_OF, Planner, in_order
 from tatl.studies.settings import Settings
 from toy import make_store

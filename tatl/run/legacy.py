@@ -12,6 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tatl.names import B0
+from tatl.run.hub import hub_weights
+
 
 class Outdated(ValueError):
     """A run that was trained as no version does any more: it is named, and not counted."""
@@ -51,9 +54,7 @@ def modern(values: dict[str, Any], log: str, root: Path | None = None) -> dict[s
             "its images were cut or augmented in bf16, which distorted them then (or no log says that it was float32)"
         )
     if values.get("source", "imagenet") == "imagenet" and not values.get("weights"):
-        from tatl.models.imagenet import hub_weights  # torch takes seconds, and only runs of format 1 ask
-
-        values["weights"] = hub_weights(values.get("backbone", "efficientnet-b0"))
+        values["weights"] = hub_weights(values.get("backbone", B0))
     for key in ("parent", "cropper"):
         if (there := values.get(key)) is not None:
             own = None if root is None else _own_log(there, root)

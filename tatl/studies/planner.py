@@ -16,10 +16,11 @@ from typing import Any
 
 from tatl.data.folds import Split, scarce, split
 from tatl.data.store import Store
-from tatl.models.imagenet import file_digest, hub_weights, weights_file
+from tatl.models.imagenet import file_digest, weights_file
 from tatl.models.starts import start_rule
 from tatl.names import CONTEXT, LESION, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
 from tatl.run import Run
+from tatl.run.hub import hub_weights
 from tatl.studies.settings import Settings, comma_list
 from tatl.training.pretext import TEXTURE_RECIPE, texture_run
 from tatl.training.trainer import pick_device, usual_precision
