@@ -16,7 +16,7 @@ from safetensors.torch import save
 import tatl.run as run_module
 from tatl.names import CONTEXT, ROTATION, SHUFFLED, TEXTURES, UNION
 from tatl.names import LESION as LESION_TASK
-from tatl.run import Recipe, Run, find_runs, finished, outdated, write_atomically
+from tatl.run import Recipe, Run, find_runs, finished, identity, outdated, write_atomically
 from tatl.training.trainer import save_weights
 
 WEIGHTS = save({"weight": torch.zeros(1)})
@@ -198,7 +198,7 @@ def test_a_task_of_another_meaning_is_another_run_and_so_is_what_starts_from_it(
     old = put(TARGET, tmp_path, whole=True)
     put(LESION, tmp_path, whole=True)
     hashes = LESION.hash, TARGET.hash
-    monkeypatch.setitem(run_module.MEANING, "union" if task == "union" else "target", 2)
+    monkeypatch.setitem(identity.MEANING, "union" if task == "union" else "target", 2)
     assert LESION.hash == hashes[0] and TARGET.hash != hashes[1]
     assert finished(LESION, tmp_path) and not finished(TARGET, tmp_path)
     run_module._read.cache_clear()
@@ -214,7 +214,7 @@ def test_a_task_of_another_meaning_is_another_run_and_so_is_what_starts_from_it(
 
 def test_the_meanings_are_of_tasks() -> None:
     known = {LESION_TASK, UNION, "target", ROTATION, CONTEXT, SHUFFLED, TEXTURES}
-    assert set(run_module.MEANING) == known
+    assert set(identity.MEANING) == known
 
 
 def test_runs_of_a_renamed_store_are_found(tmp_path: Path) -> None:
