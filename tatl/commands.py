@@ -7,7 +7,7 @@ from typing import Literal
 
 from tatl.data.case import Size
 from tatl.data.images.reading import MAX_PIXELS, Reading
-from tatl.data.prepare.problems import summary
+from tatl.data.prepare.problems import by_kind
 from tatl.data.readers import reader
 from tatl.data.store import Store, counts, prepare, write_csv
 from tatl.names import LESION
@@ -80,7 +80,7 @@ def prepare_command(
         skip_bad=skip_bad,
     )
     print(counts(made).to_string(index=False))
-    for line in [*summary(made.notes), *_nowhere(made)]:
+    for line in [*by_kind(made.notes), *_nowhere(made)]:
         print(f"note: {line}")
     print(f"{made.path}: {len(made)} cases of {made.size}" + (f", {len(made.skipped)} skipped" if made.skipped else ""))
     print(f"next: {_next_of(made)}")
@@ -250,7 +250,7 @@ def score_command(
     Args:
         predictions: folder of ISIC_<id>_attribute_<name>.png
         truth: folder of the same names
-        out: CSV of the summary; per-image fractions go beside it as *_images.csv
+        out: CSV of the by_kind; per-image fractions go beside it as *_images.csv
         only_predicted: leave out true masks of images and attributes without any prediction, instead of refusing
         foreground: of true label images, the levels that are the mask: 1,2 for all masks, or streaks=1,globules=2
         ignore: of true label images, the levels of pixels that nobody judged, written alike: they count as background

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatl.commands import prepare
+from tatl.commands import prepare_command as prepare
 from tatl.data.case import BadCase, Size
 from tatl.data.images import pictures
 from tatl.data.images.masks import read_mask
-from tatl.data.images.pictures import TURNS, orientation_of, read_image
+from tatl.data.images.pictures import EXIF_TURNS, orientation_of, read_image
 from tatl.data.images.reading import Reading
 from tatl.data.readers.manifest import Manifest
 from tatl.data.store import Store
@@ -62,7 +62,7 @@ def white(image: np.ndarray) -> np.ndarray:
 
 
 def turned(mask: np.ndarray, orientation: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(mask).transpose(TURNS[orientation])) if orientation != 1 else mask
+    return np.asarray(Image.fromarray(mask).transpose(EXIF_TURNS[orientation])) if orientation != 1 else mask
 
 
 @pytest.mark.parametrize("what", MALFORMED)

@@ -15,7 +15,7 @@ from tatl.data.case import BadCase, Size
 from tatl.data.images.files import TURNED
 from tatl.data.images.pictures import ORIENTATION
 from tatl.data.images.reading import Reading
-from tatl.data.readers.labels import Labels
+from tatl.data.readers.labels import LabelImages
 
 SIZE = Size(8, 16)
 SHARED = Path(__file__).resolve().parents[2] / "shared/data/leaf"
@@ -58,7 +58,7 @@ def leaf() -> np.ndarray:
 
 def test_colours_become_masks(tmp_path: Path) -> None:
     draw(tmp_path, "a", leaf())
-    reader = Labels(legend(tmp_path))
+    reader = LabelImages(legend(tmp_path))
     case = reader.read(0, SIZE)
     assert case.lesion is not None and case.lesion.sum() == 64
     assert (case.attributes["spot"] == (leaf() == (255, 0, 0)).all(2)).all()  # type: ignore[comparison-overlap]
@@ -70,7 +70,7 @@ def test_indices_are_read_from_a_palette_whatever_its_colours(tmp_path: Path) ->
     indices[2:4, 2:6] = 2
     draw(tmp_path, "a", indices, palette=True)
     classes = {"ground": 0, "spot": 2}
-    case = Labels(legend(tmp_path, classes=classes, lesion=[], ignore=[])).read(0, SIZE)
+    case = LabelImages(legend(tmp_path, classes=classes, lesion=[], ignore=[])).read(0, SIZE)
     assert case.lesion is None
     mask = case.attributes["spot"]
     assert mask is not None and mask.sum() == 8
@@ -81,19 +81,19 @@ def test_a_colour_without_a_class_is_named_with_its_share_and_file(tmp_path: Pat
     colours[0, :4] = (1, 2, 3)
     draw(tmp_path, "a", colours)
     with pytest.raises(BadCase, match=r"\(1, 2, 3\) in 3.12% of a.png is no class"):
-        Labels(legend(tmp_path)).read(0, SIZE)
+        LabelImages(legend(tmp_path)).read(0, SIZE)
 
 
 def test_labels_as_jpeg_are_refused(tmp_path: Path) -> None:
     draw(tmp_path, "a", leaf(), suffix=".jpg")
     with pytest.raises(BadCase, match=r"a\.jpg is a JPEG file.*save it as PNG"):
-        Labels(legend(tmp_path, labels="labels/{case}.jpg")).read(0, SIZE)
+        LabelImages(legend(tmp_path, labels="labels/{case}.jpg")).read(0, SIZE)
 
 
 def test_a_label_image_of_another_size_is_refused(tmp_path: Path) -> None:
     draw(tmp_path, "a", np.zeros((4, 16, 3)))
     with pytest.raises(BadCase, match="a mask has the size of its image"):
-        Labels(legend(tmp_path)).read(0, SIZE)
+        LabelImages(legend(tmp_path)).read(0, SIZE)
 
 
 def test_an_orientation_that_the_labels_may_not_have_is_told(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_an_orientation_that_the_labels_may_not_have_is_told(tmp_path: Path) -> 
     exif = Image.Exif()
     exif[ORIENTATION] = 3
     Image.new("RGB", (16, 8)).save(tmp_path / "images/a.png", exif=exif)
-    assert Labels(legend(tmp_path)).read(0, SIZE).notes == (TURNED.format(3),)
-    assert not Labels(legend(tmp_path), reading=Reading(exif="ignore")).read(0, SIZE).notes
+    assert LabelImages(legend(tmp_path)).read(0, SIZE).notes == (TURNED.format(3),)
+    assert not LabelImages(legend(tmp_path), reading=Reading(exif="ignore")).read(0, SIZE).notes
 
 
 @pytest.mark.parametrize("data", ["labels", "coco"])
@@ -117,7 +117,7 @@ def test_a_picture_without_labels_is_a_problem(tmp_path: Path) -> None:
     draw(tmp_path, "a", leaf())
     draw(tmp_path, "b", leaf())
     (tmp_path / "labels/b.png").unlink()
-    reader = Labels(legend(tmp_path))
+    reader = LabelImages(legend(tmp_path))
     assert reader.ids == ["a"]
     assert reader.problems == ["b: no label images as labels/{case}.png"]
 
@@ -139,23 +139,23 @@ def test_a_picture_without_labels_is_a_problem(tmp_path: Path) -> None:
 def test_a_legend_that_cannot_be_meant_is_refused(tmp_path: Path, changed: dict[str, Any], said: str) -> None:
     draw(tmp_path, "a", leaf())
     with pytest.raises((ValueError, FileNotFoundError), match=said):
-        Labels(legend(tmp_path, **changed))
+        LabelImages(legend(tmp_path, **changed))
 
 
 def test_without_a_legend_the_error_says_what_to_write(tmp_path: Path) -> None:
     draw(tmp_path, "a", leaf())
     with pytest.raises(FileNotFoundError, match="--labels FILE"):
-        Labels(tmp_path)
+        LabelImages(tmp_path)
 
 
 SHARED_CLASS = {"attributes": {"rust": "spot", "miner": "spot"}, "table": {"file": "cases.csv", "case": "id"}}
 
 
-def tabled(root: Path, rows: str, **changed: Any) -> Labels:
+def tabled(root: Path, rows: str, **changed: Any) -> LabelImages:
     for case in "abc":
         draw(root, case, leaf())
     (root / "cases.csv").write_text("id,rust,miner\n" + rows)
-    return Labels(legend(root, **SHARED_CLASS, **changed))
+    return LabelImages(legend(root, **SHARED_CLASS, **changed))
 
 
 def test_a_table_says_whose_the_spots_are(tmp_path: Path) -> None:

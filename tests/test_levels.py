@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatl.commands import prepare, score
+from tatl.commands import prepare_command as prepare
+from tatl.commands import score_command as score
 from tatl.data.case import BadCase
 from tatl.data.images.masks import BLACK, FAINT, IGNORED, LOSSY, read_mask, read_part
 from tatl.data.images.reading import Reading

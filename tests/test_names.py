@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatl.commands import score
+from tatl.commands import score_command as score
 from tatl.data.case import Size
 from tatl.data.folds import split
 from tatl.data.images.files import composed

@@ -18,7 +18,7 @@ from numpy._core import _multiarray_umath as umath
 from scipy import ndimage
 
 from tatl.data.case import Case, Size
-from tatl.data.phantom.drawing import Phantom, draw
+from tatl.data.phantom.drawing import Phantom, draw_case
 from tatl.data.phantom.statistics import AREAS, COMBINATIONS, QUANTILES, area
 from tatl.names import SKIN_ATTRIBUTES
 
@@ -28,7 +28,7 @@ SMALL = Size(48, 64)  # areas are laid out in units of the height, so a small fr
 @lru_cache(maxsize=1)
 def two_thousand() -> tuple[np.ndarray, np.ndarray]:
     """Areas in per cent of 2000 cases: the lesion [2000], the attributes [2000, 5]."""
-    cases = [draw(0, index, SMALL) for index in range(2000)]
+    cases = [draw_case(0, index, SMALL) for index in range(2000)]
     lesions = np.array([case.lesion.mean() for case in cases if case.lesion is not None])
     masks = np.array([[case.attributes[name].mean() for name in SKIN_ATTRIBUTES] for case in cases])  # type: ignore[union-attr]
     return 100 * lesions, 100 * masks
@@ -80,7 +80,7 @@ def test_the_tables_are_those_of_the_official_masks(shared: Path) -> None:
 
 
 def test_enrich_makes_the_rare_ones_frequent() -> None:
-    cases = [draw(0, index, SMALL, enrich=True) for index in range(600)]
+    cases = [draw_case(0, index, SMALL, enrich=True) for index in range(600)]
     shares = [np.mean([case.attributes[name].any() for case in cases]) for name in SKIN_ATTRIBUTES]  # type: ignore[union-attr]
     assert min(shares) > 0.12
 
@@ -91,10 +91,10 @@ def digest(case: Case) -> str:
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_was_drawn_before() -> None:
-    first = digest(draw(3, 7, Size(96, 128)))
-    draw(3, 8, Size(96, 128))
+    first = digest(draw_case(3, 7, Size(96, 128)))
+    draw_case(3, 8, Size(96, 128))
     assert digest(Phantom(50, seed=3).read(7, Size(96, 128))) == first
-    assert digest(draw(4, 7, Size(96, 128))) != first != digest(draw(3, 6, Size(96, 128)))
+    assert digest(draw_case(4, 7, Size(96, 128))) != first != digest(draw_case(3, 6, Size(96, 128)))
 
 
 # What the first cases look like, wherever they are drawn.  When the drawing is changed on purpose: raise DRAWING in
@@ -109,9 +109,9 @@ NUMPY = "NPY_DISABLE_CPU_FEATURES"
 
 def pinned() -> str:
     """One digest of twelve enriched cases, of four that a float32 exponential draws otherwise, and of two sizes."""
-    cases = [draw(0, index, Size(96, 128), enrich=True) for index in range(12)]
-    cases += [draw(0, index, Size(96, 128)) for index in (714, 759, 957, 1870)]
-    cases += [draw(0, 12, Size(64, 256)), draw(0, 13, Size(384, 512))]
+    cases = [draw_case(0, index, Size(96, 128), enrich=True) for index in range(12)]
+    cases += [draw_case(0, index, Size(96, 128)) for index in (714, 759, 957, 1870)]
+    cases += [draw_case(0, 12, Size(64, 256)), draw_case(0, 13, Size(384, 512))]
     return hashlib.sha256("".join(map(digest, cases)).encode()).hexdigest()
 
 
@@ -155,13 +155,13 @@ def test_without_vector_units_the_last_bits_are_others() -> None:
 @pytest.mark.parametrize("size", [Size(96, 256), Size(32, 320), Size(96, 24), Size(1, 1)], ids=str)
 def test_any_frame_can_be_drawn(size: Size) -> None:
     for index in range(6):
-        case = draw(0, index, size, enrich=True)
+        case = draw_case(0, index, size, enrich=True)
         assert case.image.shape == (*size, 3) and case.lesion is not None and case.lesion.any()
 
 
 def test_one_scene_at_every_size() -> None:
     for index in range(12):
-        small, large = draw(2, index, Size(96, 128), enrich=True), draw(2, index, Size(192, 256), enrich=True)
+        small, large = draw_case(2, index, Size(96, 128), enrich=True), draw_case(2, index, Size(192, 256), enrich=True)
         assert small.lesion is not None and large.lesion is not None
         halved = large.lesion.reshape(96, 2, 128, 2).mean((1, 3)) >= 0.5
         assert (halved != small.lesion).mean() < 0.02
@@ -177,7 +177,7 @@ def as_deep(lesion: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def four_hundred() -> list[Case]:
-    return [draw(11, index, Size(96, 128), enrich=True) for index in range(400)]
+    return [draw_case(11, index, Size(96, 128), enrich=True) for index in range(400)]
 
 
 @pytest.mark.parametrize(

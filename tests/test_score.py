@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tatl.commands import score
+from tatl.commands import score_command as score
 from tatl.data.images.reading import Reading
 from tatl.prediction.score import score_folders
 

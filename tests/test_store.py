@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from tatl.data.case import BadCase, Case, Size
 from tatl.data.prepare import decoding, partial
-from tatl.data.prepare.problems import summary
+from tatl.data.prepare.problems import by_kind
 from tatl.data.store import GUESSED, BadCases, Store, prepare
 from tatl.machine.disk import room_for
 
@@ -533,7 +533,7 @@ def test_nothing_left_is_an_error_even_with_skip_bad(tmp_path: Path) -> None:
 
 def test_a_summary_counts_each_kind_and_names_five() -> None:
     problems = [f"{i}: without masks" for i in range(7)] + ["x: truncated", "y: twice", "z: twice"]
-    assert summary(problems) == [
+    assert by_kind(problems) == [
         "without masks: 7 cases (0, 1, 2, 3, 4, ...)",
         "x: truncated",
         "twice: 2 cases (y, z)",

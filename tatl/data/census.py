@@ -13,8 +13,8 @@ from scipy import ndimage
 from tatl.data.store import Store
 from tatl.names import LESION, UNION
 
-QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
-TOUCHING = np.ones((3, 3), int)  # pixels that touch at a corner are one region
+_QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
+_TOUCHING = np.ones((3, 3), int)  # pixels that touch at a corner are one region
 
 
 def census(store: Store) -> dict[str, pd.DataFrame]:
@@ -64,13 +64,13 @@ def areas(store: Store) -> pd.DataFrame:
 def _measured(mask: np.ndarray, lesion: np.ndarray, known: bool) -> tuple[float, float, float]:
     """Share of the image and of the lesion in %, and the number of regions."""
     inside = 100 * float((mask & lesion).sum() / lesion.sum()) if known and lesion.any() else np.nan
-    return 100 * float(mask.mean()), inside, float(ndimage.label(mask, TOUCHING)[1])
+    return 100 * float(mask.mean()), inside, float(ndimage.label(mask, _TOUCHING)[1])
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:
     """Quantiles and means over images of [n, 3] numbers."""
     area, share, regions = values.T
-    found = {f"area_{name}": float(np.quantile(area, at)) for name, at in QUANTILES.items()}
+    found = {f"area_{name}": float(np.quantile(area, at)) for name, at in _QUANTILES.items()}
     found["area_mean"] = float(area.mean())
     share = share[np.isfinite(share)]
     found |= {"share_median": float(np.median(share)), "share_mean": float(share.mean())} if len(share) else {

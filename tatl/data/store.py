@@ -24,8 +24,8 @@ import numpy as np
 import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
-from tatl.data.prepare.decoding import digest, stamps
-from tatl.data.prepare.partial import STORE_FILES, STORE_VERSION, partial_folder, sha256, store_recipe, write_store
+from tatl.data.prepare.decoding import sha256_of, stamps
+from tatl.data.prepare.partial import STORE_FILES, STORE_VERSION, file_sha256, partial_folder, store_recipe, write_store
 from tatl.data.prepare.problems import BadCases
 from tatl.machine.disk import room_for
 from tatl.names import LESION, UNION
@@ -96,7 +96,7 @@ class Store:
     def verify(self) -> None:
         """Read all of it and compare checksums; ValueError names the first file that has changed."""
         for name in STORE_FILES:
-            if sha256(self.path / name) != self.described["sha256"][name]:
+            if file_sha256(self.path / name) != self.described["sha256"][name]:
                 raise _broken(self.path, f"{name} has changed since it was written")
 
     def __len__(self) -> int:
@@ -190,7 +190,7 @@ def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
     if not (path / "store.json").is_file():
         raise ValueError(f"{path} exists and is not a store: choose another --store, or move it away")
     store = Store.open(path)
-    asked = store_recipe(reader, size) | {"ids": digest(reader.ids), "files": digest(stamps(reader))}
+    asked = store_recipe(reader, size) | {"ids": sha256_of(reader.ids), "files": sha256_of(stamps(reader))}
     if differing := [key for key, value in asked.items() if store.described.get(key) != value]:
         raise ValueError(
             f"{path} is a store of another recipe (what differs: {', '.join(differing)}): "

@@ -77,7 +77,7 @@ def score_folders(
         part = read_part(true[key], reading, key[1])
         rows.append(_score(key[1], predicted[key], true[key], part.whole()))
         notes += [f"{true[key].name}: {note}" for note in part.notes]
-    for line in problems.summary(notes):
+    for line in problems.by_kind(notes):
         print(f"note: {line}")
     per_image = pd.concat(rows, ignore_index=True)
     return summary(per_image), per_image

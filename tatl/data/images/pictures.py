@@ -19,7 +19,7 @@ from tatl.data.images.reading import AS_THEY_ARE, MAX_PIXELS, Reading
 
 FORMATS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm")
 ORIENTATION = 0x0112  # the EXIF tag
-TURNS = {
+EXIF_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -71,7 +71,7 @@ def orientation(picture: Image.Image) -> int:
         picture.load()  # here, where a damaged picture is an error
     try:
         told = picture.getexif().get(ORIENTATION, 1)
-        return int(told) if told in TURNS else 1
+        return int(told) if told in EXIF_TURNS else 1
     except Exception:  # malformed EXIF are no reason to lose an intact picture
         return 1
 
@@ -90,8 +90,8 @@ def upright(picture: Image.Image, original: Image.Image, told: int, exif: str) -
     loaded = told if original.format == "TIFF" else 1
     if exif == "ignore":
         back = {6: 8, 8: 6}.get(loaded, loaded)
-        return picture.transpose(TURNS[back]) if back in TURNS else picture
-    return picture.transpose(TURNS[told]) if told in TURNS and loaded == 1 else picture
+        return picture.transpose(EXIF_TURNS[back]) if back in EXIF_TURNS else picture
+    return picture.transpose(EXIF_TURNS[told]) if told in EXIF_TURNS and loaded == 1 else picture
 
 
 def read_image(

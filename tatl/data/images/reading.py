@@ -18,10 +18,10 @@ from tatl.data.case import BadCase
 
 THRESHOLD = 128  # a pixel is set above it, as in the challenge's official score
 MAX_PIXELS = 178_956_970  # Pillow's own limit, against small files that unpack to gigabytes
-PLAIN = ({0, 255}, {0, 1})
-BETWEEN = slice(64, 192)  # levels that the noise of a lossy mask hardly reaches
-FEW = 0.02  # so many pixels at most lie there, as a share of the set or of the other pixels, whichever are fewer
-NAMED = 12  # levels that an error names one by one
+_PLAIN = ({0, 255}, {0, 1})
+_BETWEEN = slice(64, 192)  # levels that the noise of a lossy mask hardly reaches
+_FEW = 0.02  # so many pixels at most lie there, as a share of the set or of the other pixels, whichever are fewer
+_NAMED = 12  # levels that an error names one by one
 
 Levels = tuple[int, ...]
 
@@ -119,7 +119,7 @@ def set_levels(
 
 def _plain(levels: np.ndarray, lossless: bool) -> np.ndarray | None:
     """The set levels of a mask of two levels, or None for any other; a lossy 1 may be noise about 0."""
-    for two in PLAIN:
+    for two in _PLAIN:
         if set(levels.tolist()) <= two and (lossless or levels[-1] != 1):
             return levels[levels > 0]
     return None
@@ -127,8 +127,8 @@ def _plain(levels: np.ndarray, lossless: bool) -> np.ndarray | None:
 
 def _two_ends(file: str, counts: np.ndarray, odd: int) -> np.ndarray:
     set_pixels = counts[THRESHOLD + 1 :].sum()
-    between = counts[BETWEEN].sum() + odd
-    if between > FEW * max(1, min(set_pixels, counts.sum() - set_pixels)):
+    between = counts[_BETWEEN].sum() + odd
+    if between > _FEW * max(1, min(set_pixels, counts.sum() - set_pixels)):
         raise BadCase(
             f"{file} is compressed with loss and {between} of its pixels are neither 0 nor 255 with noise: save it as "
             "PNG with 0 and 255, or say with --threshold 128 that it is set above that"
@@ -142,7 +142,7 @@ def _refusal(levels: np.ndarray, lossless: bool, labels: bool) -> str:
             f"is compressed with loss and has levels up to {levels[-1]}: a mask of 0 and 1, or of labels, is lost in "
             "that noise, so save it as PNG"
         )
-    told = ", ".join(map(str, levels)) if len(levels) <= NAMED else f"{levels[0]} .. {levels[-1]}"
+    told = ", ".join(map(str, levels)) if len(levels) <= _NAMED else f"{levels[0]} .. {levels[-1]}"
     resized = ", or, if it was resized with interpolation, --threshold 128" if levels[-1] > THRESHOLD else ""
     if labels:
         return f"has coloured labels, the palette's entries {told}: say with --foreground which of them are the mask"

@@ -115,14 +115,14 @@ def largest(field: np.ndarray, allowed: np.ndarray, share: float) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Lesion:
+class DrawnLesion:
     mask: np.ndarray  # bool [H, W]
     radius: np.ndarray  # 0 at the centre, 1 at the border
     angle: np.ndarray
     cover: float  # fraction of the image
 
 
-def draw_lesion(c: Canvas, rng: np.random.Generator, cover: float) -> Lesion:
+def draw_lesion(c: Canvas, rng: np.random.Generator, cover: float) -> DrawnLesion:
     """An irregular closed curve of exactly the area asked for."""
     cy, cx = 0.5 + rng.uniform(-0.08, 0.08), c.width / 2 + rng.uniform(-0.1, 0.1)
     tilt, squeeze = rng.uniform(0, np.pi), rng.uniform(0.62, 1.0)
@@ -134,10 +134,10 @@ def draw_lesion(c: Canvas, rng: np.random.Generator, cover: float) -> Lesion:
         edge += rng.normal(0, 0.16 / k) * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
     reach = np.hypot(u, v) / edge + 0.01 * c.smooth(rng, 12)
     mask = largest(-reach, np.ones_like(reach, bool), cover)
-    return Lesion(mask, reach / reach[mask].max().clip(1e-6), angle, cover)
+    return DrawnLesion(mask, reach / reach[mask].max().clip(1e-6), angle, cover)
 
 
-class Scene:
+class _Scene:
     """One case being drawn; darkness is subtracted from, and light added to, skin and lesion."""
 
     def __init__(self, seed: int, index: int, size: Size, enrich: bool) -> None:
@@ -273,9 +273,9 @@ class Scene:
         return np.floor((picture + grain[..., None]).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def draw(seed: int, index: int, size: Size, enrich: bool = False) -> Case:
+def draw_case(seed: int, index: int, size: Size, enrich: bool = False) -> Case:
     """Case `index` of the phantom with this seed, at `size`; ids and groups are the same."""
-    scene = Scene(seed, index, size, enrich)
+    scene = _Scene(seed, index, size, enrich)
     for name in SKIN_ATTRIBUTES:
         if scene.present[name]:
             getattr(scene, name)()
@@ -301,4 +301,4 @@ class Phantom:
         self.provenance: Mapping[str, Any] = {"data": "phantom", **options}
 
     def read(self, index: int, size: Size) -> Case:
-        return draw(self.seed, index, size, self.enrich)
+        return draw_case(self.seed, index, size, self.enrich)

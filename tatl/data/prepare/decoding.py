@@ -31,7 +31,7 @@ class Decoder:
 
     def path(self, index: int) -> Path:
         """Where a case is written."""
-        return self.folder / digest([self.reader.ids[index], self.stamps[index]])
+        return self.folder / sha256_of([self.reader.ids[index], self.stamps[index]])
 
     def __call__(self, index: int) -> tuple[int, str]:
         """Decode a case; returns what is wrong with it, or nothing."""
@@ -90,6 +90,6 @@ def stamps(reader: Reader) -> list[str]:
     return [of(index) if of else "" for index in range(len(reader.ids))]
 
 
-def digest(words: Iterable[str]) -> str:
+def sha256_of(words: Iterable[str]) -> str:
     """The SHA-256 of words, one a line."""
     return hashlib.sha256("\n".join(words).encode(errors="surrogateescape")).hexdigest()

@@ -31,7 +31,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from tatl.data.case import Reader, Size
-from tatl.data.prepare.decoding import Decoder, Record, digest
+from tatl.data.prepare.decoding import Decoder, Record, sha256_of
 from tatl.data.prepare.problems import bad_cases
 from tatl.data.prepare.twins import join_twins
 from tatl.machine.disk import to_disk
@@ -152,9 +152,9 @@ def _join(decoder: Decoder, good: list[int], problems: list[str], whole: Path) -
     described = store_recipe(reader, decoder.size) | {
         "cases": len(records),
         "counts": {name: dict(Counter(column)) for name, column in zip(masks, zip(*states, strict=True), strict=True)},
-        "sha256": {name: sha256(whole / name) for name in STORE_FILES},
-        "ids": digest(reader.ids),
-        "files": digest(decoder.stamps),
+        "sha256": {name: file_sha256(whole / name) for name in STORE_FILES},
+        "ids": sha256_of(reader.ids),
+        "files": sha256_of(decoder.stamps),
         "skipped": problems,
         "notes": [*(f"{record['id']}: {note}" for record in records for note in record["notes"]), *twins],
     }
@@ -192,7 +192,7 @@ def _publish(folder: Path, path: Path) -> None:
     shutil.rmtree(folder)
 
 
-def sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The checksum of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

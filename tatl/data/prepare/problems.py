@@ -25,7 +25,7 @@ class BadCases(ValueError):
 def bad_cases(problems: list[str], good: int, path: Path) -> BadCases:
     """Write all problems to `path` and make the error that shows the first."""
     path.write_text("".join(f"{problem}\n" for problem in problems), encoding="utf-8", errors="surrogateescape")
-    lines = summary(problems)
+    lines = by_kind(problems)
     shown = lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
     remedy = "repair them, or leave them out with --skip-bad" if good else "none is left, so repair them"
     return BadCases(
@@ -35,7 +35,7 @@ def bad_cases(problems: list[str], good: int, path: Path) -> BadCases:
     )
 
 
-def summary(problems: list[str]) -> list[str]:
+def by_kind(problems: list[str]) -> list[str]:
     """One line a kind of problem: what, how many, the first five; problems read `<which>: <what>`."""
     kinds: dict[str, list[tuple[str, str]]] = {}
     for problem in problems:

@@ -8,17 +8,17 @@ from typing import Any
 from tatl.data.case import Reader
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.data.readers.isic import Isic2017, Isic2018
-from tatl.data.readers.labels import Labels
+from tatl.data.readers.labels import LabelImages
 from tatl.data.readers.manifest import Manifest
 
 DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")
-CASES = 2594
-DRAWN = {
+_CASES = 2594
+_DRAWN = {
     "labels": "--data labels has its classes in labels.yaml",
     "coco": "--data coco has its masks as regions",
     "phantom": "--data phantom has its masks drawn",
 }
-SERVES = {  # option -> the data that have a use for it
+_SERVES = {  # option -> the data that have a use for it
     "split": ("isic2018", "isic2017"),
     "follow_links": ("manifest",),
     "labels": ("labels",),
@@ -32,7 +32,7 @@ SERVES = {  # option -> the data that have a use for it
 def reader(
     data: str,
     root: str | Path | None = None,
-    cases: int = CASES,
+    cases: int = _CASES,
     seed: int = 0,
     enrich: bool = False,
     split: str | None = None,
@@ -49,21 +49,23 @@ def reader(
     if data not in DATA:
         raise ValueError(f"--data {data!r} is not one of {', '.join(DATA)}")
     given = {"split": split, "follow_links": reading.follow_links, "labels": labels, "annotations": annotations}
-    _check_use(data, given | {"cases": cases != CASES, "seed": seed, "enrich": enrich})
-    if data in DRAWN and (reading.foreground or reading.ignore or reading.threshold is not None):
-        raise ValueError(f"--foreground, --ignore and --threshold are of mask files, and {DRAWN[data]}: leave them out")
+    _check_use(data, given | {"cases": cases != _CASES, "seed": seed, "enrich": enrich})
+    if data in _DRAWN and (reading.foreground or reading.ignore or reading.threshold is not None):
+        raise ValueError(
+            f"--foreground, --ignore and --threshold are of mask files, and {_DRAWN[data]}: leave them out"
+        )
     if data == "phantom":
         from tatl.data.phantom.drawing import Phantom
 
         if root is not None:
-            raise ValueError(f"--root is a folder of files, and {DRAWN[data]}: leave it out")
+            raise ValueError(f"--root is a folder of files, and {_DRAWN[data]}: leave it out")
         return Phantom(cases, seed, enrich)
     if root is None:
         raise ValueError(f"--data {data} needs --root, the folder that holds it")
     if data == "manifest":
         return Manifest(root, reading)
     if data == "labels":
-        return Labels(root, labels, reading)
+        return LabelImages(root, labels, reading)
     if data == "coco":
         from tatl.data.readers.coco import Coco
 
@@ -73,7 +75,7 @@ def reader(
 
 def _check_use(data: str, given: dict[str, Any]) -> None:
     """ValueError for an option that would be ignored."""
-    for name, of in SERVES.items():
+    for name, of in _SERVES.items():
         if given[name] and data not in of:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} is of --data {' and '.join(of)}, and --data {data} is given: leave it out")

@@ -23,9 +23,9 @@ from tatl.data.images.pictures import SIDEWAYS, decoded
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.data.images.reduction import reduce_mask
 from tatl.data.readers.manifest import attribute_names
+from tatl.names import LESION
 
-LESION = "lesion"
-TABLES = ("images", "categories", "annotations")
+_TABLES = ("images", "categories", "annotations")
 
 
 class Coco(FileReader):
@@ -123,10 +123,10 @@ def _tables(path: Path) -> dict[str, Sequence[dict[str, Any]]]:
         raise FileNotFoundError(f"there is no {path}: give the COCO file with --annotations FILE") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON file ({error})") from error
-    if not isinstance(tables, dict) or (missing := [name for name in TABLES if not tables.get(name)]):
-        lacking = missing if isinstance(tables, dict) else TABLES
-        raise ValueError(f"{path} lacks {', '.join(lacking)}: a COCO file has {', '.join(TABLES)}")
-    for name in TABLES:
+    if not isinstance(tables, dict) or (missing := [name for name in _TABLES if not tables.get(name)]):
+        lacking = missing if isinstance(tables, dict) else _TABLES
+        raise ValueError(f"{path} lacks {', '.join(lacking)}: a COCO file has {', '.join(_TABLES)}")
+    for name in _TABLES:
         numbers = Counter(entry.get("id") for entry in tables[name])
         if twice := [number for number, count in numbers.items() if count > 1]:
             raise ValueError(f"{path} has {len(twice)} ids more than once in {name}, such as {twice[0]!r}")

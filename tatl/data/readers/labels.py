@@ -35,7 +35,7 @@ from tatl.data.readers.manifest import attribute_names
 LEGEND = "labels.yaml"
 CASE = "{case}"
 STRANGE = 255  # no class
-Colour = int | tuple[int, int, int]
+_Colour = int | tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Legend:
 
     images: str
     labels: str
-    classes: dict[str, Colour]
+    classes: dict[str, _Colour]
     attributes: dict[str, str]
     lesion: list[str] = field(default_factory=list)
     ignore: list[str] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Legend:
             raise ValueError(f"{path}: labels {self.labels!r} does not say where the case's name stands: write {CASE}")
 
 
-def _colour(path: Path, name: str, given: Any) -> Colour:
+def _colour(path: Path, name: str, given: Any) -> _Colour:
     if isinstance(given, int) and 0 <= given <= 255:
         return given
     if isinstance(given, list) and len(given) == 3 and all(isinstance(v, int) and 0 <= v <= 255 for v in given):
@@ -101,7 +101,7 @@ def _colour(path: Path, name: str, given: Any) -> Colour:
     raise ValueError(f"{path}: class {name!r} is {given!r}, and must be an index or [red, green, blue] of 0 .. 255")
 
 
-class Labels(FileReader):
+class LabelImages(FileReader):
     """Pictures and their label images under `root`, read by a legend."""
 
     name = "labels"
