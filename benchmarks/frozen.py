@@ -36,8 +36,9 @@ from tatl.names import LESION, UNION
 from tatl.prediction.ensemble import Ensemble, share_encoders
 from tatl.run import Recipe, Run
 from tatl.training import frozen_features as features
+from tatl.training.device import pick_device
 from tatl.training.inference import infer
-from tatl.training.trainer import fit, pick_device
+from tatl.training.trainer import fit
 
 SHAPES = ("u", "link")
 START = {"shared": "tatl-freeze", "apart": "tatl-freeze", "trained": "tatl"}

@@ -38,6 +38,8 @@ from tatl.run import Recipe, Run
 from tatl.studies.planner import Planner, in_order
 from tatl.studies.runtime.effort import work
 from tatl.studies.settings import Settings, load_preset
+from tatl.training import device as places
+from tatl.training import progress
 from tatl.training import trainer as fit
 from tatl.training.learner import Learner
 from tatl.training.tasks import make_task
@@ -139,7 +141,7 @@ def toolkit(store: Store, batch: int, precision: str, steps: int, device: torch.
     watch = Stopwatch(device)
     trainer = fit._trainer(run, folder, device, [watch], fresh=False)
     trainer.limit_val_batches = 0
-    with fit.deterministic(device):
+    with places.deterministic(device):
         trainer.fit(Learner(run, task))
     return watch.seconds
 
@@ -214,7 +216,7 @@ def main(
         paper: extrapolate a paper-size study from the last toolkit rate
     """
     L.seed_everything(0, verbose=False)
-    fit.quiet_lightning()
+    progress.quiet_lightning()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = prepare(Phantom(cases, seed=1), folder / "store", Size.parse(size), progress=False)
@@ -230,7 +232,7 @@ def main(
         if paper:
             place = torch.device(device)
             with tempfile.TemporaryDirectory() as scratch:
-                seconds = toolkit(store, 16, fit.usual_precision(place), steps, place, Path(scratch))
+                seconds = toolkit(store, 16, places.usual_precision(place), steps, place, Path(scratch))
             paper_time(store, 16 / seconds)
 
 

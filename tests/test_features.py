@@ -24,7 +24,7 @@ from tatl.studies.execution.parallel import Machine, Trainer
 from tatl.studies.execution.schedule import _one_by_one, execute
 from tatl.studies.runtime.effort import Clock
 from tatl.training import frozen_features as features
-from tatl.training.frozen_features import Frozen, Kept, digest
+from tatl.training.frozen_features import Frozen, Kept, encoder_digest
 from tatl.training.tasks import Segmentation
 from tatl.training.trainer import fit
 from toy import toy_run
@@ -174,9 +174,9 @@ def test_company_and_room_do_not_change_what_is_learnt(
 
 def test_equal_encoders_have_equal_digests_and_others_do_not() -> None:
     one, same, other = (seeded(EfficientNetB0, seed) for seed in (0, 0, 1))
-    assert digest(one) == digest(same) != digest(other)
+    assert encoder_digest(one) == encoder_digest(same) != encoder_digest(other)
     same.state_dict()["bn1.running_mean"] += 1e-3
-    assert digest(one) != digest(same)
+    assert encoder_digest(one) != encoder_digest(same)
 
 
 def test_an_ensemble_asks_a_shared_encoder_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +206,7 @@ def test_a_random_encoder_that_stays_has_the_statistics_of_its_images(toy_store:
     model, untouched = tasks[0].model, seeded(lambda: build("link"), 0)
     norms = [m for m in model.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms and all(norm.running_mean is not None and norm.running_mean.abs().max() > 0 for norm in norms)
-    assert not model.encoder.training and digest(model.encoder) == digest(tasks[1].model.encoder)
+    assert not model.encoder.training and encoder_digest(model.encoder) == encoder_digest(tasks[1].model.encoder)
     own, plain = (dict(each.encoder.named_parameters()) for each in (model, untouched))
     assert all(torch.equal(own[name], plain[name]) and not own[name].requires_grad for name in own)
     images = tasks[0].feed(tasks[0].split.train[:8], torch.device("cpu"))[0]

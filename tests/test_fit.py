@@ -36,11 +36,12 @@ from tatl.studies.results import probabilities as probabilities_in
 from tatl.studies.results import scores_of
 from tatl.training import tasks
 from tatl.training import trainer as fit_module
+from tatl.training.device import deterministic, pick_device
 from tatl.training.learner import Learner
-from tatl.training.metrics import FRACTIONS, confusion
+from tatl.training.metrics import CONFUSION, confusion
 from tatl.training.pretext import texture_run
 from tatl.training.tasks import Segmentation, make_task
-from tatl.training.trainer import Busy, deterministic, fit, pick_device, taken
+from tatl.training.trainer import Busy, fit, taken
 from toy import make_store, toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}
@@ -612,7 +613,7 @@ def test_images_where_the_mask_is_unknown_are_not_trained_with_and_have_no_score
     fit(run, tmp_path / "runs", store, **CPU)
     scores = pd.read_csv(run.folder(tmp_path / "runs") / "scores.csv")
     assert scores["image"].tolist() == store.cases["id"][parts.test].tolist()
-    for name in FRACTIONS:
+    for name in CONFUSION:
         assert np.array_equal(scores[name].notna(), known[parts.test])
     rows = scores_of([Member("row", "link", 0, 0, name, run) for name in ("bar", "disc")], tmp_path / "runs", store)
     count = rows[(rows["attribute"] == "bar") | (rows["attribute"] == mask)].groupby("shape").size()
@@ -638,5 +639,5 @@ def test_progress_shows_loss_rate_and_speed(
 ) -> None:
     fit(toy_run(toy_store), tmp_path, toy_store, device="cpu", title="[1/2] disc")
     shown = capsys.readouterr().err
-    for words in ("[1/2] disc, epoch 1/1", "loss=", "lr=0.01", "images/s="):
+    for words in ("[1/2] disc, epoch 1/1", "loss=", "lr=0.01", "16/16", "image"):
         assert words in shown

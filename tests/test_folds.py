@@ -14,8 +14,8 @@ from tatl.data.folds import rarest_attribute, scarce, split
 from tatl.data.store import Store
 from tatl.studies.planner import Planner
 from tatl.studies.settings import Settings
-from tatl.training.pretext import SelfSupervised
-from tatl.training.tasks import Segmentation, make_task
+from tatl.training.base import StoreTask
+from tatl.training.tasks import make_task
 from toy import make_store, toy_run
 
 SMALL = Size(8, 16)
@@ -172,7 +172,7 @@ def test_seeds_train_on_the_same_images_and_split_seeds_do_not(task: str, toy_st
     def partition(**values: int) -> list[list[int]]:
         shape = "encoder" if task == "rotation" else "link"
         made = make_task(toy_run(toy_store, task, shape=shape, fold=1, **values), toy_store, tmp_path)
-        parts = made if isinstance(made, SelfSupervised) else cast(Segmentation, made).split
+        parts = cast(StoreTask, made).split
         return [part.tolist() for part in (parts.train, parts.validation, parts.test)]
 
     first = partition(seed=0)

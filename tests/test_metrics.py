@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tatl.training.metrics import confusion, dice, jaccard, score_table, summary
+from tatl.training.metrics import confusion, dice, jaccard, score_summary, score_table
 
 
 def picture(text: str) -> np.ndarray:
@@ -79,7 +79,7 @@ def scores() -> pd.DataFrame:
 
 
 def test_pooled_scores_sum_over_images_before_dividing(scores: pd.DataFrame) -> None:
-    table = summary(scores).set_index("attribute")
+    table = score_summary(scores).set_index("attribute")
     assert table.loc["common", "jaccard"] == 12 / 20
     assert table.loc["common", "dice"] == 24 / 32
     assert table.loc["rare", ["jaccard", "dice"]].tolist() == [0, 0]
@@ -88,7 +88,7 @@ def test_pooled_scores_sum_over_images_before_dividing(scores: pd.DataFrame) -> 
 
 
 def test_average_is_over_attributes_and_micro_over_everything(scores: pd.DataFrame) -> None:
-    table = summary(scores).set_index("attribute")
+    table = score_summary(scores).set_index("attribute")
     assert table.index.tolist() == ["common", "rare", "average", "micro"]
     assert table.loc["average", "jaccard"] == pytest.approx((12 / 20 + 0) / 2, rel=1e-15)
     assert table.loc["micro", "jaccard"] == 12 / 21
@@ -100,10 +100,10 @@ def test_average_is_over_attributes_and_micro_over_everything(scores: pd.DataFra
 def test_images_of_different_area_weigh_the_same() -> None:
     """Fractions, not pixels, are summed: a missed 2x2 image costs as much as a found 4x4 one gains."""
     small = confusion(np.zeros((2, 2), bool), np.ones((2, 2), bool))
-    table = summary(score_table(["big", "small"], "x", np.stack([confusion(FULL, FULL), small])))
+    table = score_summary(score_table(["big", "small"], "x", np.stack([confusion(FULL, FULL), small])))
     assert table.loc[0, "jaccard"] == 1 / 2
 
 
 def test_no_scores_is_an_error() -> None:
     with pytest.raises(ValueError, match="no score to summarise"):
-        summary(score_table([], "x", np.zeros((0, 4))))
+        score_summary(score_table([], "x", np.zeros((0, 4))))

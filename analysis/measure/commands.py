@@ -64,7 +64,7 @@ def bound(
     from analysis.measure.ledger import Places
     from analysis.measure.sample import Question, samples
     from tatl.names import BOUND_STARTS
-    from tatl.training.trainer import pick_device
+    from tatl.training.device import pick_device
 
     started = time.monotonic()
     question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
@@ -148,7 +148,7 @@ def spectrum(
     """
     from analysis.measure import landscape, printout
     from analysis.measure.sample import Question, samples
-    from tatl.training.trainer import pick_device
+    from tatl.training.device import pick_device
 
     started = time.monotonic()
     options = landscape.Options(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])

@@ -24,7 +24,7 @@ from tatl.models.starts import load_exactly, read_weights
 from tatl.names import LESION, UNION
 from tatl.prediction.select import parts
 from tatl.run import Run
-from tatl.training.frozen_features import digest
+from tatl.training.frozen_features import encoder_digest
 from tatl.training.inference import resize
 
 Lesion = Literal["found", "none found", "not looked for"]
@@ -108,7 +108,7 @@ def share_encoders(models: Sequence[Segmenter]) -> None:
     """Equal encoders, such as TATL-Freeze leaves them, become one module: held once, and asked once an image."""
     known: dict[str, nn.Module] = {}
     for model in models:
-        model.encoder = known.setdefault(digest(model.encoder), model.encoder)
+        model.encoder = known.setdefault(encoder_digest(model.encoder), model.encoder)
 
 
 @torch.no_grad()

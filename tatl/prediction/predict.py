@@ -21,7 +21,7 @@ from tatl.prediction.ensemble import Ensemble, Found
 from tatl.prediction.overlay import draw_overlay
 from tatl.prediction.select import choose, parts, report
 from tatl.prediction.unseen import Assigned, Sample, assign, told
-from tatl.training.trainer import pick_device
+from tatl.training.device import pick_device
 
 TABLE = "boxes.csv"
 COLUMNS = ["image", "top", "left", "bottom", "right", "lesion", "sample"]

@@ -18,7 +18,7 @@ from tatl.data.images.files import composed
 from tatl.data.images.masks import read_mask, read_part
 from tatl.data.images.reading import AS_THEY_ARE, THRESHOLD, Reading
 from tatl.data.prepare import problems
-from tatl.training.metrics import confusion, score_table, summary
+from tatl.training.metrics import confusion, score_summary, score_table
 
 NAME = re.compile(r"(?P<image>.+)_attribute_(?P<attribute>.+)\.png", re.IGNORECASE)
 
@@ -80,7 +80,7 @@ def score_folders(
     for line in problems.by_kind(notes):
         print(f"note: {line}")
     per_image = pd.concat(rows, ignore_index=True)
-    return summary(per_image), per_image
+    return score_summary(per_image), per_image
 
 
 def _only(true: dict[Key, Path], predicted: dict[Key, Path]) -> dict[Key, Path]:

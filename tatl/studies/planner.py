@@ -22,8 +22,8 @@ from tatl.names import CONTEXT, LESION, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE
 from tatl.run import Run
 from tatl.run.hub import hub_weights
 from tatl.studies.settings import Settings, comma_list
+from tatl.training.device import pick_device, usual_precision
 from tatl.training.pretext import TEXTURE_RECIPE, texture_run
-from tatl.training.trainer import pick_device, usual_precision
 
 
 @dataclass(frozen=True)

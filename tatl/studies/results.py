@@ -21,7 +21,7 @@ from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES
 from tatl.run import Run
 from tatl.studies.planner import Member
 from tatl.training.inference import truth
-from tatl.training.metrics import FRACTIONS, confusion, score_table, summary
+from tatl.training.metrics import CONFUSION, confusion, score_summary, score_table
 
 MAPS = "probabilities.npz"
 KEYS = ["variant", "shape", "seed", "fold"]
@@ -88,7 +88,7 @@ def _group_scores(group: Sequence[Member], root: Path, store: Store) -> pd.DataF
 
 def _scores(run: Run, root: Path) -> pd.DataFrame:
     """A run's own scores of the images where its mask is known."""
-    unknown = {name: [""] for name in FRACTIONS}  # an image may be called NA
+    unknown = {name: [""] for name in CONFUSION}  # an image may be called NA
     return _table(run, root, "scores.csv", dtype={"image": str}, keep_default_na=False, na_values=unknown).dropna()
 
 
@@ -140,7 +140,7 @@ def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per variant, shape, seed, fold and attribute (and "average" and "micro"): pooled over the fold."""
     rows = []
     for key, part in scores.groupby(KEYS, sort=False):
-        rows.append(summary(part).assign(**dict(zip(KEYS, cast(tuple, key), strict=True))))
+        rows.append(score_summary(part).assign(**dict(zip(KEYS, cast(tuple, key), strict=True))))
     return pd.concat(rows, ignore_index=True)[[*KEYS, "attribute", *SCORES, "images", "positives"]]
 
 
@@ -198,7 +198,7 @@ def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
     for run in croppers:
         if (scores := _scores(run, root)).empty:
             continue
-        table = summary(scores)
+        table = score_summary(scores)
         row = table[table["attribute"] == LESION].iloc[0]
         rows.append(
             {"network": run.shape, "start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row}

@@ -70,7 +70,7 @@ class Kept:
         return self._sent
 
 
-def digest(encoder: nn.Module) -> str:
+def encoder_digest(encoder: nn.Module) -> str:
     """A checksum of an encoder's weights and running statistics, equal for equal encoders."""
     checksum = hashlib.sha256()
     for name, value in encoder.state_dict().items():
@@ -87,7 +87,12 @@ class Frozen:
 
     def __init__(self, encoder: nn.Module, feed: Feed, first: np.ndarray) -> None:
         boxes = b"" if feed.boxes is None else np.ascontiguousarray(feed.boxes).tobytes()
-        self.identity = (digest(encoder), feed.store.digest, str(feed.store.size), hashlib.sha256(boxes).hexdigest())
+        self.identity = (
+            encoder_digest(encoder),
+            feed.store.digest,
+            str(feed.store.size),
+            hashlib.sha256(boxes).hexdigest(),
+        )
         self.order = np.concatenate([first, np.setdiff1d(np.arange(len(feed.store)), first)])
 
     def __call__(self, indices: np.ndarray, images: Tensor, features: Features) -> list[Tensor]:

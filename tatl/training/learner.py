@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -13,45 +13,32 @@ from torch import Tensor, nn
 from tatl.data.batches import sent
 from tatl.models.starts import freeze, start_rule
 from tatl.run import Run
+from tatl.training.base import TrainingTask
 from tatl.training.batch_norm import calibrate, several_values
-from tatl.training.tasks import Task
 
 CHECK_EVERY = 20
 VALIDATION_LOSS = "validation_loss"
-
-
-class Chunks:
-    """The validation batches (Lightning takes a plain list for several loaders)."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
-        self.chunks = learner.task.validation_batches()
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return iter(sent(self.chunks, self.learner.device))
+KEPT = ("history", "best", "best_loss", "best_epoch")  # in a checkpoint, beside Lightning's own
 
 
 class Batches:
-    """The current epoch's batches."""
+    """Batches of indices, made anew by every pass over them (Lightning takes a plain list for several loaders)."""
 
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
-        self.steps = len(learner.task.batches(0))
+    def __init__(self, learner: Learner, make: Callable[[], Sequence[np.ndarray]]) -> None:
+        self.learner, self.make = learner, make
+        self.steps = len(make())
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        yield from sent(list(self.learner.task.batches(self.learner.current_epoch)), self.learner.device)
+        yield from sent(list(self.make()), self.learner.device)  # when they are asked for: resuming sets the epoch late
 
 
 class Learner(L.LightningModule):
     """A task in Lightning's terms; remembers its losses and the best weights it had."""
 
-    def __init__(self, run: Run, task: Task) -> None:
+    def __init__(self, run: Run, task: TrainingTask) -> None:
         super().__init__()
         self.run, self.task, self.model = run, task, task.model
         self.history: list[dict[str, Any]] = []
@@ -68,10 +55,10 @@ class Learner(L.LightningModule):
         return torch.optim.SGD(trained, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True)
 
     def train_dataloader(self) -> Batches:
-        return Batches(self)
+        return Batches(self, lambda: cast(Sequence[np.ndarray], self.task.batches(self.current_epoch)))
 
-    def val_dataloader(self) -> Chunks:
-        return Chunks(self)
+    def val_dataloader(self) -> Batches:
+        return Batches(self, self.task.validation_batches)
 
     def on_train_epoch_start(self) -> None:
         if start_rule(self.run.start).frozen:
@@ -86,27 +73,29 @@ class Learner(L.LightningModule):
             self._record()
         return loss
 
-    def _record(self) -> None:
-        """Move the pending losses into the history; ValueError at the first that is not finite."""
-        losses = torch.stack([loss for loss, _ in self._pending]).tolist() if self._pending else []
+    def _note(self, step: int, split: str, loss: float) -> None:
+        """A row of history.csv."""
         rate = self.run.recipe.lr
+        self.history.append({"epoch": self.current_epoch, "step": step, "split": split, "loss": loss, "lr": rate})
+
+    @property
+    def _steps(self) -> int:
+        """Steps whose losses are known."""
+        return self.history[-1]["step"] if self.history else 0
+
+    def _record(self) -> None:
+        """Move the pending losses into the history; FloatingPointError at the first that is not finite."""
+        losses = torch.stack([loss for loss, _ in self._pending]).tolist() if self._pending else []
         for loss, (_, indices) in zip(losses, self._pending, strict=True):
-            step = 1 + (self.history[-1]["step"] if self.history else 0)
+            step = self._steps + 1
             if not np.isfinite(loss):
                 raise FloatingPointError(
-                    f"the loss is {loss} at step {step} (epoch {self.current_epoch}) on "
-                    f"{self._named(indices)}: lower --lr (now {rate}) or look at these images"
+                    f"the loss is {loss} at step {step} (epoch {self.current_epoch}) on images "
+                    f"{', '.join(map(str, self.task.ids[indices]))}{self.task.of_store}: lower --lr "
+                    f"(now {self.run.recipe.lr}) or look at these images"
                 )
-            row = {"epoch": self.current_epoch, "step": step, "split": "train", "loss": loss, "lr": rate}
-            self.history.append(row)
+            self._note(step, "train", loss)
         self._pending = []
-
-    def _named(self, indices: np.ndarray) -> str:
-        """Images by their ids in the task's store; by number where the task draws its own."""
-        store = getattr(self.task, "store", None)
-        if store is None:
-            return f"images {indices.tolist()}"
-        return f"images {', '.join(store.cases['id'].to_numpy()[indices])} of store {store.name!r}"
 
     def on_validation_model_eval(self) -> None:
         if self.run.recipe.calibration:
@@ -124,24 +113,20 @@ class Learner(L.LightningModule):
         self._record()
         loss = self.task.validation_loss(cast(Tensor, self._sums))
         self._sums = None
-        step = self.history[-1]["step"] if self.history else 0
-        row = {"epoch": self.current_epoch, "step": step, "split": "validation", "loss": loss, "lr": self.run.recipe.lr}
-        self.history.append(row)
+        self._note(self._steps, "validation", loss)
         if self.trainer.sanity_checking:
             return
         if not np.isfinite(loss):
-            raise FloatingPointError(f"the validation loss is {loss} after step {step}: lower --lr")
+            raise FloatingPointError(f"the validation loss is {loss} after step {self._steps}: lower --lr")
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.current_epoch
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
         self.log(VALIDATION_LOSS, loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        best = {"best": self.best, "best_loss": self.best_loss, "best_epoch": self.best_epoch}
-        checkpoint["tatl"] = {"run": self.run.hash, "history": self.history, **best}
+        kept = {name: getattr(self, name) for name in KEPT}
+        checkpoint["tatl"] = {"run": self.run.hash, **kept}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        kept = dict(checkpoint["tatl"])
-        kept.pop("run")
-        for name, value in kept.items():
-            setattr(self, name, value)
+        for name in KEPT:
+            setattr(self, name, checkpoint["tatl"][name])

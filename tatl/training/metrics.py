@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from tatl.names import AVERAGE, MICRO, SCORES
+from tatl.names import AVERAGE, LESION, MICRO, SCORES, UNION
 
-FRACTIONS = ("tp", "fp", "fn", "tn")
+CONFUSION = ("tp", "fp", "fn", "tn")
 
 
 def confusion(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -28,8 +28,8 @@ def confusion(prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.where(whole == 0, 1.0, part / np.where(whole == 0, 1.0, whole))
+    whole = np.asarray(whole, float)
+    return np.divide(part, whole, out=np.ones_like(whole), where=whole != 0)
 
 
 def jaccard(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
@@ -44,14 +44,14 @@ def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
 
 def score_table(images: Sequence[str], attribute: str, fractions: np.ndarray) -> pd.DataFrame:
     """The tidy frame of `scores.csv`: image, attribute, tp, fp, fn, tn from fractions [n, 4]."""
-    frame = pd.DataFrame(fractions, columns=list(FRACTIONS))
+    frame = pd.DataFrame(fractions, columns=list(CONFUSION))
     frame.insert(0, "image", list(images))
     frame.insert(1, "attribute", attribute)
     return frame
 
 
 def _pooled(rows: pd.DataFrame) -> dict[str, float]:
-    tp, fp, fn = (rows[name].to_numpy() for name in FRACTIONS[:3])
+    tp, fp, fn = (rows[name].to_numpy() for name in CONFUSION[:3])
     return {
         "jaccard": float(jaccard(tp.sum(), fp.sum(), fn.sum())),
         "dice": float(dice(tp.sum(), fp.sum(), fn.sum())),
@@ -62,15 +62,18 @@ def _pooled(rows: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def summary(scores: pd.DataFrame) -> pd.DataFrame:
-    """One row per attribute, then "average" and "micro", from a frame as `score_table` makes.
+def score_summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per mask, then "average" and "micro", from a frame as `score_table` makes.
 
+    These two are over the attributes alone where there are any: the lesion and the union are left out.
     `images` counts images, `positives` the (image, attribute) pairs whose true mask is not empty.
     """
     if scores.empty:
         raise ValueError("there is no score to summarise: the table has no rows")
+    attributes = scores[~scores["attribute"].isin([LESION, UNION])]
     rows = [{"attribute": name, **_pooled(part)} for name, part in scores.groupby("attribute", sort=False)]
+    micro = {"attribute": MICRO} | _pooled(scores if attributes.empty else attributes)
     table = pd.DataFrame(rows)
-    average = {"attribute": AVERAGE, **table[list(SCORES)].mean().to_dict()}
-    average |= {"images": scores["image"].nunique(), "positives": int(table["positives"].sum())}
-    return pd.concat([table, pd.DataFrame([average, {"attribute": MICRO, **_pooled(scores)}])], ignore_index=True)
+    averaged = table if attributes.empty else table[table["attribute"].isin(attributes["attribute"])]
+    average = micro | {"attribute": AVERAGE} | averaged[list(SCORES)].mean().to_dict()
+    return pd.concat([table, pd.DataFrame([average, micro])], ignore_index=True)

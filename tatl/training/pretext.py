@@ -15,6 +15,7 @@ images ("shuffled-union"), which keeps their sizes and shapes and takes away whe
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -22,19 +23,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tatl.data.batches import Feed, balanced_batches, chunks, even_chunks, normalise, placed, send
+from tatl.data.batches import Feed, chunks, normalise, placed, send
 from tatl.data.case import Size
 from tatl.data.crop import without_autocast
-from tatl.data.folds import split
 from tatl.data.phantom.textures import CLASSES, draw_textures
 from tatl.data.store import Store
 from tatl.models.encoders import Classifier
 from tatl.models.starts import seeded
 from tatl.names import TEXTURES, UNION
 from tatl.run import Recipe, Run
+from tatl.training.base import StoreTask, TrainingTask, with_count, write_scores
 
 TEXTURE_RECIPE = Recipe(epochs=5, patience=5, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)
-TURNS = (0, 90, 180, 270)
+ANGLES = (0, 90, 180, 270)
 
 # TorchIO's defaults: the paper's own number of swaps is not known.  The patch is 15 px of an image 384 px high.
 SWAPS = 100
@@ -46,126 +47,86 @@ def texture_run(backbone: str = "efficientnet-b0", recipe: Recipe = TEXTURE_RECI
     return Run(TEXTURES, "", "48x48", TEXTURES, "encoder", backbone, "random", "random", n_folds=1, recipe=recipe)
 
 
-class Pretext:
-    """What the pretexts share: plain shuffled passes over `train`, and a mean validation loss over images."""
+class Classification(TrainingTask):
+    """What a `Classifier` tells of pictures that are called anew: turned, or drawn.
 
-    run: Run
-    train: np.ndarray
-    validation: np.ndarray
+    `kinds` [classes] are what it tells apart, `tested` the indices on which it is scored.
+    """
 
-    def batches(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng([self.run.seed, epoch])
-        return self.train[balanced_batches(np.ones(len(self.train), bool), self.run.recipe.batch, 0, rng)]
+    kinds: np.ndarray
+    tested: np.ndarray
 
-    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
-        shuffled = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.train)
-        return even_chunks(shuffled[: self.run.recipe.calibration])
+    def answers(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Logits [levels, k B, classes] and labels int [k B] of these images, k pictures of each, kind by kind."""
+        raise NotImplementedError
 
-    def validation_batches(self) -> list[np.ndarray]:
-        return chunks(self.validation)
+    def classified(self, pictures: Tensor) -> Tensor:
+        return cast(Tensor, self.model(pictures.contiguous(memory_format=torch.channels_last)).float())
 
-    def validation_loss(self, sums: Tensor) -> float:
-        """From the sum of losses and the number of images."""
-        return float(sums[0] / sums[1])
+    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        return self.answers(indices, device)[0]
+
+    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """Cross-entropy averaged over the heads of all levels."""
+        logits, labels = self.answers(indices, device)
+        return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
+
+    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        logits, labels = self.answers(indices, device)
+        return with_count(F.cross_entropy(logits.mean(0), labels, reduction="sum"), len(labels))
+
+    @torch.no_grad()
+    def finish(self, folder: Path, device: torch.device) -> None:
+        """scores.csv: image, label, predicted."""
+        self.model.eval()
+        tables = []
+        for chunk in chunks(self.tested, self.evaluation_batch):
+            logits, labels = self.answers(chunk, device)
+            said, asked = (self.kinds[each.cpu().numpy()] for each in (logits.mean(0).argmax(1), labels))
+            images = np.tile(self.ids[chunk], len(asked) // len(chunk))
+            tables.append(pd.DataFrame({"image": images, "label": asked, "predicted": said}))
+        write_scores(folder, tables)
 
 
-class TextureClassification(Pretext):
+class TextureClassification(Classification):
     """Which of a dozen drawn textures is it?  Trains the encoder of the `textures` source domain."""
 
     trained, held = 1680, 240
+    kinds = np.array(list(CLASSES))
+    evaluation_batch = 64
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        ids = np.arange(self.trained + self.held)
+        super().__init__(run, ids, ids[: self.trained], ids[self.trained :])
+        self.tested = self.validation
         self.model = seeded(lambda: Classifier(run.backbone, len(CLASSES)), run.seed)
-        self.pictures, self.labels = draw_textures(self.trained + self.held, Size.parse(run.size).height, run.seed)
-        self.train, self.validation = np.arange(self.trained), np.arange(self.trained, self.trained + self.held)
+        self.pictures, self.labels = draw_textures(len(ids), Size.parse(run.size).height, run.seed)
         self._there: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
-    def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    def answers(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         if device not in self._there:
             self._there[device] = send(self.pictures, device), send(self.labels, device)
-        images, labels = (each[placed(indices, device)] for each in self._there[device])
-        images = normalise(images)
-        return self.model(images.contiguous(memory_format=torch.channels_last)).float(), labels
-
-    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        return self._forward(indices, device)[0]
-
-    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        return every_level(*self._forward(indices, device))
-
-    def validation_batches(self) -> list[np.ndarray]:
-        return chunks(self.validation, 64)
-
-    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        logits, labels = self._forward(indices, device)
-        loss = F.cross_entropy(logits.mean(0), labels, reduction="sum")
-        return torch.stack([loss, loss.new_full((), len(indices))])
-
-    @torch.no_grad()
-    def finish(self, folder: Path, device: torch.device) -> None:
-        """scores.csv: image, label, predicted, over the held-out textures."""
-        self.model.eval()
-        logits = torch.cat([self._forward(chunk, device)[0].mean(0) for chunk in self.validation_batches()])
-        names = np.array(list(CLASSES))
-        predicted = names[logits.argmax(1).cpu().numpy()]
-        table = pd.DataFrame({"image": self.validation, "label": names[self.labels[self.validation]]})
-        table.assign(predicted=predicted).to_csv(folder / "scores.csv", index=False)
+        pictures, labels = (each[placed(indices, device)] for each in self._there[device])
+        return self.classified(normalise(pictures)), labels
 
 
-def every_level(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy averaged over the heads of a `Classifier`: logits [levels, B, classes], labels int [B]."""
-    return F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)))
-
-
-class SelfSupervised(Pretext):
-    """A pretext on the images of a store, its masks unread."""
-
-    def __init__(self, run: Run, store: Store, model: nn.Module) -> None:
-        self.run, self.store, self.model = run, store, model
-        parts = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
-        self.train, self.validation, self.test = parts.train, parts.validation, parts.test
-        self.feed = Feed(store, UNION)
-
-    def _named(self, indices: np.ndarray) -> np.ndarray:
-        return self.store.cases["id"].to_numpy()[indices]
-
-
-class Rotation(SelfSupervised):
+class Rotation(StoreTask, Classification):
     """All four quarter turns of every image's central square, classified from every level of the encoder.
 
     Gidaris et al. (2018) classify the mean of the top level alone.  Here each level has a head of its own, because the
-    levels below are what a segmenter's skips carry, and its input is their standard deviation too.
+    levels below are what a segmenter's skips carry, and its input is their standard deviation too.  Masks are not read.
     """
 
-    def _forward(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Logits [levels, 4 B, 4] and labels int [4 B]: turn by turn."""
+    kinds = np.array(ANGLES)
+
+    def __init__(self, run: Run, store: Store, model: nn.Module) -> None:
+        super().__init__(run, store)
+        self.model, self.feed, self.tested = model, Feed(store, UNION), self.split.test
+
+    def answers(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Turn by turn: logits [levels, 4 B, 4] and labels int [4 B]."""
         turned = quarter_turns(central_square(self.feed(indices, device)[0]))
-        labels = torch.arange(len(TURNS), device=device).repeat_interleave(len(indices))
-        return self.model(turned.contiguous(memory_format=torch.channels_last)).float(), labels
-
-    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        return self._forward(indices, device)[0]
-
-    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        return every_level(*self._forward(indices, device))
-
-    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        logits, labels = self._forward(indices, device)
-        loss = F.cross_entropy(logits.mean(0), labels, reduction="sum")
-        return torch.stack([loss, loss.new_full((), len(labels))])
-
-    @torch.no_grad()
-    def finish(self, folder: Path, device: torch.device) -> None:
-        """scores.csv: image, label, predicted (degrees), over the test images."""
-        self.model.eval()
-        tables = []
-        for chunk in chunks(self.test):
-            logits, labels = self._forward(chunk, device)
-            said = np.array(TURNS)[logits.mean(0).argmax(1).cpu().numpy()]
-            asked = np.array(TURNS)[labels.cpu().numpy()]
-            tables.append(pd.DataFrame({"image": np.tile(self._named(chunk), 4), "label": asked, "predicted": said}))
-        pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+        return self.classified(turned), torch.arange(len(ANGLES), device=device).repeat_interleave(len(indices))
 
 
 def central_square(images: Tensor) -> Tensor:
@@ -178,11 +139,15 @@ def central_square(images: Tensor) -> Tensor:
 
 def quarter_turns(images: Tensor) -> Tensor:
     """[B, C, S, S] to [4 B, C, S, S]: all images at 0 degrees, then all at 90, 180 and 270, counter-clockwise."""
-    return torch.cat([torch.rot90(images, turn, (-2, -1)) for turn in range(len(TURNS))])
+    return torch.cat([torch.rot90(images, turn, (-2, -1)) for turn in range(len(ANGLES))])
 
 
-class ContextRestoration(SelfSupervised):
-    """Patches are swapped; the network gives the image back (L2 in normalised intensities)."""
+class ContextRestoration(StoreTask):
+    """Patches are swapped; the network gives the image back (L2 in normalised intensities).  Masks are not read."""
+
+    def __init__(self, run: Run, store: Store, model: nn.Module) -> None:
+        super().__init__(run, store)
+        self.model, self.feed = model, Feed(store, UNION)
 
     def _forward(self, indices: np.ndarray, device: torch.device, fresh: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Restored, original and corrupted images [B, 3, H, W].
@@ -203,21 +168,21 @@ class ContextRestoration(SelfSupervised):
 
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         restored, images, _ = self._forward(indices, device)
-        return torch.stack([F.mse_loss(restored, images) * len(images), images.new_full((), len(images))])
+        return with_count(F.mse_loss(restored, images) * len(images), len(images))
 
     @torch.no_grad()
     def finish(self, folder: Path, device: torch.device) -> None:
         """scores.csv: image, and the mean squared error of the restored and of the corrupted one, over test images."""
         self.model.eval()
         tables = []
-        for chunk in chunks(self.test):
+        for chunk in chunks(self.split.test):
             restored, images, corrupted = self._forward(chunk, device)
             errors = {
                 name: ((made - images) ** 2).flatten(1).mean(1).cpu().numpy()
                 for name, made in (("restored", restored), ("corrupted", corrupted))
             }
-            tables.append(pd.DataFrame({"image": self._named(chunk), **errors}))
-        pd.concat(tables).to_csv(folder / "scores.csv", index=False)
+            tables.append(pd.DataFrame({"image": self.ids[chunk], **errors}))
+        write_scores(folder, tables)
 
 
 @without_autocast()

@@ -1,13 +1,10 @@
-"""What a run trains: its model, its batches, its loss, and what is measured when it is finished.
-
-`fit` sees only this interface, so one training loop serves every network.
-"""
+"""The task of every run: segmentation of one mask of a store, here, or a pretext (`tatl.training.pretext`)."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from tatl.data.augment import augmented
-from tatl.data.batches import Feed, balanced_batches, chunks, even_chunks, sent
+from tatl.data.batches import Feed, chunks, even_chunks, sent
 from tatl.data.case import Size
 from tatl.data.crop import Box, grow, lesion_box, paste, read_boxes
-from tatl.data.folds import Split, split
+from tatl.data.folds import Split
 from tatl.data.store import Store
 from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
 from tatl.models import OwnLoss, Segmenter, build
@@ -27,71 +24,46 @@ from tatl.models.imagenet import imagenet_encoder
 from tatl.models.starts import freeze, read_weights, seeded, start_rule, transfer
 from tatl.names import CONTEXT, LESION, ROTATION, SHUFFLED, TEXTURES, UNION
 from tatl.run import Run
+from tatl.training.base import StoreTask, TrainingTask, with_count, write_scores
 from tatl.training.batch_norm import calibrate
 from tatl.training.frozen_features import Frozen
 from tatl.training.inference import infer, quantise, resize, truth
 from tatl.training.metrics import confusion, score_table
-from tatl.training.pretext import TURNS, ContextRestoration, Rotation, TextureClassification
+from tatl.training.pretext import ANGLES, ContextRestoration, Rotation, TextureClassification
 
 CPU = torch.device("cpu")
 
 
-class Task(Protocol):
-    @property
-    def model(self) -> nn.Module: ...
-
-    def batches(self, epoch: int) -> np.ndarray:
-        """Indices int [steps, batch]; a function of (seed, epoch) alone."""
-
-    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
-        """Training images for BatchNorm statistics, as they come (not balanced); a function of (seed, epoch)."""
-
-    def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        """The model's output for these images."""
-
-    def loss(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        """The training loss of a batch, a scalar."""
-
-    def validation_batches(self) -> list[np.ndarray]: ...
-
-    def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
-        """Sums that add up over batches."""
-
-    def validation_loss(self, sums: Tensor) -> float: ...
-
-    def finish(self, folder: Path, device: torch.device) -> None:
-        """Measure the trained model on what it has not seen, and write it into the run's folder."""
-
-
-class Segmentation:
+class Segmentation(StoreTask):
     """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute.
 
     Images where the mask is unknown are left out of training and validation, and have no score.
     """
 
+    model: Segmenter
+
     def __init__(
         self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
     ) -> None:
-        self.run, self.store = run, store
         self.mask = UNION if run.task == SHUFFLED else run.task
         self.known = store.known(self.mask)
-        self.split = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).where(self.known)
-        if not store.present(self.mask)[self.split.train].any():
-            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
+        super().__init__(run, store, self.known)
         boxes = None
         if run.cropper is not None:
             boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
         lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
+        present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
+        self.positive = present[self.train]
+        if not self.positive.any():
+            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
+        self.validation = held(self.split, present)
         self.feed = Feed(store, self.mask, boxes, lender)
         self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
-        if start_rule(run.start).frozen and run.parent is None:
+        fixed = start_rule(run.start).frozen
+        if fixed and run.parent is None:
             self._settle(device)
-        frozen = start_rule(run.start).frozen and not run.recipe.augment
         seen = np.concatenate([self.split.train, self.split.validation])
-        self.frozen = Frozen(self.model.encoder, self.feed, seen) if frozen else None
-        present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
-        self.positive = present[self.split.train]
-        self.held = held(self.split, present)
+        self.frozen = Frozen(self.model.encoder, self.feed, seen) if fixed and not run.recipe.augment else None
 
     def _settle(self, device: torch.device) -> None:
         """Give a random encoder that stays as it is the BatchNorm statistics of its images, which it never learns."""
@@ -100,15 +72,6 @@ class Segmentation:
         batches = sent(self.calibration_batches(0) or even_chunks(self.split.train), device)
         calibrate(encoder, lambda indices: self.model.features(self.feed(indices, device)[0]), batches)
         freeze(encoder)
-
-    def batches(self, epoch: int) -> np.ndarray:
-        rng = np.random.default_rng([self.run.seed, epoch])
-        recipe = self.run.recipe
-        return self.split.train[balanced_batches(self.positive, recipe.batch, recipe.balance, rng)]
-
-    def calibration_batches(self, epoch: int) -> list[np.ndarray]:
-        order = np.random.default_rng([self.run.seed, epoch, 1]).permutation(self.split.train)
-        return even_chunks(order[: self.run.recipe.calibration])
 
     def forward(self, indices: np.ndarray, device: torch.device) -> Tensor:
         return self._logits(indices, self.feed(indices, device)[0])
@@ -127,19 +90,17 @@ class Segmentation:
             return self.model.training_loss(images, masks)
         return segmentation_loss(self._logits(indices, images), masks, self.run.recipe.pool).mean()
 
-    def validation_batches(self) -> list[np.ndarray]:
-        return chunks(self.held)
-
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
+        """Overlaps pooled over the whole validation part, or per-image losses: as the recipe trains."""
         images, masks = self.feed(indices, device)
         sums = overlaps(self._logits(indices, images), masks)
-        return sums.sum(0) if self.run.recipe.pool == "batch" else _losses_and_count(sums)
+        if self.run.recipe.pool == "batch":
+            return sums.sum(0)
+        return with_count(loss_from_overlaps(sums).sum(), len(indices))
 
     def validation_loss(self, sums: Tensor) -> float:
-        """Pooled over the whole validation part, or the mean of per-image losses: as the recipe trains."""
-        if self.run.recipe.pool == "batch":
-            return float(loss_from_overlaps(sums))
-        return float(sums[0] / sums[1])
+        pooled = self.run.recipe.pool == "batch"
+        return float(loss_from_overlaps(sums)) if pooled else super().validation_loss(sums)
 
     def finish(self, folder: Path, device: torch.device) -> None:
         test = self.split.test
@@ -148,8 +109,7 @@ class Segmentation:
         np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)  # nearly all are zero
         fractions = confusion(probabilities >= 128, truth(self.store, self.mask, test, size))
         fractions[~self.known[test]] = np.nan
-        names = self.store.cases["id"].to_numpy()[test]
-        score_table(names, self.run.task, fractions).to_csv(folder / "scores.csv", index=False)
+        write_scores(folder, [score_table(self.ids[test], self.run.task, fractions)])
         if self.run.task == LESION:
             self._write_boxes(folder, device)
 
@@ -171,7 +131,7 @@ class Segmentation:
             lesions = (infer(self.model, self.feed(chunk, device)[0])[:, 0] >= 0.5).cpu().numpy()
             boxes += [lesion_box(lesion) for lesion in lesions]
         table = pd.DataFrame(boxes, columns=["top", "left", "bottom", "right"])
-        table.insert(0, "image", self.store.cases["id"].to_numpy())
+        table.insert(0, "image", self.ids)
         table.to_csv(folder / "boxes.csv", index=False)
 
 
@@ -201,11 +161,6 @@ def shuffled(parts: Split, count: int, seed: int) -> np.ndarray:
     return lender
 
 
-def _losses_and_count(sums: Tensor) -> Tensor:
-    losses = loss_from_overlaps(sums)
-    return torch.stack([losses.sum(), losses.new_full((), len(losses))])
-
-
 def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:
     """The run's network at its start; ValueError where the start cannot be had."""
     model = seeded(lambda: _network(run), run.seed)
@@ -223,13 +178,13 @@ def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> n
 
 def _network(run: Run) -> nn.Module:
     if run.task == ROTATION:
-        return Classifier(run.backbone, len(TURNS))
+        return Classifier(run.backbone, len(ANGLES))
     return build(run.shape, run.backbone, classes=3 if run.task == CONTEXT else 1)
 
 
 def make_task(
     run: Run, store: Store | None, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
-) -> Task:
+) -> TrainingTask:
     """The task of a run; ValueError where the store lacks what it needs.
 
     The `device` is where what precedes training is computed: the statistics of an encoder that stays random.

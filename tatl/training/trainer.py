@@ -8,12 +8,9 @@ if it had not stopped.  `weights.safetensors`, the best by validation loss, is w
 from __future__ import annotations
 
 import errno
-import logging
-import os
 import platform
 import signal
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
@@ -29,14 +25,16 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from tatl.data.store import Store
 from tatl.machine.disk import room_for, to_disk
 from tatl.machine.version import commit, versions
 from tatl.run import Run, finished, put_in_place, write_atomically
+from tatl.training.base import TrainingTask
+from tatl.training.device import deterministic, lightning_precision, pick_device
 from tatl.training.learner import VALIDATION_LOSS, Learner
-from tatl.training.tasks import Task, make_task
+from tatl.training.progress import EpochBar, quiet_lightning
+from tatl.training.tasks import make_task
 
 # A checkpoint is three times the weights (weights, momentum, best), and most runs are shorter than a handful of them.
 # Two minutes and the epoch that was begun are what a stop may cost.
@@ -64,59 +62,8 @@ class Keep(Callback):
         self.kept = time.monotonic()
 
 
-class Bar(Callback):
-    """One line an epoch: loss, learning rate, images/s."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def on_train_epoch_start(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        epochs = cast(Learner, learner).run.recipe.epochs
-        name = f"{self.title}, epoch {trainer.current_epoch + 1}/{epochs}"
-        self.bar = tqdm(total=int(trainer.num_training_batches), desc=name, unit="step", leave=False)
-        self.started, self.images = time.monotonic(), 0
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, batch: np.ndarray, index: int
-    ) -> None:
-        self.images += len(batch)
-        if index % 5 == 0:
-            rate = self.images / (time.monotonic() - self.started)
-            shown = {"loss": f"{float(outputs['loss']):.3f}", "lr": cast(Learner, learner).run.recipe.lr}
-            self.bar.set_postfix({**shown, "images/s": f"{rate:.1f}"}, refresh=False)
-        self.bar.update()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, learner: L.LightningModule) -> None:
-        self.bar.close()
-
-    def on_exception(self, trainer: L.Trainer, learner: L.LightningModule, exception: BaseException) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-
-
 def write_history(folder: Path, history: list[dict[str, Any]]) -> None:
     write_atomically(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
-
-
-def usual_precision(device: torch.device) -> str:
-    """What precision "auto" is there: bf16 autocast on a GPU, float32 on a CPU."""
-    return "bf16" if device.type == "cuda" else "32"
-
-
-def precision_of(run: Run) -> Any:
-    """Lightning's name of the precision."""
-    return {"32": "32-true", "bf16": "bf16-mixed"}[run.recipe.precision]
-
-
-def pick_device(name: str = "auto") -> torch.device:
-    """`auto`, `cpu` or `cuda`; ValueError where CUDA is asked for and absent."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise ValueError(f"device {name!r} is unknown: choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for and PyTorch sees none: use --device cpu")
-    return torch.device(name)
 
 
 def fit(
@@ -144,7 +91,7 @@ def fit(
         if not finished(run, root):
             task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
-            _train(run, task, folder, place, Bar(title or run.title()) if progress else None)
+            _train(run, task, folder, place, EpochBar(title or run.title()) if progress else None)
     return folder
 
 
@@ -179,39 +126,7 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """Inside, CUDA's kernels are those that repeat themselves to the bit, where PyTorch has such; a CPU's all are."""
-    if device.type != "cuda":
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
-    flags = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
-    before = torch.get_deterministic_debug_mode()
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = True, False, False
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before)
-        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = flags
-
-
-def quiet_lightning() -> None:
-    """Leave out what Lightning says to every user of it: hardware, tips, and warnings that do not apply here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    # Lightning 2.6 on torch 2.15: a deprecation between the two that no user can mend.
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*", category=FutureWarning)
-    # --device cpu on a machine with a GPU.
-    warnings.filterwarnings("ignore", message="GPU available but not used")
-    # Max-unpooling and a few others have no kernel of that kind: nothing that a user can mend (see `deterministic`).
-    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
-    # A frozen encoder is in evaluation mode, and meant to be.
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training")
-
-
-def _train(run: Run, task: Task, folder: Path, device: torch.device, bar: Callback | None) -> None:
+def _train(run: Run, task: TrainingTask, folder: Path, device: torch.device, bar: Callback | None) -> None:
     started = time.monotonic()
     quiet_lightning()
     task.model.to(memory_format=torch.channels_last)
@@ -250,7 +165,7 @@ def _trainer(run: Run, folder: Path, device: torch.device, callbacks: list[Callb
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         plugins=LightningEnvironment(),  # or Lightning takes a job of Slurm, MPI or torchrun for its own
-        precision=precision_of(run),
+        precision=lightning_precision(run),
         max_epochs=run.recipe.epochs,
         callbacks=callbacks,
         default_root_dir=folder,

@@ -26,7 +26,8 @@ from tatl.machine.processes import cores, do, end, raise_unstarted, start
 from tatl.models.starts import start_rule
 from tatl.run import Run, finished
 from tatl.training import frozen_features as features
-from tatl.training.trainer import fit, pick_device
+from tatl.training.device import pick_device
+from tatl.training.trainer import fit
 
 THREADS = 4  # of one run on a CPU with many cores; more only wait for each other at these sizes
 LARGE = ("pyramid",)  # shapes of which a CPU's memory is to hold one at a time

@@ -21,7 +21,8 @@ from tatl.studies.execution.parallel import LARGE, Machine, Outcome, several, st
 from tatl.studies.planner import in_order
 from tatl.studies.runtime.effort import Clock
 from tatl.training import frozen_features as features
-from tatl.training.trainer import Busy, fit, pick_device, taken
+from tatl.training.device import pick_device
+from tatl.training.trainer import Busy, fit, taken
 
 FAILED = "failed"  # the file in a run's folder that says why
 POLL = 2.0  # seconds between two looks at runs that are made elsewhere

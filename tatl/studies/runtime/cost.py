@@ -37,10 +37,11 @@ from tatl.losses import segmentation_loss
 from tatl.machine.processes import do, pool
 from tatl.models import OwnLoss, count_parameters
 from tatl.run import Recipe, Run, write_atomically
+from tatl.training.base import TrainingTask
+from tatl.training.device import lightning_precision, pick_device
 from tatl.training.inference import infer
 from tatl.training.learner import Learner
-from tatl.training.tasks import Task, start_model
-from tatl.training.trainer import pick_device, precision_of
+from tatl.training.tasks import start_model
 
 STEPS = 3
 MEASURED = ("memory_mb", "train_seconds_per_image", "predict_seconds_per_image")
@@ -170,8 +171,8 @@ class Steps:
         self.images = torch.randn(shape, generator=draw).to(device, memory_format=torch.channels_last)
         self.masks = (self.images[:, :1] > 1).float()
         self.model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = Learner(run, cast(Task, SimpleNamespace(model=self.model))).configure_optimizers()
-        half = precision_of(run) == "bf16-mixed"
+        self.optimizer = Learner(run, cast(TrainingTask, SimpleNamespace(model=self.model))).configure_optimizers()
+        half = lightning_precision(run) == "bf16-mixed"
         self.precision, self.pool = partial(torch.autocast, device.type, torch.bfloat16, enabled=half), run.recipe.pool
 
     def train(self) -> None:

@@ -21,8 +21,8 @@ from tatl.run import Run, finished
 from tatl.studies.planner import in_order
 from tatl.studies.runtime.cost import Network
 from tatl.studies.runtime.rates import network_of, operations, rates
+from tatl.training.device import pick_device
 from tatl.training.pretext import TextureClassification
-from tatl.training.trainer import pick_device
 
 TIMED = {
     "measured": "steps timed here:",
