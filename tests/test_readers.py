@@ -16,7 +16,8 @@ from PIL import Image
 from tatl.data.case import BadCase, Size
 from tatl.data.images.reading import Reading
 from tatl.data.readers import DATA, reader
-from tatl.data.readers.isic import ATTRIBUTES_2017, Isic2017, Isic2018, decode_features
+from tatl.data.readers.features import ATTRIBUTES_2017, decode_features
+from tatl.data.readers.isic import Isic2017, Isic2018
 from tatl.data.readers.manifest import Manifest
 from tatl.data.store import BadCases, counts, prepare
 from tatl.names import PRETEXTS, SKIN_ATTRIBUTES
@@ -145,7 +146,7 @@ def test_an_image_that_lacks_some_masks_says_which(tmp_path: Path) -> None:
     problems = "\n".join(Isic2018(tmp_path).problems)
     assert "ISIC_0000000: image without its streaks mask" in problems
     assert "ISIC_0000001: image without its lesion mask" in problems
-    assert "ISIC_0000002: image without attribute masks" in problems
+    assert "ISIC_0000002: image without its pigment_network mask and globules mask and " in problems
     assert "ISIC_0000003_attribute_dots.png: mask of an unknown attribute" in problems
 
 
@@ -275,7 +276,7 @@ def test_isic2017_lists_what_is_missing(tmp_path: Path) -> None:
     assert list(data.ids) == ["ISIC_0000004"]
     problems = "\n".join(data.problems)
     assert "ISIC_0000000: image without its features" in problems
-    assert "ISIC_0000001: image with features but without its superpixels" in problems
+    assert "ISIC_0000001: image without its superpixels" in problems
     assert "ISIC_0000002: image without its lesion mask" in problems
     assert "isic_0000003_Segmentation.png: mask without image" in problems
     assert "ISIC_0000003_features.json: mask without image" in problems

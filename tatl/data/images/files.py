@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from tatl.data.case import Case, Size
-from tatl.data.images.masks import check_size, read_part
+from tatl.data.images.masks import Part, check_size, read_part
 from tatl.data.images.pictures import SIDEWAYS, decoded
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.data.images.reduction import reduce_part
+from tatl.names import LESION
 
 HEAD = 1 << 16  # bytes that tell most pictures apart
 TURNED = (
@@ -69,14 +70,15 @@ class FileReader:
         reading: Reading = AS_THEY_ARE,
         **options: Any,
     ) -> None:
-        reading.check(("lesion", *attributes))
+        reading.check((LESION, *attributes))
         self.root = root
         self.reading = reading
         self.attributes = tuple(attributes)
-        self.sources = list(sources)
-        self.ids = [source.id for source in sources]
-        self.groups = [source.group for source in sources]
-        self.problems = list(problems)
+        single, repeated = _unique(sources)
+        self.sources, leaks = self._grouped(single)
+        self.ids = [source.id for source in self.sources]
+        self.groups = [source.group for source in self.sources]
+        self.problems = [*problems, *repeated, *leaks]
         self.provenance = {"data": self.name, "root": str(root.resolve()), **options, **reading.said()}
         if not sources and not problems:
             raise ValueError(f"{root} holds no images for --data {self.name}: give the folder they were unpacked into")
@@ -84,37 +86,44 @@ class FileReader:
     def __len__(self) -> int:
         return len(self.sources)
 
+    def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
+        """What is done about one picture under several groups: (the sources to read, problems)."""
+        return sources, []
+
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""
         source = self.sources[index]
         image, original, told = decoded(source.image, size, self.reading)
+        masks: dict[str, np.ndarray | None] = dict.fromkeys((LESION, *self.attributes))
         notes: dict[str, None] = {}  # in order, each once
+        turned: tuple[str, ...] = ()
+        for name, part in self._masks(source, original, told):
+            if part is None:
+                masks[name] = np.zeros(size, bool)
+            else:
+                masks[name] = reduce_part(part.values, part.corner, part.shape, size)
+                notes |= dict.fromkeys(part.notes)
+                turned = self._turned(told, original)
+        lesion = masks.pop(LESION)
+        return Case(source.id, source.group, image, lesion, masks, *original, (*notes, *turned))
 
-        def drawn(name: str, path: Path) -> np.ndarray:
-            part = read_part(path, self.reading, name)
-            check_size(path, part.shape, original, source.image)
-            notes.update(dict.fromkeys(part.notes))
-            return reduce_part(part.values, part.corner, part.shape, size)
+    def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
+        """The masks that are known, one after the other so that one is held at a time; None for an absent one.
 
-        lesion = None if source.lesion is None else drawn("lesion", source.lesion)
-        attributes = self._attributes(source, original, size, drawn)
-        if len(source.files()) > 1:
-            notes.update(dict.fromkeys(self._turned(told, original)))
-        return Case(source.id, source.group, image, lesion, attributes, *original, tuple(notes))
+        `original` is the image's height and width, `told` its EXIF orientation.
+        """
+        for name, path in {LESION: source.lesion, **source.attributes}.items():
+            if path is not None:
+                part = read_part(path, self.reading, name)
+                check_size(path, part.shape, original, source.image)
+                yield name, part
+            elif name != LESION:
+                yield name, None
 
     def _turned(self, told: int, original: tuple[int, int]) -> tuple[str, ...]:
         """A note where an EXIF orientation was applied that the sizes of masks cannot confirm."""
         either = told != 1 and (told not in SIDEWAYS or original[0] == original[1])
         return (TURNED.format(told),) if either and self.reading.exif == "apply" else ()
-
-    def _attributes(
-        self, source: Source, original: tuple[int, int], size: Size, drawn: Callable[[str, Path], np.ndarray]
-    ) -> dict[str, np.ndarray | None]:
-        """Every attribute's mask, bool of `size`, None if unknown; `drawn` decodes and reduces the one of a file."""
-        masks: dict[str, np.ndarray | None] = dict.fromkeys(self.attributes)
-        for name, path in source.attributes.items():
-            masks[name] = np.zeros(size, bool) if path is None else drawn(name, path)
-        return masks
 
     def stamp(self, index: int) -> str:
         """Changes when a file of the case does: a digest of names, lengths and times of change."""
@@ -141,17 +150,17 @@ def existing_folder(root: str | Path) -> Path:
     return root
 
 
-def unique(sources: list[Source]) -> tuple[list[Source], list[str]]:
+def _unique(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
     """Leave out all cases that share an id, for nobody can tell which is meant: (the rest, problems)."""
     by_id: dict[str, list[Source]] = {}
     for source in sources:
         by_id.setdefault(source.id, []).append(source)
     problems = [
-        f"{name}: duplicate id ({', '.join(f'{s.image.parent.name}/{s.image.name}' for s in twins)})"
-        for name, twins in by_id.items()
-        if len(twins) > 1
+        f"{name}: duplicate id ({', '.join(f'{s.image.parent.name}/{s.image.name}' for s in same)})"
+        for name, same in by_id.items()
+        if len(same) > 1
     ]
-    return [source for source in sources if len(by_id[source.id]) == 1], problems
+    return [same[0] for same in by_id.values() if len(same) == 1], problems
 
 
 def twins(sources: list[Source]) -> list[list[Source]]:

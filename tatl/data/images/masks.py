@@ -40,6 +40,11 @@ class Part:
     values: np.ndarray
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, mask: np.ndarray) -> Part:
+        """A mask bool [h, w] that is drawn already."""
+        return cls((mask.shape[0], mask.shape[1]), (0, 0), mask)
+
     def whole(self) -> np.ndarray:
         """The mask bool [h, w]."""
         mask = np.zeros(self.shape, bool)

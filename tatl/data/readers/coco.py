@@ -11,17 +11,17 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tatl.data.case import BadCase, Case, Size
-from tatl.data.images.files import FileReader, Source, existing_folder, unique
-from tatl.data.images.pictures import SIDEWAYS, decoded
+from tatl.data.case import BadCase
+from tatl.data.images.files import FileReader, Source, existing_folder
+from tatl.data.images.masks import Part
+from tatl.data.images.pictures import SIDEWAYS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
-from tatl.data.images.reduction import reduce_mask
 from tatl.data.readers.manifest import attribute_names
 from tatl.names import LESION
 
@@ -47,27 +47,22 @@ class Coco(FileReader):
             self.regions.setdefault(region["image_id"], []).append(region)
         sources, problems = _sources(folder, tables["images"])
         problems += _strays(self.regions, self.shapes, named)
-        sources, twins = unique(sources)
-        super().__init__(folder, attributes, sources, [*problems, *twins], reading, annotations=path.name)
+        super().__init__(folder, attributes, sources, problems, reading, annotations=path.name)
         self.numbers = {_case(image): image["id"] for image in tables["images"]}
 
-    def read(self, index: int, size: Size) -> Case:
-        """Decode one case, reduced to `size`; raises BadCase."""
-        source = self.sources[index]
-        image, original, told = decoded(source.image, size, self.reading)
+    def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
         number = self.numbers[source.id]
         self._check_shape(source.image, self.shapes[number], original, told)
         masks = {name: np.zeros(original, bool) for name in self.attributes}
-        lesion = np.zeros(original, bool) if self.lesions else None
+        if self.lesions:
+            masks[LESION] = np.zeros(original, bool)
         for region in self.regions.get(number, []):
             drawn = _drawn(region, original)
-            if region["category_id"] in self.categories:
+            if region["category_id"] in self.lesions:
+                masks[LESION] |= drawn
+            elif region["category_id"] in self.categories:
                 masks[self.categories[region["category_id"]]] |= drawn
-            elif lesion is not None:
-                lesion |= drawn
-        reduced = {name: reduce_mask(mask, size) for name, mask in masks.items()}
-        whole = None if lesion is None else reduce_mask(lesion, size)
-        return Case(source.id, source.group, image, whole, reduced, *original, self._turned(told, original))
+        yield from ((name, Part.of(mask)) for name, mask in masks.items())
 
     def _check_shape(self, image: Path, said: tuple[int, int], original: tuple[int, int], told: int) -> None:
         if said == original:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tatl.data.case import BadCase, Case, Size
-from tatl.data.images.files import FileReader, Source, existing_folder, unique
-from tatl.data.images.masks import check_size, keeps_levels
-from tatl.data.images.pictures import decoded, opened
+from tatl.data.case import BadCase
+from tatl.data.images.files import FileReader, Source, existing_folder
+from tatl.data.images.masks import Part, check_size, keeps_levels
+from tatl.data.images.pictures import opened
 from tatl.data.images.reading import AS_THEY_ARE, Reading
-from tatl.data.images.reduction import reduce_mask
 from tatl.data.readers.manifest import attribute_names
+from tatl.names import LESION
 
 LEGEND = "labels.yaml"
 CASE = "{case}"
@@ -112,11 +113,10 @@ class LabelImages(FileReader):
         self.legend = Legend.read(path)
         self.here = _table(folder, path, self.legend)  # attributes that a case has; without a table, None
         sources, problems, left_out = self._listed(folder)
-        sources, twins = unique(sources)
         said: dict[str, Any] = {"classes": self.legend.classes, "overlap": "impossible: one class a pixel"}
         said |= {"ignored": self.legend.ignore, "several": left_out}
         attributes = attribute_names(list(self.legend.attributes), path.name, "attribute")
-        super().__init__(folder, attributes, sources, [*problems, *twins], reading, **said)
+        super().__init__(folder, attributes, sources, problems, reading, **said)
 
     def _listed(self, folder: Path) -> tuple[list[Source], list[str], int]:
         sources, problems, left_out = list[Source](), list[str](), 0
@@ -141,22 +141,19 @@ class LabelImages(FileReader):
         count = Counter(self.legend.attributes[name] for name in names)
         return [name for name in names if count[self.legend.attributes[name]] > 1]
 
-    def read(self, index: int, size: Size) -> Case:
-        """Decode one case, reduced to `size`; raises BadCase."""
-        source, legend = self.sources[index], self.legend
-        image, original, told = decoded(source.image, size, self.reading)
+    def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
+        legend = self.legend
         labels = _classes(source.labels[0], legend, self.reading)
         check_size(source.labels[0], labels.shape, original, source.image)
         numbers = {name: number for number, name in enumerate(legend.classes)}
-        lesion = np.isin(labels, [numbers[name] for name in legend.lesion]) if legend.lesion else None
+        if legend.lesion:
+            yield LESION, Part.of(np.isin(labels, [numbers[name] for name in legend.lesion]))
         here = legend.attributes if self.here is None else self.here[source.id]
-        masks = {name: (labels == numbers[of]) & (name in here) for name, of in legend.attributes.items()}
-        for name in here:
-            if self.here is not None and not masks[name].any():
+        for name, of in legend.attributes.items():
+            mask = (labels == numbers[of]) & (name in here)
+            if self.here is not None and name in here and not mask.any():
                 raise BadCase(f"{legend.table['file']} says {name} and no pixel has its colour")
-        reduced = {name: reduce_mask(mask, size) for name, mask in masks.items()}
-        whole = None if lesion is None else reduce_mask(lesion, size)
-        return Case(source.id, source.group, image, whole, reduced, *original, self._turned(told, original))
+            yield name, Part.of(mask)
 
 
 def _table(folder: Path, path: Path, legend: Legend) -> dict[str, list[str]] | None:

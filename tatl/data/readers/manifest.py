@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from tatl.data.case import MAX_ATTRIBUTES
-from tatl.data.images.files import FileReader, Source, composed, existing_folder, twins, unique
+from tatl.data.images.files import FileReader, Source, composed, existing_folder, twins
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.names import PRETEXTS
@@ -53,9 +53,22 @@ class Manifest(FileReader):
                 problems.append(problem)
             else:
                 sources.append(_source(folder, row, attributes))
-        sources, repeated = unique(sources)
-        sources, leaks = _apart(sources)
-        super().__init__(folder, attributes, sources, [*problems, *repeated, *leaks], reading)
+        super().__init__(folder, attributes, sources, problems, reading)
+
+    def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
+        """Leave out the cases whose image is also another group's: (the rest, problems)."""
+        leaking = {
+            source.id: next(other for other in cluster if other.group != source.group)
+            for cluster in twins(sources)
+            for source in cluster
+        }
+        problems = [
+            f"{source.id}: its image {source.image.name} is also that of {other.id}, and their groups "
+            f"{source.group} and {other.group} differ: a group must not be on both sides of a fold"
+            for source in sources
+            if (other := leaking.get(source.id)) is not None
+        ]
+        return [source for source in sources if source.id not in leaking], problems
 
     def stamp(self, index: int) -> str:
         """Changes also when the CSV maps the same files otherwise."""
@@ -190,18 +203,3 @@ def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
     masks = {name: _located(root, row[name]) if row[name] else None for name in known}
     lesion = _located(root, row["lesion"]) if row.get("lesion", UNKNOWN) not in ("", UNKNOWN) else None
     return Source(row["case"], row["group"], _located(root, row["image"]), lesion, masks)
-
-
-def _apart(sources: list[Source]) -> tuple[list[Source], list[str]]:
-    """Leave out the cases whose image is also another group's: (the rest, problems)."""
-    leaking: dict[str, Source] = {}
-    for cluster in twins(sources):
-        for source in cluster:
-            leaking[source.id] = next(other for other in cluster if other.group != source.group)
-    problems = [
-        f"{source.id}: its image {source.image.name} is also that of {other.id}, and their groups "
-        f"{source.group} and {other.group} differ: a group must not be on both sides of a fold"
-        for source in sources
-        if (other := leaking.get(source.id)) is not None
-    ]
-    return [source for source in sources if source.id not in leaking], problems
