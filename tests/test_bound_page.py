@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import bound, bound_anatomy, bound_checks, bound_norms, spectra
 from analysis.pages import html as show
-from analysis.pages.bound_tables import COLUMNS, DISTANCE, SEEDS, Measured, caption, images
+from analysis.tables.bound import COLUMNS, DISTANCE, SEEDS, Measured, caption, images
 from analysis.pages.theme import INK
 from analysis.site import notebook as execute
 from fake_bound import write

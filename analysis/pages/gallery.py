@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.pages import words
-from analysis.pages.bound_tables import chosen
+from analysis.tables.bound import chosen
 from analysis.pages.words import counted, listed, plain, score
 from analysis.tables.read import COMMAND, Study
 

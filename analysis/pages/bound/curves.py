@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.curvature.assumptions import largest_step
-from analysis.pages.bound_tables import Measured, between
-from analysis.pages.lanes import WIDTH, Lanes, legend, panels, span, tall, told
+from analysis.tables.bound import Measured, between
+from analysis.pages.bound.lanes import WIDTH, Lanes, legend, panels, span, tall, told
 from analysis.pages.theme import INK, theme
 from analysis.pages.words import counted, listed, plain
 

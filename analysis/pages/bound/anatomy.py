@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.curvature.stability import bounds
-from analysis.pages.bound import NOTHING
-from analysis.pages.bound_tables import KEYS, Measured, between, three
-from analysis.pages.lanes import WIDTH, Lanes, legend, nothing, panels, span, tall, told
+from analysis.pages.bound.figure7 import NOTHING
+from analysis.tables.bound import KEYS, Measured, between, three
+from analysis.pages.bound.lanes import WIDTH, Lanes, legend, nothing, panels, span, tall, told
 from analysis.pages.theme import GREY, INK, theme
 from analysis.pages.words import counted, plain
 

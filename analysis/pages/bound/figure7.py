@@ -13,8 +13,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.pages.bound_tables import SEEDS, Measured, caption, percent, three
-from analysis.pages.lanes import WIDTH, Lanes, legend, nothing, span, tall, told
+from analysis.tables.bound import SEEDS, Measured, caption, percent, three
+from analysis.pages.bound.lanes import WIDTH, Lanes, legend, nothing, span, tall, told
 from analysis.pages.theme import GREY, INK, Style, label, theme
 from analysis.pages.words import counted, listed, plain
 from tatl.names import AVERAGE

@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.pages import html
-from analysis.pages.bound_tables import KEYS, Measured, chosen, read_table, scene, three
+from analysis.tables.bound import KEYS, Measured, chosen, read_table, scene, three
 from analysis.pages.html import Html
-from analysis.pages.lanes import WIDTH, Lanes, Look, legend, panels, tall, told
+from analysis.pages.bound.lanes import WIDTH, Lanes, Look, legend, panels, tall, told
 from analysis.pages.theme import INK, STYLES, theme
 from analysis.pages.words import counted, listed, plain, warnings
 from analysis.tables.paper import Origin

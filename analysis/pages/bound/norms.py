@@ -11,10 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.pages import html
-from analysis.pages.bound import NOTHING
-from analysis.pages.bound_tables import DISTANCE, Measured, between, caption
+from analysis.pages.bound.figure7 import NOTHING
+from analysis.tables.bound import DISTANCE, Measured, between, caption
 from analysis.pages.html import Html
-from analysis.pages.lanes import WIDTH, Lanes, legend, span, tall, told
+from analysis.pages.bound.lanes import WIDTH, Lanes, legend, span, tall, told
 from analysis.pages.theme import INK, Style, theme
 from analysis.pages.words import counted, listed, plain
 
