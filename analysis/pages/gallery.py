@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.pages import words
-from analysis.tables.bound import chosen
 from analysis.pages.words import counted, listed, plain, score
+from analysis.tables.bound import attributes_asked
 from analysis.tables.read import COMMAND, Study
 
 CUT = 128  # floor(256 p) of p = 0.5
@@ -62,7 +62,7 @@ class Cases:
         study = Study.read(tables, dataset=dataset)
         arrays = _arrays(study)
         names = [str(name) for name in arrays["attributes"]]
-        asked = chosen(attributes, names, study.folder) if names else []
+        asked = attributes_asked(attributes, names, study.folder) if names else []
         some = {name: array[: max(0, cases)] for name, array in arrays.items() if array.ndim > 1 or name == "ids"}
         bits = np.array([study.bit(name) for name in asked], np.uint16)[:, None, None]
         places = [names.index(name) for name in asked]

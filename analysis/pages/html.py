@@ -46,6 +46,12 @@ def sentence(text: str) -> Html:
     return Html(_paragraph("reading", text))
 
 
+def folded(title: str, *parts: Html) -> Html:
+    """What a reader opens by its title; print shows it open."""
+    inside = "".join(part.text for part in parts)
+    return Html(f"<details><summary>{escape(title)}</summary>{inside}</details>")
+
+
 def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Html:
     """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)

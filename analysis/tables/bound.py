@@ -1,4 +1,4 @@
-"""The tables that `python -m analysis.bound` writes: checked, typed, of the chosen attributes, starts in one order.
+"""The tables of `python -m analysis.bound` and `analysis.spectrum`: checked, typed, attributes and starts in one order.
 
 Numbers are floats, flags are 1, 0 or NaN (not known), a vacuous bound is infinite.  `average` are the rows of bound.csv
 over all attributes; they are left out where only some of several attributes are chosen.
@@ -6,6 +6,7 @@ over all attributes; they are left out where only some of several attributes are
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,54 +16,60 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.pages.drawing import Look
-from analysis.pages.theme import STYLES
-from analysis.pages.words import Told, counted, dataset, listed, warnings
 from analysis.tables.paper import Origin
 from analysis.tables.read import ordered, read_about, read_csv
-from tatl.names import AVERAGE
+from analysis.tables.words import counted, dataset, listed, warnings
+from tatl.names import AVERAGE, BOUND_STARTS
+from tatl.studies.settings import OF_STUDIES, load_preset
 
-COMMAND = "python -m analysis.bound --init all"
-DISTANCE, SEEDS = "bound_distance", "bound_seeds"
-KEYS = ["start", "attribute"]
-FLAGS = ("vacuous", "positive", "converged", "holds")
-TEXTS = (*KEYS, "varied", "setting", "reference", "assumption", "found")
-COLUMNS = {
+_COMMANDS = {"bound": "python -m analysis.bound --start all", "spectrum": "python -m analysis.spectrum --start all"}
+_KEYS = ["start", "attribute"]
+_FLAGS = ("vacuous", "positive", "converged", "holds")
+_TEXTS = (*_KEYS, "varied", "setting", "reference", "assumption", "found")
+BOUND_COLUMNS = {
     "bound": [
-        *KEYS, "seed", "seeds", "m", "images", "positives", "ratio", "ratio_seeds_low", "ratio_seeds_high",
+        *_KEYS, "seed", "seeds", "m", "images", "positives", "ratio", "ratio_seeds_low", "ratio_seeds_high",
         "ratio_images_low", "ratio_images_high", "risk", "curvature", "curvature_median", "curvature_largest",
         "curvature_largest_float64", "g", "bound", "bound_seeds_low", "bound_seeds_high", "bound_images_low",
         "bound_images_high", "bound_without_largest", "bound_slack_m", "vacuous", "unconverged", "lowest",
         "lowest_seeds",
     ],
-    SEEDS: [*KEYS, "seed", "bound", "ratio"],
-    "bound_images": [*KEYS, "seed", "positive", "norm", "residual", "products", "converged"],
+    "bound_seeds": [*_KEYS, "seed", "bound", "ratio"],
+    "bound_images": [*_KEYS, "seed", "positive", "norm", "residual", "products", "converged"],
     "bound_anatomy": [
-        *KEYS, "g", "stability", "fit", "candidates", "sample", "bound", "turns_at", "reference", "log_ratio",
+        *_KEYS, "g", "stability", "fit", "candidates", "sample", "bound", "turns_at", "reference", "log_ratio",
         "by_risk", "by_curvature",
     ],
-    "bound_curve": [*KEYS, "g", "bound"],
-    "bound_sensitivity": ["varied", "setting", *KEYS, "bound"],
+    "bound_sensitivity": ["varied", "setting", *_KEYS, "bound"],
     "bound_audit": ["start", "assumption", "holds", "found"],
-    DISTANCE: [*KEYS, "m", "images", "length", "mean", "largest", "negative", "measure"],
+}  # fmt: skip
+BOUND_OPTIONAL = {
+    "bound_distance": [*_KEYS, "m", "images", "length", "mean", "largest", "negative", "measure"],
+    "spectrum": [
+        *_KEYS, "images", "loss", "trace", "trace_error", "trace_by_density", "trace_by_density_error", "top1",
+        "converged",
+    ],
+    "spectrum_density": [*_KEYS, "eigenvalue", "density", "error"],
 }  # fmt: skip
 
 
-def read_table(path: Path, wanted: Sequence[str], command: str = COMMAND) -> pd.DataFrame:
-    """One CSV with at least the `wanted` columns; other columns stay words.
+def _read(folder: Path, name: str, wanted: Sequence[str]) -> pd.DataFrame:
+    """One CSV with at least the `wanted` columns and `top1`, `top2`, ...; others stay words.
 
-    Tables of before say init for start.  Raises FileNotFoundError or ValueError with the command that writes it.
+    Tables of before say init for start.  Errors name the command that writes them.
     """
+    command, path = _COMMANDS[name.partition("_")[0]], folder / f"{name}.csv"
     frame = read_csv(path, wanted, command, before={"init": "start"}, dtype=str)
+    numbers = [column for column in map(str, frame) if column in wanted or column[3:].isdigit()]
     try:
-        return frame.assign(**{name: _typed(frame[name]) for name in wanted if name not in TEXTS})
+        return frame.assign(**{column: _typed(frame[column]) for column in numbers if column not in _TEXTS})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} has a cell that cannot be ({error}): write it again with `{command}`") from None
 
 
 def _typed(cells: pd.Series) -> pd.Series:
     """Floats; flags as 1, 0, and NaN where the cell is empty."""
-    if cells.name in FLAGS:
+    if cells.name in _FLAGS:
         if odd := sorted(set(cells) - {"True", "False", ""}):
             raise ValueError(f"{odd[0]!r} in {cells.name}, which is True, False or empty")
         return cells.map({"True": 1.0, "False": 0.0, "": np.nan}).astype(float)
@@ -70,8 +77,8 @@ def _typed(cells: pd.Series) -> pd.Series:
 
 
 @dataclass(frozen=True)
-class Measured(Origin):
-    """The tables of one folder; `tables` by the names of their files, `bound_distance` only where it was written."""
+class BoundTables(Origin):
+    """The tables of one folder by the names of their files; those of `BOUND_OPTIONAL` only where they were written."""
 
     folder: Path
     about: dict[str, Any]
@@ -80,40 +87,45 @@ class Measured(Origin):
     tables: dict[str, pd.DataFrame]
 
     @classmethod
-    def read(cls, folder: str | Path, attributes: str = "", dataset: str = "") -> Measured:
+    def read(cls, folder: str | Path, attributes: str = "", dataset: str = "") -> BoundTables:
         """Read a folder, absolute or relative to the working directory.
 
         Args:
             folder: where `python -m analysis.bound` wrote
             attributes: names with commas; empty: all that were measured
-            dataset: what captions call the data; empty: as it was recorded
+            dataset: what the data are called; empty: as it was recorded
 
         Raises FileNotFoundError or ValueError with the command, ValueError for an attribute that was not measured.
         """
         folder = Path(folder).expanduser().resolve()
-        about = read_about(folder / "bound.json", COMMAND) | ({"label": dataset} if dataset else {})
-        there = [name for name in COLUMNS if name != DISTANCE or (folder / f"{name}.csv").exists()]
-        tables = {name: read_table(folder / f"{name}.csv", COLUMNS[name]) for name in there}
+        about = read_about(folder / "bound.json", _COMMANDS["bound"]) | ({"label": dataset} if dataset else {})
+        there = {name: wanted for name, wanted in BOUND_OPTIONAL.items() if (folder / f"{name}.csv").exists()}
+        tables = {name: _read(folder, name, wanted) for name, wanted in (BOUND_COLUMNS | there).items()}
         table = tables["bound"]
-        if table.duplicated(KEYS).any():
-            raise ValueError(f"{folder / 'bound.csv'} has a start and attribute twice: write it again with `{COMMAND}`")
+        if table.duplicated(_KEYS).any():
+            raise ValueError(
+                f"{folder / 'bound.csv'} has a start and attribute twice: write it again with `{_COMMANDS['bound']}`"
+            )
         measured = [name for name in dict.fromkeys(table["attribute"]) if name != AVERAGE]
-        asked = chosen(attributes, measured, folder)
-        average = table[(table["attribute"] == AVERAGE) & (asked == measured)]
-        rows = {name: [*asked, *average["attribute"].unique()] if name == SEEDS else asked for name in tables}
-        return cls(folder, about, asked, average, {name: _of(frame, rows[name]) for name, frame in tables.items()})
+        asked = attributes_asked(attributes, measured, folder)
+        rows = [*asked, *([AVERAGE] if asked == measured else [])]
+        tables = {name: _in_order(frame, rows) for name, frame in tables.items()}
+        whole = tables["bound"]["attribute"] == AVERAGE
+        average, tables["bound"] = tables["bound"][whole], tables["bound"][~whole].reset_index(drop=True)
+        return cls(folder, about, asked, average, tables)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         return self.tables[name]
 
     @cached_property
-    def look(self) -> Look:
-        """Every start of bound.csv with its colour and marker."""
-        return Look.of(ordered([*self["bound"]["start"], *self.average["start"]], list(STYLES)), list(STYLES))
+    def starts(self) -> list[str]:
+        """The starts of bound.csv, in one order."""
+        return _starts([*self["bound"]["start"], *self.average["start"]])
 
     @property
-    def starts(self) -> list[str]:
-        return self.look.names
+    def groups(self) -> list[str]:
+        """The attributes, and their average where it is there."""
+        return [*self.attributes, *([AVERAGE] if len(self.average) else [])]
 
     @property
     def seeds(self) -> int:
@@ -128,9 +140,34 @@ class Measured(Origin):
         return str(names[0]) if names and len(self.starts) > 1 else ""
 
     @cached_property
+    def rows(self) -> pd.DataFrame:
+        """bound.csv, the average last."""
+        return pd.concat([self["bound"], self.average], ignore_index=True)
+
+    @cached_property
     def shown(self) -> pd.DataFrame:
         """The images of the seeds that the rows of bound.csv are of."""
-        return self["bound_images"].merge(self["bound"][[*KEYS, "seed"]], on=[*KEYS, "seed"])
+        return self["bound_images"].merge(self["bound"][[*_KEYS, "seed"]], on=[*_KEYS, "seed"])
+
+    @cached_property
+    def relative(self) -> pd.DataFrame:
+        """bound.csv with the factors of Eq. 6, as multiples of the reference's (NaN where that is vacuous)."""
+        factors = ["stability", "fit", "candidates", "sample"]
+        table = self["bound"].merge(self["bound_anatomy"][[*_KEYS, *factors]], on=_KEYS, how="left")
+        if not self.reference:
+            return table
+        names = ["risk", "curvature", "bound", *factors]
+        theirs = table[table["start"] == self.reference].set_index("attribute")[names].replace(np.inf, np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table[names] = table[names] / theirs.reindex(table["attribute"]).to_numpy()
+        return table
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        """The rows of the anatomy that have a difference from the reference."""
+        table = self["bound_anatomy"]
+        known = table[["log_ratio", "by_risk", "by_curvature"]].notna().all(axis=1)
+        return table[known & (table["start"] != table["reference"]) & table["start"].isin(self.starts)]
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -138,18 +175,49 @@ class Measured(Origin):
         asked = self.about.get("question")
         return asked if isinstance(asked, dict) else {}
 
-    def of(self, name: str, attribute: str) -> pd.DataFrame:
-        """The rows of one attribute, starts in their order."""
-        frame = self.average if attribute == AVERAGE else self[name][self[name]["attribute"] == attribute]
-        return frame.sort_values("start", key=lambda s: s.map(self.starts.index), kind="stable")
+    @property
+    def tolerance(self) -> float:
+        """The relative residual at which an eigenvalue counts as found; NaN where it is not recorded."""
+        options = self.about.get("options")
+        return float(options.get("tolerance", np.nan)) if isinstance(options, dict) else float("nan")
 
     def wide(self, name: str, column: str) -> pd.DataFrame:
-        """A column, attributes down and starts across, in their orders; NaN where there is no row."""
-        frame = self[name].drop_duplicates(KEYS).pivot(index="attribute", columns="start", values=column)
-        return frame.reindex(index=self.attributes, columns=self.starts).astype(float)
+        """A column, attributes down and starts across, in their orders; NaN where there is no row, or it is vacuous."""
+        frame = self[name].drop_duplicates(_KEYS).pivot(index="attribute", columns="start", values=column)
+        return frame.reindex(index=self.attributes, columns=self.starts).astype(float).replace(np.inf, np.nan)
+
+    def origin(self) -> str:
+        """One line: the store, the source domain, the networks, the images, and what these numbers are not."""
+        asked = f"K = {self.asked.get('sources', '?')}, c = {self.asked.get('c', '?')}"
+        return f"Measured: {dataset(self)}; {origin_of(self.about)}; {self._images()}; {asked}. " + " ".join(
+            warnings(self)
+        )
+
+    def _images(self) -> str:
+        """How many training images each attribute was measured on, and m, the number they stand for."""
+        pairs = self["bound"][["images", "m"]].dropna().drop_duplicates().astype(int).to_numpy().tolist()
+        if len(pairs) == 1:
+            return f"{pairs[0][0]} of m = {counted(pairs[0][1], 'training image')}"
+        few, many = (min(pairs)[0], max(pairs)[0]) if pairs else (0, 0)
+        return f"{few} to {many} training images per attribute"
+
+    def command(self, *words: str) -> str:
+        """A command on the same store and preset, with the settings that were recorded and are not the preset's."""
+        about, given = self.about, {name: self.about.get(name) for name in ("store", "preset")}
+        folder = self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
+        own = about.get("settings") or {}
+        try:
+            _, usual = load_preset(str(about.get("preset")), "bound")
+        except ValueError:
+            usual = {}
+        given |= {name: value for name, value in own.items() if name in usual and str(value) != str(usual[name])}
+        options = [
+            f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value and name not in OF_STUDIES
+        ]
+        return shlex.join(["python", "-m", *words, *options, f"--tables={folder}"])
 
 
-def chosen(attributes: str, measured: list[str], folder: Path) -> list[str]:
+def attributes_asked(attributes: str, measured: list[str], folder: Path) -> list[str]:
     """The attributes asked for, in the order of the table; ValueError for one that is not there."""
     asked = [name.strip() for name in attributes.split(",") if name.strip()]
     if unknown := [name for name in asked if name not in measured]:
@@ -160,61 +228,30 @@ def chosen(attributes: str, measured: list[str], folder: Path) -> list[str]:
     return [name for name in measured if name in asked] if asked else measured
 
 
-def _of(frame: pd.DataFrame, attributes: list[str]) -> pd.DataFrame:
-    if "attribute" not in frame:
-        return frame
-    return frame[frame["attribute"].isin(attributes)].reset_index(drop=True)
-
-
-def scene(told: Told) -> str:
-    """The store, the source domain, the networks, and how their statistics came about."""
-    about = told.about
+def origin_of(about: dict[str, Any]) -> str:
+    """The source domain, the networks, the fold, the seeds, and how statistics came about."""
+    seeds = about.get("seeds") if about.get("study") == "bound" else None
     crop = "crops" if about.get("crop") else "whole images"
     norm = f"BatchNorm statistics {'estimated' if about.get('calibrated', True) else 'as the start has them'}"
     words = [
-        f"Measured: {dataset(told)}",
         f"source domain {about.get('source', 'not recorded')}",
         f"preset {about.get('preset', 'not recorded')}",
-        f"{_seeds(about)}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
+        f"{f'seeds {listed(seeds)}' if seeds and len(seeds) > 1 else 'seed {}'.format(about.get('seed', '?'))}, "
+        f"fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
         f"{about.get('shape', '?')}, {about.get('backbone', '?')}, {crop}, {norm}",
     ]
     return "; ".join(words)
 
 
-def _seeds(about: dict[str, Any]) -> str:
-    """The seeds where several were measured (which the bound is), else the one."""
-    seeds = about.get("seeds") if about.get("study") == "bound" else None
-    return f"seeds {listed(seeds)}" if seeds and len(seeds) > 1 else f"seed {about.get('seed', '?')}"
+def _starts(names: Sequence[str]) -> list[str]:
+    return ordered(names, BOUND_STARTS)
 
 
-def caption(measured: Measured) -> str:
-    """Where the numbers of a table or figure come from."""
-    asked = f"K = {measured.asked.get('sources', '?')}, c = {measured.asked.get('c', '?')}."
-    return " ".join(["; ".join([scene(measured), images(measured), asked]), *warnings(measured)])
-
-
-def images(measured: Measured) -> str:
-    """How many training images each attribute was measured on, and m, the number they stand for."""
-    pairs = measured["bound"][["images", "m"]].dropna().drop_duplicates().astype(int).to_numpy().tolist()
-    if not pairs:
-        return "no training image"
-    if len(pairs) == 1:
-        return f"{pairs[0][0]} of m = {counted(pairs[0][1], 'training image')}"
-    few, many = min(pair[0] for pair in pairs), max(pair[0] for pair in pairs)
-    return f"{few} to {many} training images per attribute"
-
-
-def three(value: float) -> str:
-    """Three digits; blank where nothing is known."""
-    return "" if np.isnan(value) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-
-
-def between(values: pd.Series | np.ndarray) -> str:
-    """0.74 to 1.02; one number where the ends do not differ in three digits."""
-    low, high = three(float(np.min(values))), three(float(np.max(values)))
-    return low if low == high else f"{low} to {high}"
-
-
-def percent(value: float) -> str:
-    """A share in whole percent; blank where nothing is known."""
-    return "" if np.isnan(value) else f"{value:.0%}"
+def _in_order(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
+    """The rows of these attributes in their order, starts in theirs; tables without attributes as they are."""
+    if "attribute" not in frame:
+        return frame
+    kept = frame[frame["attribute"].isin(attributes)]
+    place = {name: i for i, name in enumerate([*attributes, *_starts(list(kept["start"]))])}
+    keys = ["attribute", "start"]
+    return kept.sort_values(keys, key=lambda s: s.map(place), kind="stable").reset_index(drop=True)

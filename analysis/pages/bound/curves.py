@@ -1,162 +1,139 @@
-"""What the bound rests on: the theorem's assumptions, and how it moves with c, m and the choice of images.
+"""How the bound moves with g, c, m and the choice of images, all else as measured.
 
-`images` rows of the sensitivity are the bound on positive images alone, m then their number; it stands beside the
-bound as it was measured.
+Over g it falls, by its first factor, until a lowest point, and rises beyond it, by the power of m: more curvature may
+lower or raise it.  `images` rows of the sensitivity are the bound on positive images alone, m then their number.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.curvature.assumptions import largest_step
-from analysis.tables.bound import Measured, between
-from analysis.pages.bound.lanes import WIDTH, Lanes, legend, panels, span, tall, told
-from analysis.pages.theme import INK, theme
-from analysis.pages.words import counted, listed, plain
+from analysis.curvature.stability import bounds
+from analysis.pages.bound.lanes import Part, fit_axis, kind, marked, vacuous_kind
+from analysis.pages.text import counted, listed, plain
+from analysis.pages.theme import INK
+from analysis.tables.bound import BoundTables
+from analysis.tables.bound_frames import from_to
 
-AS_MEASURED, POSITIVE = "as measured", "positive"
-VARIED = {"c": "c, of the steps c/t", "m": "m, training images"}
-HOLDS = {1.0: "holds", 0.0: "does not hold"}
-
-
-def audit(measured: Measured) -> pd.DataFrame:
-    """One row per assumption and finding, with the starts that share it."""
-    table = measured["bound_audit"]
-    rows = []
-    for (name, found), part in table.groupby(["assumption", "found"], sort=False):
-        whose = "every start" if set(part["start"]) >= set(table["start"]) else listed(list(part["start"]))
-        rows.append((name, HOLDS.get(part["holds"].iloc[0], "not known"), whose, found))
-    order = {name: i for i, name in enumerate(table["assumption"].unique())}
-    rows.sort(key=lambda row: order[row[0]])
-    return (
-        pd.DataFrame(rows, columns=["assumption", "does it hold", "start", "found"])
-        .set_index("assumption")
-        .rename_axis(None)
-    )
+_BEYOND = 3.0  # the curve over g is drawn to so many times the largest g
+_AS_MEASURED, _POSITIVE = "as measured", "positive"
 
 
-def assumptions(measured: Measured) -> str:
-    """How many assumptions hold, and how far c is from the steps that the theorem allows."""
-    table = measured["bound_audit"]
-    if table.empty:
-        return "Nothing was audited: bound_audit.csv has no rows."
-    by = table.groupby("assumption", sort=False)["holds"]
-    everyone, nobody = int(by.apply(lambda h: (h == 1).all()).sum()), int(by.apply(lambda h: (h == 0).all()).sum())
-    said = (
-        f"Of {counted(by.ngroups, 'assumption')}, {everyone} hold{'s' * (everyone == 1)} for every start and {nobody} "
-        "for none"
-    )
-    return f"{said}{_steps(measured)}."
+class OverG(Part):
+    """Eq. 6 over one of its ingredients, with each start's place on its line: one panel per attribute."""
 
+    varied, axis = "g", "g = mean norm + √R"
+    alt = "The bound over g for every attribute with each start's place on it."
 
-def _steps(measured: Measured) -> str:
-    """c beside what the theorem allows at the largest norm seen, as `analysis.curvature.assumptions.audit` has it."""
-    norms, m = measured["bound_images"].groupby("start")["norm"].max().dropna(), measured["bound"]["m"].max()
-    if norms.empty or not m >= 1 or "c" not in measured.asked:
-        return ""
-    allowed = sorted(largest_step(float(norm), int(m)) for norm in norms)
-    most = f"{allowed[0]:.1e} to {allowed[-1]:.1e}" if len(allowed) > 1 else f"{allowed[0]:.1e}"
-    return f"; c is {measured.asked['c']:g}, and at most {most} would be allowed at the largest norms seen"
+    def lines(self) -> pd.DataFrame:
+        """start, attribute, at and bound, at the risk of each start; no rows where K and c are not recorded."""
+        asked, known = self.tables.asked, self.table["risk"].between(0, 1) & (self.table["m"] >= 1)
+        parts = [pd.DataFrame(columns=["start", "attribute", "at", "bound"], dtype=float)]
+        for row in self.table[known & (self.table["images"] >= 1)].to_dict("records") if asked else []:
+            norms = np.geomspace(1e-2, _BEYOND * self.table["g"].max(), 200)
+            risk, m, n = np.full(len(norms), row["risk"]), int(row["m"]), int(row["images"])
+            value = bounds(risk, norms, m, int(asked["sources"]), float(asked["c"]), n)
+            line = {"start": row["start"], "attribute": row["attribute"], "at": norms + np.sqrt(risk), "bound": value}
+            parts.append(pd.DataFrame(line))
+        return pd.concat(parts, ignore_index=True)
 
-
-def sensitivity(measured: Measured, varied: str) -> Figure:
-    """The bound over `c` or `m`, all else as measured: one panel per attribute."""
-    table, look = _settings(measured, varied), measured.look
-    finite = 100 * table["bound"][np.isfinite(table["bound"])]
-    with theme():
-        figure, drawn = panels(measured.attributes, VARIED[varied], "bound x 100")
+    def draw(self) -> Figure:
+        lines, places = self.lines(), self.table.assign(c=self.tables.asked.get("c", np.nan))
+        turns = self.tables["bound_anatomy"].replace(np.inf, np.nan).groupby("attribute")["turns_at"].median()
+        figure, drawn = self.panels(self.axis, "bound x 100")
         for attribute, axes in drawn.items():
-            part = table[table["attribute"] == attribute]
-            span(axes, table["at"], "x", log=True)
-            span(axes, finite, "y", log=True)
-            for start in look.names:
-                own = part[(part["start"] == start) & np.isfinite(part["bound"])].sort_values("at")
-                axes.plot(own["at"], 100 * own["bound"], **look.point(start, size=3.5), linewidth=1.2)
-            _used(axes, measured, varied, attribute)
-        legend(figure, look, [told("as measured", color=INK, linestyle=":", linewidth=1)])
-    return figure
+            shown = places[self.varied] if self.varied == "g" else lines["at"]
+            x = fit_axis(axes, [*shown, _BEYOND * shown.max()] if self.varied == "g" else shown, "x", log=True)
+            y = fit_axis(axes, 100 * pd.concat([places["bound"], lines["bound"].clip(upper=2.0)]), "y", log=True)
+            for start, line in lines[lines["attribute"] == attribute].sort_values("at").groupby("start"):
+                axes.plot(line["at"], 100 * line["bound"], color=self.look.colour[str(start)], linewidth=1.3)
+            for row in places[places["attribute"] == attribute].to_dict("records"):
+                style = self.look.point(row["start"], hollow=bool(np.isinf(row["bound"])))
+                axes.plot(np.clip(row[self.varied], *x), np.clip(100 * row["bound"], *y), **style, clip_on=False)
+            marked(axes, turns.get(attribute, np.nan) if self.varied == "g" else np.nan)
+        turn = kind("lowest point: the bound falls before, rises beyond", color=INK, linestyle=":", linewidth=1)
+        return self.legend(figure, *[turn] * (self.varied == "g"), *vacuous_kind(places["bound"]))
+
+    def say(self) -> str:
+        """How many starts stand where more curvature raises the bound, and how many where it lowers it."""
+        table = self.tables["bound_anatomy"]
+        known = table[np.isfinite(table["bound"]) & table["g"].notna() & table["turns_at"].notna()]
+        beyond, vacuous = int((known["g"] > known["turns_at"]).sum()), int(np.isinf(table["bound"]).sum())
+        said = f"More curvature would raise {beyond} of {counted(len(table), 'bound')} and lower {len(known) - beyond}"
+        return f"{said}; {vacuous} are vacuous." if vacuous else f"{said}."
 
 
-def _settings(measured: Measured, varied: str) -> pd.DataFrame:
-    """The rows in which c or m is varied, `at` the setting as a number."""
-    table = measured["bound_sensitivity"]
-    table = table[(table["varied"] == varied) & table["start"].isin(measured.starts)]
-    return table.assign(at=pd.to_numeric(table["setting"], errors="coerce").astype(float))
+class OverC(OverG):
+    """The same over c, from the table of the sensitivity."""
+
+    varied, axis = "c", "c, of the steps c/t"
+    alt = "The bound of every start over c, per attribute."
+
+    def lines(self) -> pd.DataFrame:
+        table = self.tables["bound_sensitivity"]
+        table = table[(table["varied"] == self.varied) & np.isfinite(table["bound"])]
+        return table.assign(at=pd.to_numeric(table["setting"], errors="coerce").astype(float))
+
+    def say(self) -> str:
+        """Does the order of the starts depend on it, and how far do the bounds move?"""
+        table = self.lines()
+        if table.empty:
+            return f"No finite bound over {self.varied} is in the table."
+        each = table[table["bound"] > 0].groupby(["attribute", "start"])["bound"]
+        lowest = table.loc[table.groupby(["attribute", "at"])["bound"].idxmin()]
+        changing = lowest.groupby("attribute")["start"].nunique() > 1
+        return (
+            f"Over {self.varied} from {table['at'].min():g} to {table['at'].max():g}, the lowest start changes for "
+            f"{int(changing.sum())} of {counted(len(changing), 'attribute')}; single bounds move by factors of "
+            f"{from_to(each.max() / each.min())}."
+        )
 
 
-def _used(axes: Axes, measured: Measured, varied: str, attribute: str) -> None:
-    m = measured.of("bound", attribute)["m"].max()
-    value = measured.asked.get("c") if varied == "c" else m
-    if value is not None and np.isfinite(value) and value > 0:
-        axes.axvline(value, color=INK, linestyle=":", linewidth=1, zorder=1)
+class OverM(OverC):
+    """The same over m."""
+
+    varied, axis = "m", "m, training images"
+    alt = "The bound of every start over m, per attribute."
 
 
-def swings(measured: Measured, varied: str) -> str:
-    """Does the order of the starts depend on c or m, and how far do the bounds move?"""
-    table = _settings(measured, varied)
-    table = table[np.isfinite(table["bound"])]
-    if table.empty:
-        return f"No finite bound over {varied} is in the table."
-    over = f"Over {varied} from {table['at'].min():g} to {table['at'].max():g}"
-    factor = table.groupby(["attribute", "start"])["bound"].agg(lambda b: b.max() / b.min() if b.min() > 0 else np.nan)
-    factor = factor.dropna()
-    moved = f"single bounds move by factors of {between(factor)}"
-    if len(measured.starts) == 1:
-        return f"{over}, {moved}."
-    lowest = table.loc[table.groupby(["attribute", "at"])["bound"].idxmin()]
-    changing = lowest.groupby("attribute")["start"].nunique() > 1
-    most = lowest["start"].value_counts()
-    return (
-        f"{over}, the lowest start changes for {int(changing.sum())} of {counted(len(changing), 'attribute')} and "
-        f"{most.index[0]} is it most often ({most.iloc[0]} of {counted(len(lowest), 'case')}); {moved}."
-    )
-
-
-def positives(measured: Measured) -> Figure:
+class Positives(Part):
     """The bound on positive images alone (filled) beside that on all measured ones (hollow)."""
-    table, look = _positives(measured), measured.look
-    with theme():
-        figure = Figure(figsize=(WIDTH, tall(measured.attributes, look)), layout="constrained")
-        axes = figure.subplots()
-        lanes = Lanes(axes, measured.attributes, look)
-        ends = span(axes, 100 * table.to_numpy().ravel())
-        for row in table.reset_index().to_dict("records"):
-            start, y = row["start"], lanes.y(row["attribute"], row["start"])
-            both = np.clip([100 * row[AS_MEASURED], 100 * row[POSITIVE]], *ends)
-            axes.plot(both, [y, y], color=look.colour[start], linewidth=1)
-            axes.plot(both[0], y, **look.point(start, hollow=True), clip_on=False)
-            axes.plot(both[1], y, **look.point(start), clip_on=False)
-        vacuous = "; vacuous ones at the right edge" if np.isinf(table).any(axis=None) else ""
-        axes.set_xlabel(f"bound x 100{vacuous}")
-        hollow = told("as measured", marker="o", markerfacecolor="none")
-        legend(figure, look, [hollow, told("positive images alone", marker="o")])
-    return figure
 
+    of = "bound_sensitivity"
+    alt = "The bound on positive images alone beside the bound as measured."
 
-def _positives(measured: Measured) -> pd.DataFrame:
-    """Bound as measured and on positive images, by start and attribute."""
-    table = measured["bound_sensitivity"]
-    table = table[(table["varied"] == "images") & table["start"].isin(measured.starts)]
-    wide = table.drop_duplicates(["start", "attribute", "setting"])
-    wide = wide.pivot(index=["start", "attribute"], columns="setting", values="bound")
-    return wide.reindex(columns=[AS_MEASURED, POSITIVE]).astype(float)
+    def __init__(self, tables: BoundTables) -> None:
+        super().__init__(tables)
+        table = self.table[self.table["varied"] == "images"].drop_duplicates(["start", "attribute", "setting"])
+        wide = table.pivot(index=["attribute", "start"], columns="setting", values="bound")
+        self.both = wide.reindex(columns=[_AS_MEASURED, _POSITIVE]).astype(float)
 
+    def draw(self) -> Figure:
+        (lanes,), table = self.lanes(), self.both.reset_index()
+        lanes.fit(100 * self.both.to_numpy().ravel())
+        for row, y, colour in lanes.rows(table):
+            both = np.clip([100 * row[_AS_MEASURED], 100 * row[_POSITIVE]], *lanes.ends)
+            lanes.axes.plot(both, [y, y], color=colour, linewidth=1)
+        lanes.points(table, _AS_MEASURED, hollow=True, times=100)
+        lanes.points(table, _POSITIVE, times=100)
+        lanes.axes.set_xlabel("bound x 100, vacuous ones at the right edge")
+        hollow = kind("as measured", marker="o", markerfacecolor="none")
+        return self.legend(lanes.figure, hollow, kind("positive images alone", marker="o"))
 
-def rarity(measured: Measured) -> str:
-    """Is another start lowest on positive images alone?"""
-    table = _positives(measured)
-    known = table[table[POSITIVE].notna()]
-    if known.empty:
-        return "No bound on positive images alone was measured beside the others."
-    lower = int((known[POSITIVE] < known[AS_MEASURED]).sum())
-    said = f"On positive images alone {lower} of {counted(len(known), 'bound')} are lower"
-    if len(measured.starts) > 1:
+    def say(self) -> str:
+        """Is another start lowest on positive images alone?"""
+        known = self.both[self.both[_POSITIVE].notna()]
+        if known.empty:
+            return "No bound on positive images alone was measured beside the others."
+        lower = int((known[_POSITIVE] < known[_AS_MEASURED]).sum())
         best = [known[name].replace(np.inf, np.nan).unstack("start").dropna(how="all").idxmin(axis=1) for name in known]
         both = pd.concat(best, axis=1, join="inner")
-        other = [plain(name) for name in both.index[both.iloc[:, 0] != both.iloc[:, 1]]]
-        said += f", and the lowest start is another for {len(other)} of {counted(len(both), 'attribute')}"
-    absent = sorted({plain(name) for _, name in table.index[table[POSITIVE].isna()]})
-    return f"{said}; no measured image has {listed(absent)}." if absent else f"{said}."
+        other = int((both.iloc[:, 0] != both.iloc[:, 1]).sum())
+        said = (
+            f"On positive images alone {lower} of {counted(len(known), 'bound')} are lower, and the lowest start is "
+            f"another for {other} of {counted(len(both), 'attribute')}"
+        )
+        absent = sorted({plain(name) for name, _ in self.both.index[self.both[_POSITIVE].isna()]})
+        return f"{said}; no measured image has {listed(absent)}." if absent else f"{said}."

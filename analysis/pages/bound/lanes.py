@@ -1,51 +1,99 @@
-"""How figures of starts are laid out: attributes down, a lane per start, or a panel per attribute; one look per start.
+"""How figures of the bound are laid out: attributes down with a lane per start, or a panel per attribute.
 
 A value that a log axis cannot show (0) stands at its lower edge, a vacuous one (infinite) at its upper edge, hollow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from analysis.pages import html
 from analysis.pages.drawing import WIDTH, Look
-from analysis.pages.theme import GREY, Style, label
+from analysis.pages.html import Html
+from analysis.pages.theme import GREY, INK, STYLES, Style, label, theme
+from analysis.tables.bound import BoundTables
+from analysis.tables.read import ordered
 
-__all__ = ["WIDTH", "Lanes", "Look", "legend", "nothing", "panels", "span", "tall", "told"]
-
-DECADES = 30  # largest by smallest value from which an axis is logarithmic
-LEAST = 0.05  # room beyond the ends of an axis, as a share of the values
-PER_LEGEND_LINE = 5
-COLUMNS = 3
-
-
-def legend(figure: Figure, look: Look, extra: Sequence[Line2D] = (), **more: Any) -> None:
-    """The starts above the axes, what else is to be told apart below them."""
-    style: Style = {"columnspacing": 1.2, "handletextpad": 0.4}
-    columns = PER_LEGEND_LINE if max(map(len, look.names), default=0) < 15 else 3
-    if look.names:
-        figure.legend(handles=look.handles(**more), loc="outside upper center", ncols=columns, **style)
-    if extra:
-        figure.legend(handles=list(extra), loc="outside lower center", ncols=3, **style)
+_DECADES = 30  # largest by smallest value from which an axis is logarithmic
+_LEAST = 0.05  # room beyond the ends of an axis, as a share of the values
+_PER_LINE = 5  # names of a legend
+_PANELS = 3  # side by side
 
 
-def told(text: str, **style: Any) -> Line2D:
-    """A legend entry in grey."""
-    whole: Style = {"color": GREY, "linestyle": "none", "markersize": 6} | style
-    return Line2D([], [], label=text, **whole)
+class Part:
+    """One figure of the page with the sentence that reads it; `alt` says what it shows, `of` which table it is from."""
 
+    alt = ""
+    of = "bound"
 
-def tall(attributes: Sequence[str], look: Look) -> float:
-    """The height in inches of a figure with lanes."""
-    legend_lines = ceil(len(look.names) / PER_LEGEND_LINE)
-    return 1.15 + 0.2 * legend_lines + max(0.5, 0.17 * len(look.names)) * max(1, len(attributes))
+    def __init__(self, tables: BoundTables) -> None:
+        every = [name for frame in tables.tables.values() if "start" in frame for name in frame["start"]]
+        names = ordered([*tables.starts, *every], list(STYLES))
+        look, own = Look.of(names, list(STYLES)), {*tables[self.of]["start"]}
+        self.tables, self.table = tables, tables[self.of]
+        self.look = Look([name for name in names if name in own], look.colour, look.marker)
+
+    def draw(self) -> Figure:
+        """The figure; the theme is set."""
+        raise NotImplementedError
+
+    def say(self) -> str:
+        """What it shows, in one sentence computed from its table."""
+        raise NotImplementedError
+
+    def figure(self) -> Figure:
+        with theme():
+            return self.draw()
+
+    def html(self) -> Html:
+        return html.figure(self.figure(), self.alt, self.say())
+
+    def lanes(self, groups: Sequence[str] | None = None, panels: int = 1, width: float = WIDTH) -> list[Lanes]:
+        """Axes side by side with the attributes, or other `groups`, down."""
+        rows = self.tables.attributes if groups is None else groups
+        height = 1.15 + 0.2 * ceil(len(self.look.names) / _PER_LINE)
+        height += max(0.5, 0.17 * len(self.look.names)) * max(1, len(rows))
+        figure = Figure(figsize=(width, height), layout="constrained")
+        grid = figure.subplots(1, panels, squeeze=False, sharey=True)
+        return [Lanes(axes, rows, self.look) for axes in grid[0]]
+
+    def panels(self, x: str, y: str) -> tuple[Figure, dict[str, Axes]]:
+        """A small axes per attribute with its name, all of one scale; `x` and `y` name what they show."""
+        attributes = self.tables.attributes
+        count = max(1, len(attributes))
+        columns = min(_PANELS, count)
+        size = (WIDTH if columns > 1 else 5.2, 1.15 + 2.15 * ceil(count / columns))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(ceil(count / columns), columns, squeeze=False, sharex=True, sharey=True)
+        for i, axes in enumerate(grid.ravel()):
+            axes.set_visible(i < count)
+            axes.grid(True, axis="both")
+            axes.tick_params(labelbottom=i >= count - columns)  # the lowest panel of its column
+            axes.set_xlabel(x if i >= count - columns else "")
+            axes.set_ylabel(y if i % columns == 0 else "")
+            axes.set_title(label(attributes[i], 26) if i < len(attributes) else "", fontsize=9.5, pad=8)
+        if not attributes:
+            nothing_in(grid[0, 0])
+        return figure, dict(zip(attributes, grid.ravel(), strict=False))
+
+    def legend(self, figure: Figure, *kinds: Any, **more: Any) -> Figure:
+        """The starts above the axes, what else is to be told apart below them; returns the figure."""
+        style: Style = {"columnspacing": 1.2, "handletextpad": 0.4}
+        columns = _PER_LINE if max(map(len, self.look.names), default=0) < 15 else 3
+        if self.look.names:
+            figure.legend(handles=self.look.handles(**more), loc="outside upper center", ncols=columns, **style)
+        if kinds:
+            figure.legend(handles=list(kinds), loc="outside lower center", ncols=3, **style)
+        return figure
 
 
 class Lanes:
@@ -53,25 +101,60 @@ class Lanes:
 
     def __init__(self, axes: Axes, attributes: Sequence[str], look: Look) -> None:
         self.axes, self.attributes, self.look = axes, list(attributes), look
+        self.ends = (-np.inf, np.inf)
         axes.set_yticks(range(len(attributes)), [label(name) for name in attributes])
         axes.set_ylim(max(1, len(attributes)) - 0.45, -0.55)
         axes.tick_params(axis="y", length=0)
         for between in range(len(attributes) - 1):
             axes.axhline(between + 0.5, color=GREY, alpha=0.35, linewidth=0.6)
         if not attributes:
-            nothing(axes)
+            nothing_in(axes)
 
-    def y(self, attribute: str, start: str) -> float:
+    @property
+    def figure(self) -> Figure:
+        return self.axes.get_figure(root=True)  # type: ignore[return-value]
+
+    def rows(self, table: pd.DataFrame) -> Iterator[tuple[dict[Any, Any], float, Any]]:
+        """Each row with the height of its lane and the colour of its start."""
         step = 0.8 / max(1, len(self.look.names))
-        return self.attributes.index(attribute) + step * (self.look.names.index(start) - (len(self.look.names) - 1) / 2)
+        for row in table.to_dict("records"):
+            lane = self.look.names.index(row["start"]) - (len(self.look.names) - 1) / 2
+            yield row, self.attributes.index(row["attribute"]) + step * lane, self.look.colour[row["start"]]
+
+    def fit(self, values: Iterable[float], log: bool | None = None) -> None:
+        """Fit the axis to the values, which are clipped to its ends from now on."""
+        self.ends = fit_axis(self.axes, values, "x", log)
+
+    def points(self, table: pd.DataFrame, name: str, hollow: bool = False, size: float = 6, times: float = 1) -> None:
+        """A marker per row; those that are infinite stand at the edge, hollow."""
+        for row, y, _ in self.rows(table[table[name].notna()]):
+            style = self.look.point(row["start"], hollow=hollow or bool(np.isinf(row[name])), size=size)
+            self.axes.plot(np.clip(times * row[name], *self.ends), y, **style, clip_on=False, zorder=4)
 
 
-def nothing(axes: Axes, text: str = "nothing was measured") -> None:
+def kind(text: str, **style: Any) -> Line2D:
+    """A legend entry in grey."""
+    whole: Style = {"color": GREY, "linestyle": "none", "markersize": 6} | style
+    return Line2D([], [], label=text, **whole)
+
+
+def vacuous_kind(bounds: pd.Series) -> list[Line2D]:
+    """The legend entry of vacuous bounds, where there are any."""
+    return [kind("vacuous: g⁻ ≤ 0", marker="o", markerfacecolor="none")] * bool(np.isinf(bounds).any())
+
+
+def marked(axes: Axes, at: float, dotted: bool = True) -> None:
+    """A vertical line in ink."""
+    if np.isfinite(at):
+        axes.axvline(at, color=INK, linestyle=":" if dotted else "-", linewidth=1, zorder=1)
+
+
+def nothing_in(axes: Axes, text: str = "nothing was measured") -> None:
     """Say in the middle of an empty axes why it is empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
 
 
-def span(
+def fit_axis(
     axes: Axes, values: Iterable[float], which: Literal["x", "y"] = "x", log: bool | None = None
 ) -> tuple[float, float]:
     """Fit an axis to the finite values, logarithmic where they span decades; returns its ends.
@@ -81,17 +164,16 @@ def span(
     finite = np.array([value for value in values if np.isfinite(value)], float)
     positive = finite[finite > 0]
     if log is None:
-        log = len(positive) == len(finite) > 0 and positive.max() > DECADES * positive.min()
+        log = len(positive) == len(finite) > 0 and positive.max() > _DECADES * positive.min()
     if log and len(positive):
-        low, high = _widened(np.log(positive), LEAST)
-        ends = (float(np.exp(low)), float(np.exp(high)))
+        low, high = np.exp(_widened(np.log(positive), _LEAST))
         getattr(axes, f"set_{which}scale")("log")
-        _ticks(axes, which, ends)
+        _ticks(axes.xaxis if which == "x" else axes.yaxis, np.log10(high / low))
     else:
-        ends = _widened(finite, LEAST * np.abs(finite).max() or 0.5) if len(finite) else (0.0, 1.0)
+        low, high = _widened(finite, _LEAST * np.abs(finite).max() or 0.5) if len(finite) else (0.0, 1.0)
         axes.ticklabel_format(axis=which, useOffset=False)
-    getattr(axes, f"set_{which}lim")(*ends)
-    return ends
+    getattr(axes, f"set_{which}lim")(low, high)
+    return float(low), float(high)
 
 
 def _widened(values: np.ndarray, least: float) -> tuple[float, float]:
@@ -100,40 +182,11 @@ def _widened(values: np.ndarray, least: float) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _ticks(axes: Axes, which: str, ends: tuple[float, float]) -> None:
+def _ticks(axis: Any, decades: float) -> None:
     """Few and plain ticks on a logarithmic axis: round numbers over short spans, powers of ten over long ones."""
-    decades = np.log10(ends[1] / ends[0])
-    axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_minor_locator(NullLocator())
     if decades > 2.5:
-        axis.set_major_locator(LogLocator(numticks=5))
         return
     spaced = LogLocator(subs=(1, 2, 5) if decades < 1.6 else (1, 3), numticks=12)
     axis.set_major_locator(spaced if decades > 0.7 else MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def panels(attributes: Sequence[str], x: str, y: str) -> tuple[Figure, dict[str, Axes]]:
-    """A small axes per attribute with its name, all of one scale; one that says so where there is none.
-
-    `x` and `y` name what the axes show.  Call it inside the theme.
-    """
-    count = max(1, len(attributes))
-    columns = min(COLUMNS, count)
-    rows = ceil(count / columns)
-    figure = Figure(figsize=(WIDTH if columns > 1 else 5.2, 1.15 + 2.15 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for i, axes in enumerate(grid.ravel()):
-        axes.set_visible(i < count)
-        axes.grid(True, axis="both")
-        if count - columns <= i < count:  # the lowest panel of its column
-            axes.tick_params(labelbottom=True)
-            axes.set_xlabel(x)
-        if i % columns == 0:
-            axes.set_ylabel(y)
-    if not attributes:
-        nothing(grid[0, 0])
-    drawn = dict(zip(attributes, grid.ravel(), strict=False))
-    for name, axes in drawn.items():
-        axes.set_title(label(name, 26), fontsize=9.5, pad=8)
-    return figure, drawn

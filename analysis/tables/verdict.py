@@ -1,0 +1,155 @@
+"""What the bound's tables come to: why which start is lowest, how many assumptions hold, and the starts' measured Dice.
+
+A low bound is no support for a start by itself: Eq. 6 falls with curvature up to a point, so that a start may be lowest
+*because* it is sharper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from analysis.curvature.assumptions import largest_step
+from analysis.tables.bound import BoundTables
+from analysis.tables.bound_frames import from_to
+from analysis.tables.read import read_about, read_csv
+from analysis.tables.words import counted, listed, plain
+from tatl.names import AVERAGE, ENSEMBLE
+
+# The rows of other studies that are trained from a start, on whole images and on crops.
+_ROWS = {False: {"source": "stage3", "tatl": "stage23"}, True: {"source": "stage13", "tatl": "stage123"}}
+_STUDIES = {"paradigms": "paradigms.json", "variants": "study.json"}
+_SAME = ("store_digest", "source", "backbone")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Sentences on the tables of one folder, and the Dice of the same starts from the studies' tables beside them."""
+
+    tables: BoundTables
+
+    def __str__(self) -> str:
+        return " ".join([self.why(), self.assumptions(), self.scores()])
+
+    @cached_property
+    def ranking(self) -> pd.Series:
+        """Bounds by start, lowest first: on average, or of the only attribute; else for how many each is not lowest."""
+        wide = self.tables.wide("bound", "bound").dropna(how="all")
+        if len(self.tables.average):
+            found = self.tables.average.set_index("start")["bound"].replace(np.inf, np.nan)
+        elif len(wide) == 1:
+            found = wide.iloc[0]
+        else:
+            found = len(wide) - wide.eq(wide.min(axis=1), axis=0).sum() if len(wide) else pd.Series(dtype=float)
+        return found.dropna().sort_values(kind="stable")
+
+    def why(self) -> str:
+        """Which start is lowest, and whether for its risk or for its curvature."""
+        tables, ranking = self.tables, self.ranking
+        if tables["bound"].empty:
+            return "Nothing was measured: bound.csv has no rows of these attributes."
+        if len(tables.starts) == 1:
+            return f"{tables.starts[0]} is the only start: there is nothing to compare its bound with."
+        if ranking.empty:
+            return f"No start has a finite bound ({counted(len(tables['bound']), 'row')}): none can be called lower."
+        best = str(ranking.index[0])
+        return f"{best} has the lowest bound {self._where(best)}{self._cause(best)}."
+
+    def _where(self, best: str) -> str:
+        tables = self.tables
+        if not len(tables.average) and len(tables.attributes) > 1:
+            return f"for {len(tables.attributes) - int(self.ranking[best])} of {len(tables.attributes)} attributes"
+        of = tables.groups[-1]
+        row = tables.rows[(tables.rows["attribute"] == of) & (tables.rows["start"] == best)].iloc[0]
+        sure = "" if np.isnan(row["lowest"]) else f", in {row['lowest']:.0%} of resamples of images and seeds"
+        return f"{'on average over attributes' if of == AVERAGE else f'on {plain(of)}'}{sure}"
+
+    def _cause(self, best: str) -> str:
+        """By risk or by curvature, of the lowest start against the reference, or of the next one where that is it."""
+        tables, beside = self.tables, self.tables.reference
+        others = [str(name) for name in self.ranking.index if name != beside]
+        if not beside or not others:
+            return ""
+        who = others[0]
+        parts = tables.compared[tables.compared["start"] == who]
+        rows = tables.relative[
+            (tables.relative["start"] == who) & tables.relative["attribute"].isin(parts["attribute"])
+        ]
+        if parts.empty:
+            return ""
+        curved = int((parts["by_curvature"].abs() > parts["by_risk"].abs()).sum())
+        name, number = ("curvature", curved) if 2 * curved >= len(parts) else ("risk", len(parts) - curved)
+        sharper = int(((rows["curvature"].to_numpy() > 1) & (parts["by_curvature"].to_numpy() < 0)).sum())
+        said = (
+            f". Against {beside}, {name} makes most of {who}'s difference for {number} of "
+            f"{counted(len(parts), 'attribute')}: its mean norm is {from_to(rows['curvature'])} times {beside}'s, its "
+            f"risk {from_to(rows['risk'])} times"
+        )
+        return f"{said}; for {sharper} its bound is lower because it is sharper" if sharper else said
+
+    def assumptions(self) -> str:
+        """How many assumptions of the theorem hold for every start."""
+        table = self.tables["bound_audit"]
+        if table.empty:
+            return "Nothing was audited: bound_audit.csv has no rows."
+        holds = table.groupby("assumption", sort=False)["holds"].apply(lambda h: bool((h == 1).all()))
+        number = int(holds.sum())
+        return f"{number} of {counted(len(holds), 'assumption')} of the theorem hold{'s' * (number == 1)}."
+
+    def steps(self) -> str:
+        """c beside what the theorem allows at the largest norm seen of each start."""
+        tables, m = self.tables, self.tables["bound"]["m"].max()
+        norms = tables["bound_images"].groupby("start")["norm"].max().dropna()
+        if norms.empty or not m >= 1 or "c" not in tables.asked:
+            return "Which c the theorem allows is not known."
+        allowed = sorted(largest_step(float(norm), int(m)) for norm in norms)
+        most = " to ".join(dict.fromkeys(f"{step:.1e}" for step in (allowed[0], allowed[-1])))
+        return f"c is {tables.asked['c']:g}, and at most {most} would be allowed at the largest norms seen."
+
+    def scores(self) -> str:
+        """The measured Dice of the same starts, or the command that measures it."""
+        dice, ranking = self.dice, self.ranking
+        if dice.empty:
+            command = self.tables.command("tatl", "study", "paradigms")
+            return f"Dice of these starts was not measured on this store: `{command}` does it."
+        each = listed([f"{start} {value:.3f}" for start, value in dice.sort_values(ascending=False).items()])
+        said = f"Measured Dice ({dice.name}): {each}"
+        best = str(ranking.index[0]) if len(ranking) else ""
+        place = int((dice > dice.get(best, np.inf)).sum()) + 1
+        return (
+            f"{said}; {best}, whose bound is lowest, is number {place} of {len(dice)}."
+            if best in dice.index
+            else f"{said}."
+        )
+
+    @cached_property
+    def dice(self) -> pd.Series:
+        """Mean Dice over the shown attributes that were scored, by start; the name says from where; may be empty."""
+        found = [self._dice(study, about) for study, about in _STUDIES.items()]
+        return max(found, key=len)
+
+    def _dice(self, study: str, about: str) -> pd.Series:
+        path, tables = self.tables.folder / f"{study}.csv", self.tables
+        try:
+            told = read_about(path.with_name(about), "")
+            table = read_csv(path, ["variant", "shape", "attribute", "dice"], "")
+        except (FileNotFoundError, ValueError):
+            return pd.Series(dtype=float)
+        if any(told.get(name) != tables.about.get(name) for name in _SAME):
+            return pd.Series(dtype=float)
+        shape = tables.about.get("shape") if tables.about.get("shape") in set(table["shape"]) else ENSEMBLE
+        crop = bool(tables.about.get("crop"))
+        rows = {_ROWS[crop].get(name, ""): name for name in tables.starts} | (
+            {} if crop else {n: n for n in tables.starts}
+        )
+        own = table[
+            (table["shape"] == shape) & table["variant"].isin(rows) & table["attribute"].isin(tables.attributes)
+        ]
+        own = own.assign(start=own["variant"].map(rows), dice=pd.to_numeric(own["dice"], errors="coerce"))
+        wide = own.pivot_table(index="attribute", columns="start", values="dice").dropna()
+        wide = wide[[name for name in tables.starts if name in wide]]
+        over = listed([plain(name) for name in tables.attributes if name in wide.index])
+        return wide.mean().rename(f"{path.name}, {over}") if len(wide) else pd.Series(dtype=float)
