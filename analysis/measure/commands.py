@@ -85,13 +85,13 @@ def bound(
     table = table.join(figure7.again(starts, measured, table, options, scene.folder, places))
     made = {"bound": table, "bound_seeds": figure7.seeds_of(found, reference), "bound_images": measured}
     made |= _behind(measured, table, question, reference, scene, starts)
-    notes = [*(note for start in starts for note in start.notes), *printout.warnings(table, scene, sources, tolerance)]
+    notes = [*(note for start in starts for note in start.notes), *printout.cautions(table, scene, sources, tolerance)]
     made["bound"] = table.assign(**{key: cell for key, cell in measurement.about().items() if key not in table})
     if targets:
         made["bound_distance"] = _distances(targets, measurement, chosen, places.device)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     measurement.write(made, starts, more)
-    print(printout.figure7(scene, question, tolerance, made, notes))
+    print(printout.bound_text(shared.folder, notes, finetune))
     print(measurement.farewell(made))
 
 
@@ -160,9 +160,7 @@ def spectrum(
     made, options = _landscapes(starts, chosen, options, place)
     made["spectrum"] = made["spectrum"].assign(**measurement.about())
     measurement.write(made, starts, vars(options))
-    count = int(made["spectrum"]["images"].max())
-    print(f"{printout.scene_of(scene)}: mean loss over {count} of {len(scene.train())} training images.")
-    print(f"\n{printout.spectra(made['spectrum'])}\n")
+    print(printout.spectrum_text(shared.folder))
     print(measurement.farewell(made))
 
 

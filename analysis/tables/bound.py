@@ -6,7 +6,6 @@ over all attributes; they are left out where only some of several attributes are
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +17,9 @@ import pandas as pd
 
 from analysis.tables.paper import Origin
 from analysis.tables.read import ordered, read_about, read_csv
-from analysis.tables.words import counted, dataset, listed, warnings
+from analysis.tables.words import Told, counted, dataset, listed, warnings
 from tatl.names import AVERAGE, BOUND_STARTS
-from tatl.studies.settings import OF_STUDIES, load_preset
+from tatl.studies.again import command_like
 
 _COMMANDS = {"bound": "python -m analysis.bound --start all", "spectrum": "python -m analysis.spectrum --start all"}
 _KEYS = ["start", "attribute"]
@@ -53,11 +52,12 @@ BOUND_OPTIONAL = {
 }  # fmt: skip
 
 
-def _read(folder: Path, name: str, wanted: Sequence[str]) -> pd.DataFrame:
-    """One CSV with at least the `wanted` columns and `top1`, `top2`, ...; others stay words.
+def read_bound_table(folder: Path, name: str) -> pd.DataFrame:
+    """One CSV with at least its columns above, and `top1`, `top2`, ... where it has them; other columns stay words.
 
     Tables of before say init for start.  Errors name the command that writes them.
     """
+    wanted = (BOUND_COLUMNS | BOUND_OPTIONAL)[name]
     command, path = _COMMANDS[name.partition("_")[0]], folder / f"{name}.csv"
     frame = read_csv(path, wanted, command, before={"init": "start"}, dtype=str)
     numbers = [column for column in map(str, frame) if column in wanted or column[3:].isdigit()]
@@ -99,8 +99,8 @@ class BoundTables(Origin):
         """
         folder = Path(folder).expanduser().resolve()
         about = read_about(folder / "bound.json", _COMMANDS["bound"]) | ({"label": dataset} if dataset else {})
-        there = {name: wanted for name, wanted in BOUND_OPTIONAL.items() if (folder / f"{name}.csv").exists()}
-        tables = {name: _read(folder, name, wanted) for name, wanted in (BOUND_COLUMNS | there).items()}
+        there = [name for name in BOUND_OPTIONAL if (folder / f"{name}.csv").exists()]
+        tables = {name: read_bound_table(folder, name) for name in [*BOUND_COLUMNS, *there]}
         table = tables["bound"]
         if table.duplicated(_KEYS).any():
             raise ValueError(
@@ -188,33 +188,19 @@ class BoundTables(Origin):
 
     def origin(self) -> str:
         """One line: the store, the source domain, the networks, the images, and what these numbers are not."""
-        asked = f"K = {self.asked.get('sources', '?')}, c = {self.asked.get('c', '?')}"
-        return f"Measured: {dataset(self)}; {origin_of(self.about)}; {self._images()}; {asked}. " + " ".join(
-            warnings(self)
-        )
-
-    def _images(self) -> str:
-        """How many training images each attribute was measured on, and m, the number they stand for."""
         pairs = self["bound"][["images", "m"]].dropna().drop_duplicates().astype(int).to_numpy().tolist()
-        if len(pairs) == 1:
-            return f"{pairs[0][0]} of m = {counted(pairs[0][1], 'training image')}"
         few, many = (min(pairs)[0], max(pairs)[0]) if pairs else (0, 0)
-        return f"{few} to {many} training images per attribute"
+        images = f"{few} to {many} training images per attribute"
+        if len(pairs) == 1:
+            images = f"{pairs[0][0]} of m = {counted(pairs[0][1], 'training image')}"
+        return origin_line(self, f"{images}; K = {self.asked.get('sources', '?')}, c = {self.asked.get('c', '?')}")
 
-    def command(self, *words: str) -> str:
-        """A command on the same store and preset, with the settings that were recorded and are not the preset's."""
-        about, given = self.about, {name: self.about.get(name) for name in ("store", "preset")}
-        folder = self.folder.relative_to(Path.cwd()) if self.folder.is_relative_to(Path.cwd()) else self.folder
-        own = about.get("settings") or {}
-        try:
-            _, usual = load_preset(str(about.get("preset")), "bound")
-        except ValueError:
-            usual = {}
-        given |= {name: value for name, value in own.items() if name in usual and str(value) != str(usual[name])}
-        options = [
-            f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value and name not in OF_STUDIES
-        ]
-        return shlex.join(["python", "-m", *words, *options, f"--tables={folder}"])
+    def command(self, command: str) -> str:
+        """A command on the same store, preset, runs and settings, into the same folder."""
+        here = Path.cwd()
+        return command_like(
+            command, self.about, self.folder.relative_to(here) if here in self.folder.parents else self.folder
+        )
 
 
 def attributes_asked(attributes: str, measured: list[str], folder: Path) -> list[str]:
@@ -228,19 +214,21 @@ def attributes_asked(attributes: str, measured: list[str], folder: Path) -> list
     return [name for name in measured if name in asked] if asked else measured
 
 
-def origin_of(about: dict[str, Any]) -> str:
-    """The source domain, the networks, the fold, the seeds, and how statistics came about."""
+def origin_line(told: Told, images: str) -> str:
+    """The store, the source domain, the networks, fold and seeds, the `images`, and what these numbers are not."""
+    about = told.about
     seeds = about.get("seeds") if about.get("study") == "bound" else None
-    crop = "crops" if about.get("crop") else "whole images"
-    norm = f"BatchNorm statistics {'estimated' if about.get('calibrated', True) else 'as the start has them'}"
+    several = f"seeds {listed(seeds)}" if seeds and len(seeds) > 1 else f"seed {about.get('seed', '?')}"
     words = [
+        f"Measured: {dataset(told)}",
         f"source domain {about.get('source', 'not recorded')}",
         f"preset {about.get('preset', 'not recorded')}",
-        f"{f'seeds {listed(seeds)}' if seeds and len(seeds) > 1 else 'seed {}'.format(about.get('seed', '?'))}, "
-        f"fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
-        f"{about.get('shape', '?')}, {about.get('backbone', '?')}, {crop}, {norm}",
+        f"{several}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
+        f"{about.get('shape', '?')}, {about.get('backbone', '?')}, {'crops' if about.get('crop') else 'whole images'}",
+        f"BatchNorm statistics {'estimated' if about.get('calibrated', True) else 'as the start has them'}",
+        f"{images}.",
     ]
-    return "; ".join(words)
+    return " ".join(["; ".join(words), *warnings(told)])
 
 
 def _starts(names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from analysis.tables.bound import BoundTables
 from analysis.tables.words import listed, plain
 
 MEANINGS = {
+    "bound x 100": "Eq. 6, up to an unknown constant: read ratios, of the network with the median bound of its seeds",
     "lowest in": "share of resamples of images and seeds in which this start's bound is the lowest",
     "over images": "where 95 % of the resamples of its images lie: a spread, not a confidence interval",
     "slack of m": "the bound with the paper's slack, m^(-1/4) for n^(-1/4)",
@@ -69,8 +71,20 @@ def _hundredfold(value: float) -> str:
     return "vacuous" if np.isinf(value) else three(100 * value)
 
 
-def _span(table: pd.DataFrame, name: str, form: Callable[[float], str]) -> list[str]:
-    """0.52 to 1.20 of <name>_low and <name>_high; one number where they are alike, blank where an end is not known."""
+_Form = Callable[[Any], str]
+_Spec = dict[str, tuple[str, _Form]]  # the title of a column: which column of a table it shows, and how
+
+
+def _frame(table: pd.DataFrame, spec: _Spec) -> pd.DataFrame:
+    """Cells of words by attribute and start; where a column has ends (<column>_low, <column>_high), 0.52 to 1.20."""
+    cells = {title: _column(table, name, form) for title, (name, form) in spec.items()}
+    keys = pd.MultiIndex.from_arrays([table["attribute"].map(plain), table["start"]], names=[None, None])
+    return pd.DataFrame({title: np.asarray(column, dtype=object) for title, column in cells.items()}, index=keys)
+
+
+def _column(table: pd.DataFrame, name: str, form: _Form) -> list[str]:
+    if name in table:
+        return list(table[name].map(form))
     ends = [(form(low), form(high)) for low, high in table[[f"{name}_low", f"{name}_high"]].to_numpy()]
     return ["" if "" in pair else pair[0] if pair[0] == pair[1] else " to ".join(pair) for pair in ends]
 
@@ -83,52 +97,43 @@ class BoundFrames:
 
     def bounds(self) -> pd.DataFrame:
         """Figure 7 in numbers; ranges over seeds only where there are several."""
-        table, beside = self.tables.rows, self.tables.reference
-        cells: dict[str, object] = {}
-        if beside:
-            cells |= {f"times {beside}'s": table["ratio"].map(three), "its seeds": _span(table, "ratio_seeds", three)}
-            cells |= {"its images": _span(table, "ratio_images", three), "lowest in": table["lowest"].map(_percent)}
-        cells |= {
-            "bound x 100": table["bound"].map(_hundredfold),
-            "over seeds": _span(table, "bound_seeds", _hundredfold),
+        times: _Spec = {
+            f"times {self.tables.reference}'s": ("ratio", three),
+            "ratio over seeds": ("ratio_seeds", three),
         }
-        cells["over images"] = _span(table, "bound_images", _hundredfold)
-        cells["slack of m"] = table["bound_slack_m"].map(_hundredfold)
-        cells["without largest"] = table["bound_without_largest"].map(_hundredfold)
-        frame = self._frame(table, cells)
-        return frame if self.tables.seeds > 1 else frame.drop(columns=["its seeds", "over seeds"], errors="ignore")
+        times |= {"ratio over images": ("ratio_images", three), "lowest in": ("lowest", _percent)}
+        spec: _Spec = times if self.tables.reference else {}
+        names = {"bound x 100": "bound", "over seeds": "bound_seeds", "over images": "bound_images"}
+        names |= {"slack of m": "bound_slack_m", "without largest": "bound_without_largest"}
+        frame = _frame(self.tables.rows, spec | {title: (name, _hundredfold) for title, name in names.items()})
+        of_seeds = ["ratio over seeds", "over seeds"] if self.tables.seeds < 2 else []
+        return frame.drop(columns=of_seeds, errors="ignore")
 
     def measured(self) -> pd.DataFrame:
         """Risk and norms, which the bounds are of."""
-        names = {"risk": "risk", "curvature": "mean norm", "curvature_median": "median norm"}
-        names |= {
-            "curvature_largest": "largest norm",
-            "curvature_largest_float64": "in float64",
-            "images": "n",
-            "m": "m",
-        }
-        names |= {"positives": "with it"}
-        table = self.tables.rows
-        cells: dict[str, object] = {title: table[name].map(three) for name, title in names.items()}
-        return self._frame(table, cells | {"not converged": table["unconverged"].map(_percent)})
+        names = {"risk": "risk", "mean norm": "curvature", "median norm": "curvature_median"}
+        names |= {"largest norm": "curvature_largest", "in float64": "curvature_largest_float64", "n": "images"}
+        names |= {"m": "m", "with it": "positives"}
+        spec: _Spec = {title: (name, three) for title, name in names.items()}
+        return _frame(self.tables.rows, spec | {"not converged": ("unconverged", _percent)})
 
     def factors(self) -> pd.DataFrame:
         """Eq. 6 taken apart: bound = stability x fit x candidates x sample, and its multiple by risk and curvature."""
-        table, beside = self.tables["bound_anatomy"], self.tables.reference
+        table = self.tables["bound_anatomy"]
         images = table.merge(self.tables["bound"], on=["start", "attribute"], how="left")["images"]
         rising = np.where(table["g"] > table["turns_at"], "raises", "lowers")
         known = np.isfinite(table["bound"]) & table["turns_at"].notna()
-        cells: dict[str, object] = {"g": table["g"].map(three), "g-": (table["g"] - images**-0.25).map(three)}
-        cells |= {
-            "more g": np.where(known, rising, ""),
-            "lowest at g": table["turns_at"].replace(np.inf, np.nan).map(three),
-        }
-        cells |= {name: table[name].map(three) for name in ("stability", "fit", "candidates", "sample")}
-        cells["bound x 100"] = table["bound"].map(_hundredfold)
-        if beside:
-            split = {f"times {beside}'s": "log_ratio", "by risk": "by_risk", "by curvature": "by_curvature"}
-            cells |= {title: np.exp(table[name]).map(three) for title, name in split.items()}
-        return self._frame(table, cells)
+        table = table.assign(g_minus=table["g"] - images**-0.25, more=np.where(known, rising, ""))
+        table["turns_at"] = table["turns_at"].replace(np.inf, np.nan)
+        spec: _Spec = {"g": ("g", three), "g-": ("g_minus", three), "more g": ("more", str)}
+        spec |= {"lowest at g": ("turns_at", three)}
+        spec |= {name: (name, three) for name in ("stability", "fit", "candidates", "sample")}
+        spec["bound x 100"] = ("bound", _hundredfold)
+        if self.tables.reference:
+            names = _split(self.tables.reference)
+            table[list(names.values())] = np.exp(table[list(names.values())])
+            spec |= {title: (name, three) for title, name in names.items()}
+        return _frame(table, spec)
 
     def audit(self) -> pd.DataFrame:
         """One row per assumption and finding, with the starts that share it."""
@@ -141,19 +146,9 @@ class BoundFrames:
 
     def distances(self) -> pd.DataFrame:
         """The Hessian distance of fine-tuned networks (Ju, Li & Zhang 2022): v^T H v, v the way from the start."""
-        table = self.tables["bound_distance"]
-        names = {"m": "m", "length": "|v|", "mean": "mean", "largest": "largest", "measure": "sqrt(largest/m)"}
-        cells: dict[str, object] = {title: table[name].map(three) for name, title in names.items()}
-        return self._frame(table, cells | {"negative": table["negative"].map(_percent)})
-
-    def spectra(self) -> pd.DataFrame:
-        """Trace and leading eigenvalues of the Hessian of the mean loss."""
-        table = self.tables["spectrum"]
-        trace = zip(table["trace"].map(three), table["trace_error"].map(three), strict=True)
-        cells: dict[str, object] = {"loss": table["loss"].map(three), "trace": [" ± ".join(pair) for pair in trace]}
-        tops = [name for name in map(str, table) if name.startswith("top")]
-        cells |= {f"eigenvalue {name[3:]}": table[name].map(three) for name in tops}
-        return self._frame(table, cells | {"converged": table["converged"].map({1.0: "yes", 0.0: "no"}).fillna("")})
+        names = {"m": "m", "|v|": "length", "mean": "mean", "largest": "largest", "sqrt(largest/m)": "measure"}
+        spec: _Spec = {title: (name, three) for title, name in names.items()}
+        return _frame(self.tables["bound_distance"], spec | {"negative": ("negative", _percent)})
 
     def summary(self, dice: pd.Series) -> pd.DataFrame:
         """A row per start: the bound on average, its multiple of the reference's over attributes, and measured Dice."""
@@ -163,7 +158,7 @@ class BoundFrames:
         if len(whole):
             cells |= {"bound x 100": whole["bound"].map(_hundredfold), "lowest in": whole["lowest"].map(_percent)}
         if beside:
-            split = {f"times {beside}'s": "log_ratio", "by risk": "by_risk", "by curvature": "by_curvature"}
+            split = _split(beside)
             means = tables["bound_anatomy"].groupby("start")[list(split.values())].mean()
             cells |= {title: np.exp(means[name]).map(three) for title, name in split.items()}
             norms = np.log(tables.relative.set_index("start")["curvature"].replace(0, np.nan)).groupby("start").mean()
@@ -172,6 +167,15 @@ class BoundFrames:
             cells["measured Dice"] = dice.map("{:.3f}".format)
         return pd.DataFrame(cells, index=pd.Index(tables.starts, name=None)).fillna("")
 
-    def _frame(self, table: pd.DataFrame, cells: dict[str, object]) -> pd.DataFrame:
-        keys = pd.MultiIndex.from_arrays([table["attribute"].map(plain), table["start"]], names=[None, None])
-        return pd.DataFrame({name: np.asarray(values, dtype=object) for name, values in cells.items()}, index=keys)
+
+def spectra_frame(table: pd.DataFrame) -> pd.DataFrame:
+    """Trace and leading eigenvalues of the Hessian of the mean loss, of spectrum.csv."""
+    names = {"loss": "loss", "trace": "trace", "± of trace": "trace_error"}
+    names |= {f"eigenvalue {name[3:]}": name for name in map(str, table) if name.startswith("top")}
+    spec: _Spec = {title: (name, three) for title, name in names.items()}
+    return _frame(table, spec | {"converged": ("converged", lambda flag: {1.0: "yes", 0.0: "no"}.get(flag, ""))})
+
+
+def _split(reference: str) -> dict[str, str]:
+    """The columns of the anatomy that compare with a reference."""
+    return {f"times {reference}'s": "log_ratio", "by risk": "by_risk", "by curvature": "by_curvature"}

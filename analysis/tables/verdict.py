@@ -113,7 +113,7 @@ class Verdict:
         """The measured Dice of the same starts, or the command that measures it."""
         dice, ranking = self.dice, self.ranking
         if dice.empty:
-            command = self.tables.command("tatl", "study", "paradigms")
+            command = self.tables.command("python -m tatl study paradigms")
             return f"Dice of these starts was not measured on this store: `{command}` does it."
         each = listed([f"{start} {value:.3f}" for start, value in dice.sort_values(ascending=False).items()])
         said = f"Measured Dice ({dice.name}): {each}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,8 +79,8 @@ class BoundPage:
         """A figure, or the command that measures what it shows."""
         if part.of in self.tables.tables:
             return part(self.tables).html()
-        measures = {"bound_distance": ["analysis.bound", "--finetune"]}.get(part.of, ["analysis.spectrum"])
-        command = self.tables.command(*measures[:1], "--start", *(self.tables.starts or ["tatl"]), *measures[1:])
+        does = "analysis.bound --finetune" if part.of == "bound_distance" else "analysis.spectrum"
+        command = self.tables.command(shlex.join(["python", "-m", *does.split(), "--start", *self.tables.starts]))
         return html.sentence(f"Not measured: `{command}` does it.")
 
 
