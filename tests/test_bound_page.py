@@ -16,8 +16,8 @@ from analysis.pages import html as show
 from analysis.pages.bound.anatomy import Causes, Factors
 from analysis.pages.bound.curves import OverC, OverG
 from analysis.pages.bound.figure7 import Figure7
-from analysis.pages.bound.lanes import Part
-from analysis.pages.bound.norms import HessianDistance, Residuals, SingleNorms
+from analysis.pages.bound.lanes import BoundFigure
+from analysis.pages.bound.norms import DistanceTravelled, Residuals, SingleNorms
 from analysis.pages.bound.page import FOLDED_PARTS, BoundPage
 from analysis.pages.bound.spectra import LeadingEigenvalues, SpectralDensity
 from analysis.pages.theme import INK
@@ -31,7 +31,12 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "bound.ipynb"
 MANY = tuple(f"attribute_number_{i}" for i in range(15))
 DICE = {"random": 0.3, "source": 0.4, "tatl": 0.2, "attention": 0.9}
 FILES = ("runs/phantom/a_rather_long_name_of_weights.safetensors", "001")
-PARTS: list[type[Part]] = [Figure7, Factors, Causes, *(part for parts in FOLDED_PARTS.values() for part in parts)]
+PARTS: list[type[BoundFigure]] = [
+    Figure7,
+    Factors,
+    Causes,
+    *(part for parts in FOLDED_PARTS.values() for part in parts),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -380,8 +385,8 @@ def test_the_hessian_distance_is_read_where_it_was_measured(tmp_path: Path) -> N
     page = BoundPage.read(write(tmp_path, store="stores/leaves")).folded().text
     assert "`python -m analysis.bound --finetune --start random source tatl --store=stores/leaves " in page
     measured = BoundTables.read(write(tmp_path, distance=True))
-    assert HessianDistance(measured).say().startswith("By distance random is lowest for 2 of 2 attributes")
-    assert len(HessianDistance(measured).figure().axes[0].lines) >= 6
+    assert DistanceTravelled(measured).say().startswith("By distance random is lowest for 2 of 2 attributes")
+    assert len(DistanceTravelled(measured).figure().axes[0].lines) >= 6
     assert BoundFrames(measured).distances().shape == (6, 6)
 
 

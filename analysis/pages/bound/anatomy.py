@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.pages.bound.lanes import Part, kind, marked, nothing_in, vacuous_kind
+from analysis.pages.bound.lanes import BoundFigure, kind, marked, nothing_in, vacuous_kind
 from analysis.pages.text import counted
 from analysis.pages.theme import GREY, Style
 from analysis.tables.bound_frames import from_to
@@ -28,7 +28,7 @@ _PARTS = {
 }
 
 
-class Factors(Part):
+class Factors(BoundFigure):
     """Each ingredient and factor of the bound in its own panel, relative to the reference (or as it is, if alone)."""
 
     alt = "Risk, mean norm and the factors of the bound of every start and attribute."
@@ -57,7 +57,7 @@ class Factors(Part):
         return f"The risk is {risk} times and the mean norm {norm} times that of {beside}."
 
 
-class Causes(Part):
+class Causes(BoundFigure):
     """How far risk alone and curvature alone move each bound away from the reference's; the dot is both."""
 
     alt = "Change of every bound from the reference's by risk and by curvature."

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.curvature.stability import bounds
-from analysis.pages.bound.lanes import Part, fit_axis, kind, marked, vacuous_kind
+from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked, vacuous_kind
 from analysis.pages.text import counted, listed, plain
 from analysis.pages.theme import INK
 from analysis.tables.bound import BoundTables
@@ -21,7 +21,7 @@ _BEYOND = 3.0  # the curve over g is drawn to so many times the largest g
 _AS_MEASURED, _POSITIVE = "as measured", "positive"
 
 
-class OverG(Part):
+class OverG(BoundFigure):
     """Eq. 6 over one of its ingredients, with each start's place on its line: one panel per attribute."""
 
     varied, axis = "g", "g = mean norm + √R"
@@ -98,7 +98,7 @@ class OverM(OverC):
     alt = "The bound of every start over m, per attribute."
 
 
-class Positives(Part):
+class Positives(BoundFigure):
     """The bound on positive images alone (filled) beside that on all measured ones (hollow)."""
 
     of = "bound_sensitivity"

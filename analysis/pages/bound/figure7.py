@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages.bound.lanes import Lanes, Part, kind, nothing_in, vacuous_kind
+from analysis.pages.bound.lanes import BoundFigure, Lanes, kind, nothing_in, vacuous_kind
 from analysis.pages.text import counted, wins
 from analysis.pages.theme import INK, Style
 
@@ -23,7 +23,7 @@ _SPREADS: dict[str, Style] = {
 _DOT: Style = {"linestyle": "none", "marker": "|", "markersize": 7, "markeredgewidth": 1.4}
 
 
-class Figure7(Part):
+class Figure7(BoundFigure):
     """The paper's Figure 7: bound x 100 of each start per attribute, with its spreads, and on average."""
 
     alt = "Bound of every attribute and start with its range over seeds and its spread over images."

@@ -29,7 +29,7 @@ _PER_LINE = 5  # names of a legend
 _PANELS = 3  # side by side
 
 
-class Part:
+class BoundFigure:
     """One figure of the page with the sentence that reads it; `alt` says what it shows, `of` which table it is from."""
 
     alt = ""

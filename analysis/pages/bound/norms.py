@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis.pages.bound.lanes import Part, fit_axis, kind, marked
+from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked
 from analysis.pages.text import counted, listed, plain, wins
 from analysis.pages.theme import INK, Style
 from analysis.tables.bound_frames import from_to
@@ -18,7 +18,7 @@ _HALF = 0.5
 _MEAN: Style = {"marker": "|", "color": INK, "markersize": 9, "markeredgewidth": 1.6}
 
 
-class SingleNorms(Part):
+class SingleNorms(BoundFigure):
     """Each image's norm: filled where it has the attribute; the line is the mean, which few large norms may make."""
 
     alt = "The Hessian norm of every image, per attribute and start, with the mean."
@@ -56,7 +56,7 @@ class SingleNorms(Part):
         return f"{said}{again if apart.notna().any() else ''}."
 
 
-class Residuals(Part):
+class Residuals(BoundFigure):
     """The share of eigenvalues found to within each relative residual, per start; dotted: what was asked for."""
 
     of = "bound_images"
@@ -94,7 +94,7 @@ class Residuals(Part):
         )
 
 
-class HessianDistance(Part):
+class DistanceTravelled(BoundFigure):
     """The measure of Ju, Li and Zhang, sqrt(max v^T H v / m), of the segmenters trained from every start."""
 
     of = "bound_distance"

@@ -11,20 +11,20 @@ from analysis.pages import html
 from analysis.pages.bound.anatomy import Causes, Factors
 from analysis.pages.bound.curves import OverC, OverG, OverM, Positives
 from analysis.pages.bound.figure7 import Figure7
-from analysis.pages.bound.lanes import Part
-from analysis.pages.bound.norms import HessianDistance, Residuals, SingleNorms
+from analysis.pages.bound.lanes import BoundFigure
+from analysis.pages.bound.norms import DistanceTravelled, Residuals, SingleNorms
 from analysis.pages.bound.spectra import LeadingEigenvalues, SpectralDensity
 from analysis.pages.html import Html
 from analysis.tables.bound import BoundTables
 from analysis.tables.bound_frames import BoundFrames, explained
 from analysis.tables.verdict import Verdict
 
-FOLDED_PARTS: dict[str, tuple[type[Part], ...]] = {
+FOLDED_PARTS: dict[str, tuple[type[BoundFigure], ...]] = {
     "Does more curvature raise the bound?": (OverG,),
     "What does the order depend on?": (OverC, OverM, Positives),
     "What is the mean norm made of?": (SingleNorms,),
     "Were the eigenvalues found?": (Residuals,),
-    "A second opinion: the Hessian distance": (HessianDistance,),
+    "A second opinion: the Hessian distance": (DistanceTravelled,),
     "The landscape round the starts": (SpectralDensity, LeadingEigenvalues),
 }
 
@@ -75,7 +75,7 @@ class BoundPage:
     def provenance(self) -> Html:
         return html.provenance(self.tables)
 
-    def _part(self, part: type[Part]) -> Html:
+    def _part(self, part: type[BoundFigure]) -> Html:
         """A figure, or the command that measures what it shows."""
         if part.of in self.tables.tables:
             return part(self.tables).html()

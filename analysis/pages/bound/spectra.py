@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis.pages.bound.lanes import Part, kind, marked
+from analysis.pages.bound.lanes import BoundFigure, kind, marked
 from analysis.pages.text import counted, plain
 from analysis.tables.bound_frames import from_to
 
@@ -23,7 +23,7 @@ _SMEARED = 6.0  # steps of the grid that the smoothing of a density, two steps w
 _AGREE = 2.0  # standard errors within which two estimates of a trace agree
 
 
-class SpectralDensity(Part):
+class SpectralDensity(BoundFigure):
     """Spectral density of each start, with its standard error over random vectors: one panel per attribute."""
 
     of = "spectrum_density"
@@ -64,7 +64,7 @@ class SpectralDensity(Part):
         )
 
 
-class LeadingEigenvalues(Part):
+class LeadingEigenvalues(BoundFigure):
     """The eigenvalues of largest magnitude (filled: the first), and the trace with its standard error (hollow)."""
 
     of = "spectrum"
