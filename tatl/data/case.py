@@ -13,8 +13,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 MAX_ATTRIBUTES = 15
-# Tasks that are no mask of a store (tatl.training.pretext); here, so that a reader can refuse an attribute of such a
-# name without importing torch.
 
 
 class Size(NamedTuple):

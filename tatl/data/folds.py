@@ -8,7 +8,7 @@ training groups is set aside for early stopping; the test fold is not looked at 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -56,18 +56,6 @@ def _parts(labels: np.ndarray, groups: np.ndarray, parts: int, seed: int) -> np.
     return part
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """The arguments of a split; of its store only the digest tells it from another."""
-
-    digest: str
-    fold: int
-    n_folds: int
-    seed: int
-    fraction: float
-    store: Store = field(compare=False)
-
-
 def split(store: Store, fold: int, n_folds: int = 5, seed: int = 0, fraction: float = 1.0) -> Split:
     """Training, validation and test indices of one fold; remembered, since planning asks for the same ones often.
 
@@ -75,13 +63,12 @@ def split(store: Store, fold: int, n_folds: int = 5, seed: int = 0, fraction: fl
     share of the training *groups*, nested: 0.4 is inside 0.6, for the same seed.
     Raises ValueError for a fold that is not there, too few groups, or a fraction outside (0, 1].
     """
-    made = _split(_Asked(store.digest, fold, n_folds, seed, fraction, store))
+    made = _split(store, fold, n_folds, seed, fraction)
     return Split(made.train.copy(), made.validation.copy(), made.test.copy())  # a caller may do with them as it likes
 
 
 @lru_cache(maxsize=256)
-def _split(asked: _Asked) -> Split:
-    store, fold, n_folds, seed, fraction = asked.store, asked.fold, asked.n_folds, asked.seed, asked.fraction
+def _split(store: Store, fold: int, n_folds: int, seed: int, fraction: float) -> Split:
     groups = store.cases["group"].to_numpy().astype(str)
     if not 0 <= fold < n_folds or n_folds < 2:
         raise ValueError(f"fold {fold} of {n_folds} does not exist: folds count from 0, and there are at least 2")

@@ -108,6 +108,13 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         return Store.open, (self.path,)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same bytes, wherever they lie: what is computed from one is true of the other."""
+        return isinstance(other, Store) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     def bits(self, mask_name: str) -> int:
         """The bits of `masks` that make this mask; ValueError for a mask that the store does not have."""
         if mask_name == UNION:

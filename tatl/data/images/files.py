@@ -54,11 +54,6 @@ class FileReader:
     """A Reader over listed sources; readers of a format fill it when they are built."""
 
     name: str
-    attributes: Sequence[str]
-    ids: Sequence[str]
-    groups: Sequence[str]
-    problems: Sequence[str]
-    provenance: Mapping[str, Any]
     groups_are_ids = False  # or stated by a person
 
     def __init__(

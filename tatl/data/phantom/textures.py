@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-Plane = np.ndarray  # float [S, S]
+Plane = np.ndarray  # [S, S]
 Drawer = Callable[[Plane, Plane, np.random.Generator], Plane]
 
 
@@ -20,50 +20,9 @@ def _noise(side: int, sigma: float | tuple[float, float], rng: np.random.Generat
     return field / (field.std() + 1e-9)
 
 
-def _stripes(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return np.sin(2 * np.pi * u)
-
-
-def _bars(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return (u % 1 < rng.uniform(0.15, 0.35)).astype(float)
-
-
-def _checks(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return ((np.floor(u) + np.floor(v)) % 2).astype(float)
-
-
-def _grid(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return np.maximum(u % 1 < 0.2, v % 1 < 0.2).astype(float)
-
-
-def _bricks(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    shifted = u + 0.5 * (np.floor(v) % 2)
-    return np.maximum(shifted % 2 < 0.25, v % 1 < 0.2).astype(float)
-
-
-def _waves(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return np.sin(2 * np.pi * (u + 0.4 * np.sin(2 * np.pi * v)))
-
-
-def _zigzag(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return ((u + np.abs((v % 2) - 1)) % 1 < 0.4).astype(float)
-
-
 def _rings(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
     centre = rng.uniform(-1, 1, 2)
     return np.sin(2 * np.pi * np.hypot(u - centre[0], v - centre[1]))
-
-
-def _triangles(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return ((u % 1) > (v % 1)).astype(float)
-
-
-def _clouds(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return _noise(len(u), rng.uniform(4, 8), rng)
-
-
-def _camouflage(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
-    return np.digitize(_noise(len(u), rng.uniform(3, 6), rng), [-0.6, 0.6]).astype(float)
 
 
 def _fibres(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
@@ -71,18 +30,19 @@ def _fibres(u: Plane, v: Plane, rng: np.random.Generator) -> Plane:
     return ndimage.rotate(field, rng.uniform(0, 180), reshape=False, order=1, mode="wrap")
 
 
+# What each class draws, from turned and scaled coordinates u and v.
 CLASSES: dict[str, Drawer] = {
-    "stripes": _stripes,
-    "bars": _bars,
-    "checks": _checks,
-    "grid": _grid,
-    "bricks": _bricks,
-    "waves": _waves,
-    "zigzag": _zigzag,
+    "stripes": lambda u, v, rng: np.sin(2 * np.pi * u),
+    "bars": lambda u, v, rng: u % 1 < rng.uniform(0.15, 0.35),
+    "checks": lambda u, v, rng: (np.floor(u) + np.floor(v)) % 2,
+    "grid": lambda u, v, rng: np.maximum(u % 1 < 0.2, v % 1 < 0.2),
+    "bricks": lambda u, v, rng: np.maximum((u + 0.5 * (np.floor(v) % 2)) % 2 < 0.25, v % 1 < 0.2),
+    "waves": lambda u, v, rng: np.sin(2 * np.pi * (u + 0.4 * np.sin(2 * np.pi * v))),
+    "zigzag": lambda u, v, rng: (u + np.abs((v % 2) - 1)) % 1 < 0.4,
     "rings": _rings,
-    "triangles": _triangles,
-    "clouds": _clouds,
-    "camouflage": _camouflage,
+    "triangles": lambda u, v, rng: (u % 1) > (v % 1),
+    "clouds": lambda u, v, rng: _noise(len(u), rng.uniform(4, 8), rng),
+    "camouflage": lambda u, v, rng: np.digitize(_noise(len(u), rng.uniform(3, 6), rng), [-0.6, 0.6]),
     "fibres": _fibres,
 }
 
@@ -93,7 +53,7 @@ def draw_texture(label: int, side: int, rng: np.random.Generator) -> np.ndarray:
     y, x = (np.mgrid[:side, :side] / side - 0.5) * cells
     u = np.cos(angle) * x + np.sin(angle) * y + rng.uniform(0, 2)
     v = -np.sin(angle) * x + np.cos(angle) * y + rng.uniform(0, 2)
-    field = list(CLASSES.values())[label](u, v, rng)
+    field = list(CLASSES.values())[label](u, v, rng).astype(float)
     low, high = field.min(), field.max()
     mix = ((field - low) / (high - low + 1e-9))[..., None]
     dark = rng.uniform(10, 110) + rng.uniform(-30, 30, 3)
