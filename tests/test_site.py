@@ -97,7 +97,7 @@ def test_cards_tell_states_and_link_pages(site: Path, page: Page) -> None:
     assert states == {f"{name}.html": STATES.get(name, "done") for name in PAGES[1:]}
     assert "3 of 4 shares of the training groups (not 60 %)" in cards["data_size.html"].inner_text()
     assert "not there: backbones_cost.csv Only a part" in cards["backbones.html"].inner_text()
-    assert cards["crop.html"].locator("pre").inner_text() == "python -m tatl study crop"
+    assert cards["crop.html"].locator("pre").inner_text() == f"python -m tatl study crop --tables={site / 'tables'}"
     done = [card for name, card in cards.items() if states[name] == "done"]
     assert all(card.locator("svg, img").count() == 1 and card.locator(".caption").count() == 1 for card in done)
     assert all(re.search(r"\d\.\d", card.locator(".reading").first.inner_text()) for card in done)
@@ -145,6 +145,16 @@ def test_rows_that_repeat_a_label_show_it_once_until_they_are_sorted(site: Path,
     assert table.locator("tbody th").evaluate_all(hidden) == rows - table.locator("tr.group").count() > 0
     table.locator("thead tr").last.locator("th").nth(2).click()
     assert table.locator("tbody th").evaluate_all(hidden) == 0 and table.locator("tbody tr").count() == rows
+
+
+def test_what_is_wider_than_a_phone_says_so(site: Path, page: Page) -> None:
+    page.set_viewport_size({"width": 380, "height": 800})
+    page.goto((site / "variants.html").as_uri())
+    page.wait_for_selector(".scroll.cut")
+    hint = "box => getComputedStyle(box, '::before').content"
+    for box in page.locator(".scroll").all():
+        wider = box.evaluate("box => box.scrollWidth > box.clientWidth + 1")
+        assert ("scroll sideways" in box.evaluate(hint)) == wider
 
 
 def test_a_table_copies_itself(site: Path, page: Page) -> None:

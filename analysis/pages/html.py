@@ -120,7 +120,7 @@ def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
         return Html(f'<div class="table">{"" if reading else "<p>No rows.</p>"}{under}</div>')
     name, copy = files.numbered("table"), '<button type="button" class="copy" hidden>Copy</button>'
     links = files.link("CSV", f"{name}.csv", csv(frame)), files.link("LaTeX", f"{name}.tex", latex(frame, caption))
-    box = f'<div class="scroll" tabindex="0">{grid(frame)}</div>'
+    box = f'<div class="scroll" tabindex="0">{grid(frame, name)}</div>'
     return Html(f'<div class="table">{box}{_tools(copy, *links)}{under}</div>')
 
 

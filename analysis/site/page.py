@@ -131,12 +131,15 @@ class Builder:
         return Card(name, heading, state, message, command=command)
 
     def _source(self, described: dict[str, Any]) -> str:
-        """Data, source domain, preset, seeds and folds in one line; empty where the tables do not say."""
+        """Data, and for pages that need a study's record, source, preset, seeds and folds; empty where nothing says."""
         about = self._recorded(described)
         if not about:
             return ""
+        data = f"{about.get('data', '?')}, {about.get('cases', '?')} cases at {about.get('size', '?')}"
+        if not any(name.endswith(".json") for name in described.get("needs", [])):
+            return data
         facts = {
-            "": f"{about.get('data', '?')}, {about.get('cases', '?')} cases at {about.get('size', '?')}",
+            "": data,
             "source": about.get("source", "?"),
             "preset": about.get("preset", "?"),
             "seeds": ", ".join(map(str, about.get("seeds", ["?"]))),

@@ -12,7 +12,16 @@
   const texts = (row) =>
     [...row.cells].flatMap((cell) => [cell.textContent.trim(), ...Array(cell.colSpan - 1).fill("")]);
   const tsv = (table) => [...table.rows].map((row) => texts(row).join("\t")).join("\n");
-  // Rows that belong together are marked until they are sorted apart; blank cells come last either way.
+  // Rows that share their first label show it once, until they are sorted apart; blank cells come last either way.
+  const mark = (table) => {
+    let last;
+    for (const row of table.tBodies[0].rows) {
+      const [label, ...more] = row.querySelectorAll("th");
+      if (!more.length) return;
+      (label.textContent === last ? label : row).classList.add(label.textContent === last ? "again" : "group");
+      last = label.textContent;
+    }
+  };
   const before = (table) =>
     table.querySelectorAll(".group, .again").forEach((part) => part.classList.remove("group", "again"));
   const after = (table) => {
@@ -33,6 +42,7 @@
     }
   };
   for (const table of document.querySelectorAll("table.numbers")) {
+    mark(table);
     new Tablesort(table);
     table.addEventListener("beforeSort", () => before(table));
     table.addEventListener("afterSort", () => after(table));
