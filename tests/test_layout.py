@@ -36,7 +36,7 @@ NOT_YET = {  # what still breaks a rule; it may only shrink
     "together", "told", "transfer", "unmeasured", "warnings",
     # files
     "analysis/measure/ledger.py", "analysis/pages/bound.py", "analysis/pages/convergence.py",
-    "analysis/pages/drawing.py", "analysis/pages/html.py", "analysis/pages/words.py", "analysis/tables/read.py",
+    "analysis/pages/html.py", "analysis/pages/words.py", "analysis/tables/read.py",
     "tatl/commands.py", "tatl/data/phantom/drawing.py", "tatl/data/readers/isic.py", "tatl/data/store.py",
     "tatl/run.py", "tatl/studies/planner.py",
     # functions

@@ -11,10 +11,15 @@ import pandas as pd
 import pytest
 from test_questions import edit, head, said
 
-from analysis.pages import backbones, convergence, crop, data_size, pace, paradigms, reading
-from analysis.pages.backbone_costs import parameters
-from analysis.pages.comparison import Comparison
+from analysis.pages.studies import pace
+from analysis.pages.studies.backbones import Backbones
+from analysis.pages.studies.convergence import Convergence
+from analysis.pages.studies.costs import BackboneCosts
+from analysis.pages.studies.crop import Crop
+from analysis.pages.studies.data_size import DataSize
+from analysis.pages.studies.paradigms import Paradigms
 from fake_comparison import write
+from tatl.names import BACKBONE_STARTS
 
 SAME = {"data": "isic2018", "cases": 2594, "source": "imagenet"}
 
@@ -30,57 +35,54 @@ def row(html: str, *labels: str) -> str:
 
 
 def test_the_papers_tatl_stands_beside_the_row_with_the_crop(tmp_path: Path) -> None:
-    study = paradigms.read(write(tmp_path, "paradigms", shapes=("u", "link"), **SAME))
-    paper = paradigms.published(study).set_index(["variant", "shape"])["dice"]
+    page = Paradigms.read(str(write(tmp_path, "paradigms", shapes=("u", "link"), **SAME)))
+    paper = page.published().set_index(["variant", "shape"])["dice"]
     assert paper["stage123", "u"] == 0.471 and paper["stage123", "link"] == 0.475 and paper["source", "u"] == 0.422
     assert "tatl" not in paper.index.get_level_values("variant")
-    html = paradigms.table(study).text
+    html = page.table().text
     assert [row(html, name).count("<td></td>") for name in ("tatl", "stage123")] == [8, 0]  # published, difference
     assert "0.471" in row(html, "stage123") and "0.475" in row(html, "stage123")
-    for section in (paradigms.average, paradigms.table):
-        assert "most probably it is with Stage 1&#x27;s crop (inferred)" in section(study).text
+    assert "most probably it is with Stage 1&#x27;s crop (inferred)" in page.origin().text
 
 
 def test_no_difference_is_taken_of_the_papers_tatl_on_other_backbones(tmp_path: Path) -> None:
-    study = backbones.read(write(tmp_path, "backbones", shapes=("u", "link"), **SAME))
-    six = backbones.table6(study).set_index(["backbone", "start", "shape", "attribute"])["dice"]
+    page = Backbones.read(str(write(tmp_path, "backbones", shapes=("u", "link"), **SAME)))
+    six = page.table6().set_index(["backbone", "start", "shape", "attribute"])["dice"]
     assert six["efficientnet-b0", "tatl", "u", "average"] == 0.471
     assert six["efficientnet-b0", "tatl", "link", "streaks"] == 0.393
     assert set(six.xs("tatl", level="start").index.get_level_values("backbone")) == {"efficientnet-b0"}
-    html = backbones.table(study).text
+    html = page.table().text
     assert "Dice, Table 6, u" in head(html) and "Dice, Table 8, link" in head(html) and "difference" in head(html)
     signs = {
         start: len(re.findall(r">[+-]0\.\d{3}<", row(html, "streaks", "densenet169", start)))
-        for start in backbones.ROWS
+        for start in BACKBONE_STARTS
     }
     assert signs == {"source": 3, "tatl-freeze": 0, "tatl": 0}
-    for section in (backbones.average, backbones.attributes, backbones.table):
-        assert "most probably sees Stage 1&#x27;s crop (inferred), these rows see whole images" in section(study).text
+    assert "most probably sees Stage 1&#x27;s crop (inferred), these rows see whole images" in page.origin().text
 
 
 def test_table_5_gives_no_data_set_and_so_no_difference(tmp_path: Path) -> None:
-    study = crop.read(write(tmp_path, "crop", **SAME))
-    for section in (crop.average, crop.table):
-        caption = re.findall(r'<p class="caption">(.*?)</p>', section(study).text)[0]
-        assert "data set not given by the table (0.387 at 40 px is ISIC 2017&#x27;s average" in caption
-        assert "have no Stage 2" in caption and "Published: isic2018" not in caption
-    assert "difference" not in head(crop.table(study).text) and "0.387" in crop.table(study).text
+    page = Crop.read(str(write(tmp_path, "crop", **SAME)))
+    origin = page.origin().text
+    assert "data set not given by the table (0.387 at 40 px is ISIC 2017&#x27;s average" in origin
+    assert "have no Stage 2" in origin and "Published: isic2018" not in origin
+    assert "difference" not in head(page.table().text) and "0.387" in page.table().text
 
 
 def test_the_winners_of_table_7_stand_below_ours(tmp_path: Path) -> None:
-    study = backbones.read(write(tmp_path, "backbones"))
-    html = parameters(study.cost, "Where.").text
+    cost = Backbones.read(str(write(tmp_path, "backbones"))).cost.table
+    html = BackboneCosts(cost, "here").parameters().text
     assert "308,747,840" in html and "14,780,929" in html and ">0<" not in html
-    own = study.cost.iloc[:1].assign(backbone="vgg16", shape="isic2017-winner", parameters=14_780_930)
-    four = [study.cost.iloc[:1].assign(backbone=f"b{i}", shape="pyramid", parameters=80_000_000) for i in range(4)]
-    html = parameters(pd.concat([study.cost, own, *four]), "Where.").text
+    own = cost.iloc[:1].assign(backbone="vgg16", shape="isic2017-winner", parameters=14_780_930)
+    four = [cost.iloc[:1].assign(backbone=f"b{i}", shape="pyramid", parameters=80_000_000) for i in range(4)]
+    html = BackboneCosts(pd.concat([cost, own, *four]), "here").parameters().text
     assert "320,000,000" in html and "+11,252,160" in html and ">+1<" in html
 
 
 def test_costs_name_the_store_and_that_images_are_drawn(tmp_path: Path) -> None:
-    study = backbones.read(write(tmp_path, "backbones"))
-    for section in (backbones.costs, backbones.cost_table):
-        assert "Drawn images of the size of the store phantom-quick" in section(study).text
+    page = Backbones.read(str(write(tmp_path, "backbones")))
+    for section in (page.costs, page.cost_table):
+        assert "drawn images of the size of the store phantom-quick" in section().text
 
 
 def curves(**scores: list[float]) -> pd.DataFrame:
@@ -101,17 +103,17 @@ def test_a_start_that_learns_little_is_not_fast() -> None:
     assert found["goal"].unique() == pytest.approx([0.45])
     assert found["steps"].to_dict() == {"source": 30, "tatl": 20, "random": pytest.approx(np.nan, nan_ok=True)}
     table = pace.over_runs(found.reset_index())
-    wide = pace.sure(table, ["streaks"], ["tatl", "source", "random"])
-    assert reading.highest(wide, lowest=True, word="fastest") == "tatl is fastest for 1 of 1 attribute"
-    assert pace.each_start(wide, table).endswith("source takes 30 steps (1 of 1 attribute) and random never gets there")
-    assert pace.cells(table)["streaks", "random"] == "" and pace.cells(table)["streaks", "tatl"] == "20"
+    assert pace.sure(table).loc["streaks"].to_dict() == pytest.approx(
+        {"source": 30, "tatl": 20, "random": np.nan}, nan_ok=True
+    )
+    assert table.set_index("variant")["words"].to_dict() == {"source": "30", "tatl": "20", "random": ""}
     assert pace.reaching(made, "nobody").empty
     assert pace.reaching(made[:0], "source").empty
 
 
 def test_steps_to_the_reference_are_those_of_the_table(tmp_path: Path) -> None:
     """The rule was written twice."""
-    study = convergence.read(write(tmp_path, "convergence"))
+    study = Convergence.read(str(write(tmp_path, "convergence")))
     keys = ["variant", "shape", "seed", "fold", "attribute"]
     found = pace.reaching(study.curves, "source").set_index(keys).sort_index()
     table = study.pace.dropna(subset=["goal"]).set_index(keys).sort_index()  # the union has no reference
@@ -127,45 +129,39 @@ def test_the_page_and_the_table_have_one_rule(monkeypatch: pytest.MonkeyPatch) -
 def test_runs_that_do_not_all_get_there_are_counted() -> None:
     two = pd.concat([curves(source=[0.5], tatl=[0.6]), curves(source=[0.5], tatl=[0.1]).assign(fold=1)])
     table = pace.over_runs(pace.reaching(two, "source"))
-    assert pace.cells(table)["streaks", "tatl"] == "10 (1 of 2 runs)"
-    wide = pace.sure(table, ["streaks"], ["tatl", "source"])
-    assert np.isnan(wide.loc["streaks", "tatl"]) and "tatl gets there in 1 of 2 runs" in pace.each_start(wide, table)
+    assert table.set_index("variant")["words"]["tatl"] == "10 (1 of 2 runs)"
+    assert np.isnan(pace.sure(table).loc["streaks", "tatl"])
 
 
 def test_the_page_leads_with_steps_to_what_the_reference_reaches(tmp_path: Path) -> None:
-    study = convergence.read(write(tmp_path, "convergence"))
-    assert "To 90 % of source&#x27;s best score" in convergence.headline(study).text
-    html = convergence.table(study).text
+    study = Convergence.read(str(write(tmp_path, "convergence")))
+    assert "To 90 % of source&#x27;s best score" in study.headline().text
+    html = study.table().text
     assert "score before the first step" in html and "0 is there before any" in html and "taken as 0" not in html
     older = replace(study, curves=study.curves[study.curves["step"] > 0])  # of runs whose start was not looked at
-    assert ">0.050<" in html and ">0.050<" not in convergence.table(older).text
+    assert ">0.050<" in html and ">0.050<" not in older.table().text
     assert "steps to 90 % of source's best" in head(html) and "steps to 90 % of its own best" in head(html)
-    assert "To 90 % of tatl&#x27;s best score" in convergence.reached(study, "tatl").text
-    assert "nobody has no validation loss" in convergence.reached(study, "nobody").text
+    assert "To 90 % of tatl&#x27;s best score" in study.reached("tatl").text
+    assert "nobody has no validation loss" in study.reached("nobody").text
 
 
 @pytest.mark.parametrize("folds, seeds", [(1, 1), (3, 1), (5, 1), (3, 2)])
 def test_no_interval_is_given_of_few_pairs(folds: int, seeds: int, tmp_path: Path) -> None:
     pairs = folds * seeds
-    told = [
-        paradigms.headline(paradigms.read(write(tmp_path / "p", "paradigms", folds=folds, seeds=seeds))).text,
-        backbones.headline(backbones.read(write(tmp_path / "b", "backbones", folds=folds, seeds=seeds))).text,
-        data_size.advantage(data_size.read(write(tmp_path / "d", "data-size", folds=folds, seeds=seeds))).text,
-    ]
-    study = Comparison.read("paradigms", tmp_path / "p")
-    found = reading.differences(study, "source")
-    for html in [*told, said(paradigms.paired(study).text)]:
+    paradigms = Paradigms.read(str(write(tmp_path / "p", "paradigms", folds=folds, seeds=seeds)))
+    sizes = DataSize.read(str(write(tmp_path / "d", "data-size", folds=folds, seeds=seeds)))
+    for html in [paradigms.headline().text, sizes.advantage().text, said(paradigms.paired().text)]:
         assert ("95 %" in html) == (pairs >= 6) != (f"{pairs} pair" in html and "too few for an interval" in html)
+    found = paradigms.differences("source")
     assert found["low"].notna().any() == found["high"].notna().any() == (pairs >= 6)
 
 
 def test_every_share_keeps_the_whole_validation_part(tmp_path: Path) -> None:
-    study = data_size.read(write(tmp_path, "data-size"))
-    for section in (data_size.average, data_size.table, data_size.attributes, data_size.advantage):
-        assert "The validation part, for early stopping, stays whole at every share." in section(study).text
+    page = DataSize.read(str(write(tmp_path, "data-size")))
+    assert "The validation part, for early stopping, stays whole at every share." in page.origin().text
 
 
 def test_ties_for_the_first_rank_are_shared(tmp_path: Path) -> None:
     folder = write(tmp_path, "paradigms", starts=("tatl", "source"))
-    html = paradigms.ranks(paradigms.read(edit(folder, lambda frame: frame.assign(dice=0.5)))).text
+    html = Paradigms.read(str(edit(folder, lambda frame: frame.assign(dice=0.5)))).ranks().text
     assert html.count("2.5 attributes") == 2

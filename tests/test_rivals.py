@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import maskrcnn_resnet50_fpn
 
-from analysis.tables.read import read_paper
+from analysis.tables.paper import read_paper
 from tatl.losses import negative_dice, segmentation_loss
 from tatl.models import OwnLoss, Segmenter, build, count_parameters
 from tatl.models.encoders import SmpEncoder

@@ -353,9 +353,10 @@ def test_a_study_from_plan_to_tables(
 
 def page_of(name: str, folder: Path) -> dict[str, str]:
     """Every section of the page that reads a study's tables, as HTML, as its notebook makes them."""
-    module = importlib.import_module(f"analysis.pages.{name.replace('-', '_')}")
-    made = module.read(folder)
-    return {section: getattr(module, section)(made).text for section in module.SECTIONS}
+    module = importlib.import_module(f"analysis.pages.studies.{name.replace('-', '_')}")
+    kind = getattr(module, name.title().replace("-", ""))
+    made = kind.read(str(folder))
+    return {section: getattr(made, section)().text for section in kind.sections}
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
-from analysis.pages import figures
-from analysis.pages import html as show
-from analysis.tables.read import Study
+from analysis.pages import html
+from analysis.pages.studies.variants import Variants
 from fake_study import write
 from tatl.names import LESION, UNION
 from tatl.prediction.ensemble import Found
@@ -26,8 +25,9 @@ MASK = np.indices((30, 40)).sum(0) > 40
 
 
 def page(folder: Path) -> bytes:
-    drawn = figures.averages(Study.read(write(folder / "tables")))
-    return show._svg(drawn).encode() + show._png(drawn)
+    made = Variants.read(str(write(folder / "tables")))
+    drawn = made.drawn(["average"], made.rows, "variant", "variant", made.look)
+    return html._svg(drawn).encode() + html._png(drawn)
 
 
 def overlay(folder: Path) -> bytes:

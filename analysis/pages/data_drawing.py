@@ -7,13 +7,31 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.pages import figures
+from analysis.pages.drawing import bars
 from analysis.pages.theme import GREY, INK, Style, label, palette, theme
-from tatl.names import SKIN_ATTRIBUTES
+from analysis.tables.paper import PUBLISHED
+from tatl.names import LESION, SKIN_ATTRIBUTES, UNION
 from tatl.prediction.contour import contour
+
+MASKS = {LESION: "lesion", UNION: "union of attributes"}
+
+
+def counted_masks(table: pd.DataFrame) -> Figure:
+    """Table 2: share of images that show each mask, here (bars) and in the paper's data (hollow marks)."""
+    colour = palette(list(table["mask"]), SKIN_ATTRIBUTES) | {name: to_rgb(GREY) for name in MASKS}
+    named = table.assign(name=[MASKS.get(name, name) for name in table["mask"]])
+    return bars(
+        list(named["name"]),
+        list(table["rate"]),
+        [f"{row['present']:.0f}" if np.isfinite(row["rate"]) else "unknown" for row in table.to_dict("records")],
+        {name: colour[mask] for name, mask in zip(named["name"], named["mask"], strict=True)},
+        "images that show it (%, their number beside the bar)",
+        {name: list(table[f"{name}_rate"]) for name in PUBLISHED},
+    )
 
 
 def heat(rate: pd.DataFrame, number: pd.DataFrame) -> Figure:
@@ -45,7 +63,7 @@ def _square(axes: Axes, x: int, y: int, rate: float, number: float, few: bool) -
 
 
 def ranges(frame: pd.DataFrame) -> Figure:
-    colour = palette(list(frame["mask"]), SKIN_ATTRIBUTES) | dict.fromkeys(figures.MASKS, GREY)  # type: ignore[operator]
+    colour = palette(list(frame["mask"]), SKIN_ATTRIBUTES) | dict.fromkeys(MASKS, GREY)  # type: ignore[operator]
     with theme():
         figure = Figure(figsize=(6.4, 1.15 + 0.32 * len(frame)), layout="constrained")
         axes = figure.subplots()
@@ -61,7 +79,7 @@ def ranges(frame: pd.DataFrame) -> Figure:
             axes.plot(row["area_median"], y, marker="|", color=INK, markersize=11, markeredgewidth=2)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_yticks(range(len(frame)), [figures.MASKS.get(name, label(name, 28)) for name in frame["mask"]])
+        axes.set_yticks(range(len(frame)), [MASKS.get(name, label(name, 28)) for name in frame["mask"]])
         axes.set_ylim(len(frame) - 0.4, -0.6)
         axes.set_xlabel("% of the image (log), in images that show it")
         line: Style = {"color": GREY, "linewidth": 1.2}

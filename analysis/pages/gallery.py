@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.pages import words
-from analysis.pages.words import counted, listed, plain, score
-from analysis.tables.bound import attributes_asked
-from analysis.tables.read import COMMAND, Study
+from analysis.pages.text import counted, listed, origin, plain, score
+from analysis.tables.read import command_of, picked
+from analysis.tables.study import StudyTables
 
+_COMMAND = command_of("variants")
 CUT = 128  # floor(256 p) of p = 0.5
 ARRAYS = {"image": 4, "truth": 3, "union": 3, "probability": 4, "boxes": 2, "ids": 1, "attributes": 1}
 ARRAYS |= dict.fromkeys(("variant", "fold", "seed"), 0)
@@ -39,7 +39,7 @@ class Cases:
     pixels, or None without Stage 1.
     """
 
-    study: Study
+    study: StudyTables
     variant: str
     fold: int
     seed: int
@@ -59,10 +59,10 @@ class Cases:
         `dataset` is what captions call the data; empty: as the study recorded it.
         Raises FileNotFoundError or ValueError with the command that writes the tables, and for unknown attributes.
         """
-        study = Study.read(tables, dataset=dataset)
+        study = StudyTables.read("variants", tables, dataset=dataset)
         arrays = _arrays(study)
         names = [str(name) for name in arrays["attributes"]]
-        asked = attributes_asked(attributes, names, study.folder) if names else []
+        asked = (picked(attributes, names, "gallery.npz") or names) if names else []
         some = {name: array[: max(0, cases)] for name, array in arrays.items() if array.ndim > 1 or name == "ids"}
         bits = np.array([study.bit(name) for name in asked], np.uint16)[:, None, None]
         places = [names.index(name) for name in asked]
@@ -105,21 +105,21 @@ class Cases:
         return np.nan if self.union_map is None else dice(self.union, self.union_map >= CUT)
 
 
-def _arrays(study: Study) -> dict[str, np.ndarray]:
+def _arrays(study: StudyTables) -> dict[str, np.ndarray]:
     """gallery.npz, its arrays checked; no cases where the study left none."""
     path = study.folder / "gallery.npz"
     try:
         arrays = study.gallery()
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read ({error}): write it again with `{COMMAND}`") from None
+        raise ValueError(f"{path} cannot be read ({error}): write it again with `{_COMMAND}`") from None
     if arrays is None:
         return {name: np.zeros((0,) * size, np.uint16) for name, size in ARRAYS.items()}
     if wrong := [name for name, size in ARRAYS.items() if name not in arrays or arrays[name].ndim != size]:
-        raise ValueError(f"{path} lacks {listed(wrong)}, or has another shape: write it again with `{COMMAND}`")
+        raise ValueError(f"{path} lacks {listed(wrong)}, or has another shape: write it again with `{_COMMAND}`")
     lengths = {name: len(arrays[name]) for name in ("image", "truth", "probability", "ids")}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ValueError(f"{path} has arrays of different lengths ({told}): write it again with `{COMMAND}`")
+        raise ValueError(f"{path} has arrays of different lengths ({told}): write it again with `{_COMMAND}`")
     return arrays
 
 
@@ -132,7 +132,7 @@ def dice(truth: np.ndarray, found: np.ndarray) -> float:
 def nothing(shown: Cases) -> str:
     """Why there is no case to show; empty where there is one."""
     if not (shown.study.folder / "gallery.npz").exists():
-        return f"This study left no gallery.npz, so no case can be shown; `{COMMAND}` writes it."
+        return f"This study left no gallery.npz, so no case can be shown; `{_COMMAND}` writes it."
     if not shown.ids or not shown.attributes:
         return "No case was asked for, or gallery.npz holds none, so that there is nothing to show."
     return ""
@@ -193,7 +193,7 @@ def likeness(shown: Cases) -> str:
 def caption(shown: Cases) -> str:
     """Which network made the maps, and from what data."""
     made = f"Variant {shown.variant}, test fold {shown.fold}, seed {shown.seed}; maps cut at 0.5."
-    return f"{made} {words.caption(shown.study, published=False)}"
+    return f"{made} {origin(shown.study)}"
 
 
 def numbers(shown: Cases) -> pd.DataFrame:

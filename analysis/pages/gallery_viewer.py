@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from analysis.pages import html
-from analysis.pages.figures import BOX, PREDICTION, TRUTH
 from analysis.pages.gallery import CUT, Cases, caption, dice, nothing, reading
 from analysis.pages.html import Html
+from analysis.pages.theme import BOX, PREDICTION, TRUTH
 from tatl.prediction.contour import contour
 
 LAYERS = {"image": "image", "truth": "truth", "union": "union map", "prediction": "prediction"}

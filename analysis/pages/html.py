@@ -9,23 +9,18 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages import figures, files, words
+from analysis.pages import files
 from analysis.pages.grid import csv, grid, latex
+from analysis.pages.text import Told
 from analysis.pages.theme import INK, theme
-from analysis.pages.words import plain, score
-from analysis.tables import read as tables
-from analysis.tables.paper import PUBLISHED
-from analysis.tables.read import Study
 
 RASTER_DPI = 110
-WINNERS = {"isic2018-winner": "ISIC 2018 winner", "isic2017-winner": "ISIC 2017 winner"}
 
 
-class Folder(words.Told, Protocol):
+class Folder(Told, Protocol):
     """Tables in a folder, which know where they come from."""
 
     @property
@@ -52,6 +47,11 @@ def folded(title: str, *parts: Html) -> Html:
     return Html(f"<details><summary>{escape(title)}</summary>{inside}</details>")
 
 
+def caption(text: str) -> Html:
+    """Where numbers come from, or how they are to be read."""
+    return Html(_paragraph("caption", text))
+
+
 def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Html:
     """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)
@@ -70,17 +70,6 @@ def _paragraph(kind: str, text: str) -> str:
 
 def _tools(*parts: str) -> str:
     return f'<p class="tools">{" ".join(parts)}</p>'
-
-
-def gallery(study: Study, cases: int, reading: str, caption: str) -> Html:
-    """Figures 8 and 9, or a sentence if the study left no gallery."""
-    arrays = study.gallery()
-    if arrays is None or not len(arrays["image"]) or cases < 1:
-        return sentence(reading)
-    box = " with the Stage-1 box" if len(arrays["boxes"]) else ""
-    union = "true and predicted union" if len(arrays["union"]) else "true union"
-    alt = f"Test images{box}, {union}, and each attribute: truth green, prediction red."
-    return figure(figures.gallery(study, cases), alt, reading, caption)
 
 
 def _svg(drawn: Figure) -> str:
@@ -124,94 +113,6 @@ def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
     return Html(f'<div class="table">{box}{_tools(copy, *links)}{under}</div>')
 
 
-def _cells(frame: pd.DataFrame, name: str) -> list[str]:
-    std = frame.get(f"{name}_std", pd.Series(np.nan, index=frame.index))
-    return [score(value, spread) for value, spread in zip(frame[name], std, strict=True)]
-
-
-def _whole(values: pd.Series) -> list[str]:
-    return ["" if pd.isna(value) else f"{value:.0f}" for value in values]
-
-
-def _scores(study: Study, frame: pd.DataFrame) -> dict[tuple[str, str], list[str]]:
-    """Measured beside published; their difference where the data set is the paper's, else a mark that it is not."""
-    cells = {}
-    for column, name in (("jaccard", "Jaccard"), ("dice", "Dice")):
-        cells[name, "measured"] = _cells(frame, column)
-        if study.reference:
-            cells[name, study.theirs_cell] = _cells(frame, f"published_{column}")
-        if study.comparable:
-            difference = frame[f"{column}_difference"]
-            cells[name, "difference"] = ["" if pd.isna(value) else f"{value:+.3f}" for value in difference]
-    return cells
-
-
-def averages(study: Study, caption: str) -> Html:
-    """Tables 3 and 4."""
-    frame = tables.averages(study)
-    cells = _scores(study, frame)
-    for family, prefix in (("micro average", "micro_"), ("per-image mean", "image_")):
-        for column in ("jaccard", "dice"):
-            cells[family, column.capitalize()] = _cells(frame, prefix + column)
-    return table(pd.DataFrame(cells, index=frame["variant"].replace(WINNERS).to_numpy()), caption)
-
-
-def attributes(study: Study, caption: str) -> Html:
-    """Tables A.10-A.13, with per-image means and the number of images that show the attribute.
-
-    Attributes that the study has notes on (too few positive groups, say) carry a star, the notes stand below; those of
-    them that no fold measured have a row that says so.
-    """
-    notes = words.attribute_notes(study)
-    frame = _with_unmeasured(tables.beside(study), list(notes))
-    cells = _scores(study, frame)
-    for column in ("jaccard", "dice"):
-        cells["per-image mean", column.capitalize()] = _cells(frame, f"image_{column}")
-    cells["test images", "with it"] = _whole(frame["positives"].where(frame["attribute"] != tables.AVERAGE))
-    names = [plain(name) + " *" * (name in notes) for name in frame["attribute"]]
-    rows = pd.MultiIndex.from_arrays([names, frame["variant"].replace(WINNERS)], names=[None, None])
-    said = [f"* {note}." for each in notes.values() for note in each]
-    return table(pd.DataFrame(cells, index=rows), " ".join([caption, *said]))
-
-
-def _with_unmeasured(frame: pd.DataFrame, attributes: list[str]) -> pd.DataFrame:
-    """One more row for each of the attributes that the frame lacks; a frame without rows stays without."""
-    lacking = [name for name in attributes if name not in set(frame["attribute"])]
-    if frame.empty or not lacking:
-        return frame
-    more = pd.DataFrame({"attribute": lacking, "variant": "not measured"})
-    return pd.concat([frame, more], ignore_index=True)
-
-
-def shapes(study: Study, reading: str, caption: str) -> Html:
-    """Average Dice of each shape alone and averaged."""
-    frame = tables.shapes(study).map(score).rename_axis(index=None, columns=None).rename(index=WINNERS)
-    return table(frame.rename(columns={tables.ENSEMBLE: "averaged"}), caption, reading)
-
-
-def lesion(study: Study, reading: str, caption: str) -> Html:
-    """Stage 1 on whole images of its test folds."""
-    frame = study.lesion
-    cells = {name: _whole(frame[name]) for name in ("seed", "fold")}
-    cells |= {name.capitalize(): _cells(frame, name) for name in ("jaccard", "dice")}
-    cells |= {f"per-image {name.capitalize()}": _cells(frame, f"image_{name}") for name in ("jaccard", "dice")}
-    cells["images"] = _whole(frame["images"])
-    return table(pd.DataFrame(cells, index=frame["start"].to_numpy()), caption, reading)
-
-
-def counts(study: Study, caption: str) -> Html:
-    """Table 2."""
-    frame = tables.counts(study)
-    cells = {("this store", name): _whole(frame[name]) for name in ("present", "known")}
-    cells["this store", "%"] = [score(value, digits=2) for value in frame["rate"]]
-    for dataset in PUBLISHED:
-        if frame[f"{dataset}_present"].isna().all():
-            continue
-        cells[f"published, {dataset}", "present"] = _whole(frame[f"{dataset}_present"])
-        cells[f"published, {dataset}", "%"] = [score(value, digits=2) for value in frame[f"{dataset}_rate"]]
-    return table(pd.DataFrame(cells, index=frame["mask"].str.replace("_", " ").to_numpy()), caption)
-
-
 def provenance(study: Folder, own: str = "") -> Html:
     """What the tables were made from, and the command that makes them again; what is not known says so.
 
@@ -220,12 +121,11 @@ def provenance(study: Folder, own: str = "") -> Html:
     about = study.about
     facts = {
         "data": f"{study.data}, {about.get('cases', '?')} cases at {about.get('size', '?')}",
-        "rare attributes": "enriched above their real frequencies" if about.get("enrich") else "as they come",
         "store": f"{about.get('store', '?')} (digest {about.get('store_digest', '?')})",
         "source domain": about.get("source"),
         "preset": about.get("preset"),
         "seeds": _join(about.get("seeds")),
-        "folds": f"{_join(about.get('folds'))} of {about.get('n_folds', '?')}",
+        "folds": f"fold {_join(about.get('folds'))} (of {about.get('n_folds', '?')})",
         "shapes": _join(about.get("shapes")),
         "backbone": about.get("backbone"),
         "epochs": about.get("epochs"),
@@ -237,8 +137,10 @@ def provenance(study: Folder, own: str = "") -> Html:
         "date": about.get("date"),
         "time": _time(about),
     }
+    if about.get("enrich"):
+        facts["rare attributes"] = "enriched above their real frequencies"
     rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v or 'not recorded'))}</dd>" for k, v in facts.items())
-    notes = "".join(f"<li>{escape(str(note))}</li>" for note in words.notes(study))
+    notes = "".join(f"<li>{escape(str(note))}</li>" for note in about.get("notes") or [])
     command = f'<pre class="command">{escape(str(about.get("command", "not recorded")))}</pre>'
     notes = f"<p>Notes</p><ul>{notes}</ul>" if notes else ""
     return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study, own)}')
@@ -267,7 +169,7 @@ def _files(study: Folder, own: str) -> str:
     own = own or str(study.about.get("study", "variants"))
     kinds = [".csv", ".json"]
     own_files = sorted(p.name for p in study.folder.glob(f"{own}[._]*") if p.suffix in kinds)
-    others = {"variants": [*tables.COLUMNS, "study.json"], "data": ["counts.csv", "study.json"]}
+    others = {"variants": ["counts.csv", "lesion.csv", "study.json"], "data": ["counts.csv", "study.json"]}
     every = dict.fromkeys([*others.get(own, ["counts.csv"]), *own_files])
     names = [name for name in every if (study.folder / name).exists()]
     items = "".join(f'<li data-file="{escape(name)}">{escape(name)}</li>' for name in names)

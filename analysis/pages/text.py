@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.words import Told, counted, dataset, listed, plain, warnings
+from tatl.names import ENSEMBLE
 
 __all__ = [
     "Told", "counted", "dataset", "design", "difference", "extremes", "listed", "plain", "score", "signed", "warnings",
@@ -32,20 +33,29 @@ def signed(value: float, digits: int = 3) -> str:
     return "" if not np.isfinite(value) else f"{value:+.{digits}f}"
 
 
+def scores(frame: pd.DataFrame, name: str, digits: int = 3) -> list[str]:
+    """A column with its standard deviations where there are any, blank where nothing was measured."""
+    std = frame[f"{name}_std"] if f"{name}_std" in frame else [np.nan] * len(frame)
+    return [score(value, spread, digits) for value, spread in zip(frame[name], std, strict=True)]
+
+
 def extremes(values: pd.Series, spread: pd.Series | None = None, digits: int = 3) -> str:
-    """highest for tatl (0.412) and lowest for random and source (0.101), by the index of values; NaN is passed over."""
+    """highest for tatl (0.412) and lowest for random and context (0.101), by the index; NaN is passed over."""
     values = values.dropna()
 
     def told(end: float) -> str:
-        names = [str(name) for name in values.index[values == end]]
-        std = spread[values.index[values == end][0]] if spread is not None and len(names) == 1 else np.nan
+        names = list(values.index[values == end])
+        std = spread[names[0]] if spread is not None and len(names) == 1 else np.nan
         return f"{listed(names)} ({score(end, std, digits)})"
 
     if values.empty:
         return "not known"
     high, low = values.max(), values.min()
+    if len(values) == 1:
+        name = values.index[0]
+        return f"{score(high, np.nan if spread is None else spread[name], digits)} for {name} alone"
     if high == low:
-        return f"{'equal' if len(values) > 1 else 'known'} for {told(high)}{'' if len(values) > 1 else ' alone'}"
+        return f"equal for {told(high)}"
     return f"highest for {told(high)} and lowest for {told(low)}"
 
 
@@ -70,6 +80,19 @@ def wins(table: pd.DataFrame, word: str = "highest", lowest: bool = False, noun:
     if len(first) == table.shape[1] > 1 and number.max() == len(table):
         return f"{listed(first)} are equal {of}"
     return f"{listed(first)} {'is' if len(first) == 1 else 'are each'} {word} {of}"
+
+
+def origin(study: Told, shape: str = ENSEMBLE) -> str:
+    """Data, source domain, preset, seeds, folds and network of the measured numbers, and what the data are not."""
+    about = study.about
+    shapes = [str(name) for name in about.get("shapes", [])] or ["?"]
+    averaged = f"the average of shapes {listed(shapes)}" if len(shapes) > 1 else shapes[0]
+    facts = [
+        f"Measured: {dataset(study)}", f"source domain {about.get('source', 'not recorded')}",
+        f"preset {about.get('preset', 'not recorded')}", design(study),
+        f"{averaged if shape == ENSEMBLE else shape}, {about.get('backbone', '?')}.",
+    ]  # fmt: skip
+    return " ".join(["; ".join(facts), *warnings(study)])
 
 
 def design(study: Told) -> str:

@@ -11,15 +11,18 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import seaborn as sns
 from matplotlib import style as styles
+from matplotlib.lines import Line2D
 
 from tatl.names import VARIANTS
 
 INK = "#26282b"
 GREY = "#8a8f98"
+TRUTH, PREDICTION, BOX = "#00c853", "#ff1744", "#ffd600"  # outlines on images
 OKABE_ITO = ("#e69f00", "#56b4e9", "#009e73", "#0072b2", "#cc79a7", "#d55e00", "#b8a800")
 TOL = ("#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#999933", "#117733", "#882255")
 MARKERS = "osD^vPXhp*"
@@ -97,3 +100,26 @@ def markers(names: Sequence[str], first: Sequence[str] = VARIANTS) -> dict[str, 
 def label(name: str, width: int = 18) -> str:
     """pigment_network -> pigment network, broken into lines of `width` characters."""
     return "\n".join(textwrap.wrap(name.replace("_", " "), width, break_long_words=True)) or name
+
+
+@dataclass(frozen=True)
+class Look:
+    """Names in their order with the colour and marker that each has in every figure."""
+
+    names: list[str]
+    colour: dict[str, Colour]
+    marker: dict[str, str]
+
+    @classmethod
+    def of(cls, names: Sequence[str], first: Sequence[str]) -> Look:
+        return cls(list(names), palette(names, first), markers(names, first))
+
+    def point(self, name: str, hollow: bool = False, size: float = 6) -> Style:
+        """A marker, edged with ink so that light colours are seen on white."""
+        style: Style = {"color": self.colour[name], "marker": self.marker[name], "markersize": size}
+        edge: Style = {"markerfacecolor": "none", "markeredgecolor": self.colour[name], "markeredgewidth": 1.2}
+        return style | (edge if hollow else {"markeredgecolor": INK, "markeredgewidth": 0.5})
+
+    def handles(self, **more: object) -> list[Line2D]:
+        style: Style = {"linestyle": "none"} | more
+        return [Line2D([], [], label=label(name, 24), **(self.point(name) | style)) for name in self.names]

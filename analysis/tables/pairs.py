@@ -28,16 +28,16 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from analysis.curvature.bootstrap import interval, resampled
-from analysis.tables.read import read_table
+from analysis.tables.read import command_of, read_table
 from tatl import cli
 from tatl.data.store import write_csv
 from tatl.names import AVERAGE, ENSEMBLE, MICRO, SCORES
 from tatl.studies.settings import StudyName
 
-PAIRS = 6  # with fewer no interval and no test
-LEVEL = 0.05
-KEYS = ["attribute", "seed", "fold"]
-COLUMNS = ["variant", "shape", *KEYS, "positives"]
+ENOUGH_PAIRS = 6  # with fewer no interval and no test
+SIGNIFICANCE = 0.05
+_KEYS = ["attribute", "seed", "fold"]
+_COLUMNS = ["variant", "shape", *_KEYS, "positives"]
 
 
 def paired(folds: pd.DataFrame, reference: str, score: str = "dice", shape: str = ENSEMBLE) -> pd.DataFrame:
@@ -64,12 +64,12 @@ def _wide(folds: pd.DataFrame, score: str, shape: str) -> pd.DataFrame:
     """Scores by (attribute, seed, fold) and variant, NaN where the test fold shows no positive."""
     part = _checked(folds, score, shape)
     order = list(dict.fromkeys(part["variant"]))
-    return _shown(part, score).pivot(index=KEYS, columns="variant", values=score)[order]
+    return _shown(part, score).pivot(index=_KEYS, columns="variant", values=score)[order]
 
 
 def _checked(folds: pd.DataFrame, score: str, shape: str) -> pd.DataFrame:
     """The rows of a shape, each there once."""
-    if missing := [name for name in (*COLUMNS, score) if name not in folds]:
+    if missing := [name for name in (*_COLUMNS, score) if name not in folds]:
         raise ValueError(
             f"the table lacks the columns {', '.join(missing)}: give one that `python -m tatl study` wrote"
         )
@@ -78,8 +78,8 @@ def _checked(folds: pd.DataFrame, score: str, shape: str) -> pd.DataFrame:
     part = folds[folds["shape"] == shape]
     if part.empty:
         raise ValueError(f"the table has no shape {shape!r}: it has {', '.join(sorted(folds['shape'].unique()))}")
-    if (twice := part[part.duplicated([*KEYS, "variant"])]).size:
-        first = ", ".join(f"{name} {twice.iloc[0][name]}" for name in ("variant", *KEYS))
+    if (twice := part[part.duplicated([*_KEYS, "variant"])]).size:
+        first = ", ".join(f"{name} {twice.iloc[0][name]}" for name in ("variant", *_KEYS))
         raise ValueError(
             f"the table has {len(twice)} rows twice (first: {first}): write it again with `python -m tatl study`"
         )
@@ -97,7 +97,7 @@ def _shown(part: pd.DataFrame, score: str) -> pd.DataFrame:
 
 def _left_out(folds: pd.DataFrame, shape: str) -> pd.Series:
     """How many pairs of fold and seed show no positive, by attribute."""
-    part = folds[folds["shape"] == shape].drop_duplicates(KEYS)
+    part = folds[folds["shape"] == shape].drop_duplicates(_KEYS)
     return (part["positives"] == 0).groupby(part["attribute"], sort=False).sum()
 
 
@@ -113,14 +113,14 @@ def _pairs(table: pd.DataFrame, reference: str, left_out: pd.Series) -> Iterator
 def _compared(differences: np.ndarray) -> dict:
     n = len(differences)
     low, high, p = np.nan, np.nan, np.nan
-    if n >= PAIRS:
+    if n >= ENOUGH_PAIRS:
         low, high = interval(differences[resampled(n)].mean(axis=1))
         p = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
     mean = float(differences.mean()) if n else np.nan
     return {
         "pairs": n, "difference": mean, "low": low, "high": high, "p": p,
-        "wins": wins, "losses": losses, "ties": n - wins - losses, "small": n < PAIRS,
+        "wins": wins, "losses": losses, "ties": n - wins - losses, "small": n < ENOUGH_PAIRS,
     }  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def ranks(folds: pd.DataFrame, score: str = "dice", shape: str = ENSEMBLE) -> pd
     best = order == order.min(axis=1, keepdims=True, initial=np.inf)
     critical, p = np.nan, np.nan
     if variants > 1 and attributes > 1:
-        quantile = studentized_range.ppf(1 - LEVEL, variants, np.inf) / np.sqrt(2)
+        quantile = studentized_range.ppf(1 - SIGNIFICANCE, variants, np.inf) / np.sqrt(2)
         critical = float(quantile * np.sqrt(variants * (variants + 1) / (6 * attributes)))
     if variants > 2 and attributes > 1:
         p = float(friedmanchisquare(*means.to_numpy().T).pvalue)
@@ -166,7 +166,7 @@ def compare(
     """
     if score not in SCORES:
         raise ValueError(f"score {score!r} is unknown: choose one of {', '.join(SCORES)}")
-    folds = read_table(tables / f"{study}_folds.csv", [*COLUMNS, score], f"python -m tatl study {study}")
+    folds = read_table(tables / f"{study}_folds.csv", [*_COLUMNS, score], command_of(study))
     ranked = ranks(folds, score)
     pairs = paired(folds, reference or str(folds["variant"].iloc[0]), score)
     write_csv(pairs, tables / f"{study}_pairs.csv")
@@ -174,7 +174,7 @@ def compare(
     print(pairs.to_string(index=False, float_format="%.3f", na_rep="-"))
     print(f"\n{ranked.to_string(index=False, float_format='%.3f', na_rep='-')}")
     if pairs["small"].any():
-        print(f"note: fewer than {PAIRS} pairs of fold and seed are too few for an interval or a test")
+        print(f"note: fewer than {ENOUGH_PAIRS} pairs of fold and seed are too few for an interval or a test")
     if left_out := max(ranked["left_out"], default=0):
         print(f"note: {left_out} times a test fold shows no positive of an attribute: left out (left_out)")
     print(f"tables are in {tables}: {study}_pairs.csv, {study}_ranks.csv")

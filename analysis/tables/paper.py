@@ -14,10 +14,9 @@ import pandas as pd
 from tatl.names import AVERAGE
 
 PUBLISHED = ("isic2018", "isic2017")
-CASES = {"isic2018": (2594,), "isic2017": (1416, 2000, 2150, 2750)}
-TITLES = {"isic2018": "ISIC 2018", "isic2017": "ISIC 2017"}
-WINNERS = {"isic2018-1st": "isic2018-winner", "isic2017-1st": "isic2017-winner"}  # the paper's name: ours
-SCORES = ["jaccard", "jaccard_std", "dice", "dice_std"]
+PAPER_CASES = {"isic2018": (2594,), "isic2017": (1416, 2000, 2150, 2750)}
+_TITLES = {"isic2018": "ISIC 2018", "isic2017": "ISIC 2017"}
+WINNER_NAMES = {"isic2018-1st": "isic2018-winner", "isic2017-1st": "isic2017-winner"}  # the paper's name: ours
 
 
 def read_paper(name: str) -> pd.DataFrame:
@@ -28,16 +27,31 @@ def read_paper(name: str) -> pd.DataFrame:
 
 def published(dataset: str) -> pd.DataFrame:
     """Tables 3, 4 and A.10-A.13 of one data set: variant (as ours are called), attribute, scores as `published_*`."""
-    frame = read_paper("tables3_4_a10_a13").replace({"variant": WINNERS})
+    frame = read_paper("tables3_4_a10_a13").replace({"variant": WINNER_NAMES})
     kept = frame[frame["dataset"] == dataset].drop(columns="dataset")
-    return kept.rename(columns={name: f"published_{name}" for name in SCORES}).reset_index(drop=True)
+    scores = ("jaccard", "jaccard_std", "dice", "dice_std")
+    return kept.rename(columns={name: f"published_{name}" for name in scores}).reset_index(drop=True)
+
+
+def beside_table2(counts: pd.DataFrame) -> pd.DataFrame:
+    """counts.csv with `rate`, images that show each mask in % of those where it is known, and Table 2's of both data.
+
+    The paper's columns are `isic2018_present`, `isic2018_rate`, and so on.
+    """
+    table = counts.assign(rate=100 * counts["present"] / counts["known"].where(counts["known"] > 0))
+    for dataset in PUBLISHED:
+        paper = read_paper("table2")
+        paper = paper[paper["dataset"] == dataset].set_index("attribute")
+        table[f"{dataset}_present"] = table["mask"].map(paper["images"])
+        table[f"{dataset}_rate"] = table["mask"].map(paper["rate_percent"])
+    return table
 
 
 def part_of(data: str, cases: Any) -> str:
     """part of ISIC 2017 (600 images): where the data set is one of the paper's and the number of cases is not."""
-    if data not in CASES or cases in CASES[data]:
+    if data not in PAPER_CASES or cases in PAPER_CASES[data]:
         return ""
-    return f"part of {TITLES[data]} ({cases if cases is not None else 'an unknown number of'} images)"
+    return f"part of {_TITLES[data]} ({cases if cases is not None else 'an unknown number of'} images)"
 
 
 class Origin:

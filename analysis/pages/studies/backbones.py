@@ -1,0 +1,154 @@
+"""Does the agnostic start help whatever the backbone, and what does each cost?  Tables 6, 7 and 8.
+
+Table 6 has every backbone from ImageNet, Table 8 the rare attributes from three starts and in both shapes, Table 7 the
+parameters (`costs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+
+from analysis.pages import html
+from analysis.pages.html import Html
+from analysis.pages.studies.costs import COST_COLUMNS, BackboneCosts
+from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.text import counted, listed, plain, scores, wins
+from analysis.pages.theme import Look
+from analysis.tables.paper import read_paper
+from analysis.tables.read import ordered, read_optional
+from analysis.tables.study import StudyTables
+from tatl.names import AVERAGE, B0, BACKBONE_STARTS, BACKBONES, ENSEMBLE, MICRO
+
+_KEYS = ("backbone", "start")
+_TATL, _SOURCE = "tatl", "source"
+_EFFICIENT = {"u-eff-tatl": "u", "l-eff-tatl": "link"}  # Table 6's names for TATL on efficientnet-b0: the shape
+_CROPPED = (
+    "The paper's TATL most probably sees Stage 1's crop (inferred), these rows see whole images: no difference is "
+    "taken of tatl and tatl-freeze."
+)
+_HOLLOW = {"backbone": "row", "start": "lane", "attribute": "panel", "dice": "value"}
+
+
+@dataclass(frozen=True)
+class Backbones(StudyPage):
+    """Rows are a backbone and a start each; `cost` is what each network costs."""
+
+    cost: BackboneCosts
+
+    study = "backbones"
+    own = _KEYS
+    paper = "Table 6, the shape given for TATL alone, and Table 8, rare attributes"
+    sections = ("headline", "average", "attributes", "table", "parameters", "costs", "cost_table")
+
+    @classmethod
+    def read(cls, tables: str, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Self:
+        found = StudyTables.read(cls.study, tables, cls.own, shape, attributes, dataset)
+        names = ordered(found.scores["backbone"].dropna(), BACKBONES)
+        about = found.about | ({"backbone": listed(names)} if names else {})
+        costs = read_optional(found.folder / "backbones_cost.csv", COST_COLUMNS, found.command)
+        return cls(replace(found, about=about), BackboneCosts(costs, str(about.get("store_name", "not recorded"))))
+
+    @property
+    def backbones(self) -> list[str]:
+        return ordered(self.tables.measured["backbone"].dropna(), BACKBONES)
+
+    @property
+    def starts(self) -> list[str]:
+        return ordered(self.tables.measured["start"].dropna(), self.order)
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        return {"backbones": (BACKBONES, self.backbones), "starts": (BACKBONE_STARTS, self.starts)}
+
+    def theirs(self) -> list[str]:
+        said = super().theirs()
+        return [*said, _CROPPED] if said else []
+
+    def table6(self) -> pd.DataFrame:
+        """Published scores: backbone, start, shape (empty where it is not given), attribute, dice, jaccard."""
+        table = read_paper("table6")
+        shape = table["method"].map(_EFFICIENT)
+        table = table.assign(
+            backbone=table["method"].where(shape.isna(), B0),
+            start=np.where(shape.isna(), _SOURCE, _TATL),
+            shape=shape.fillna(""),
+        )
+        here = table["backbone"].isin(BACKBONES) & table["shape"].isin(["", *self.tables.paper_shapes])
+        return table[here & (self.tables.reference == "isic2018")]
+
+    def table8(self) -> pd.DataFrame:
+        """Published Dice of this data set's rare attributes: backbone, start, attribute, shape, dice."""
+        table = (
+            read_paper("table8").rename(columns={"initialisation": "start"}).replace({"start": {"imagenet": _SOURCE}})
+        )
+        here = (table["dataset"] == self.tables.reference) & table["attribute"].isin(self.tables.attributes)
+        return table[here & table["shape"].isin(self.tables.paper_shapes)].drop(columns="dataset")
+
+    def headline(self) -> Html:
+        return html.sentence(f"{self.reading()}{self._gains()}")
+
+    def _gains(self) -> str:
+        """tatl minus source is positive for k of n backbones."""
+        apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}") for name in self.backbones]
+        known = [row["difference"] > 0 for row in apart if row is not None]
+        return f" {_TATL} is above {_SOURCE} for {sum(known)} of {counted(len(known), 'backbone')}." if known else ""
+
+    def _drawn(self, panels: list[str], paper: pd.DataFrame) -> Any:
+        hollow = paper.rename(columns=_HOLLOW)
+        look = Look.of(self.starts, self.order)
+        return self.drawn(panels, self.backbones, "backbone", "start", look, hollow=hollow)
+
+    def average(self) -> Html:
+        """Table 6 and more: the average of every backbone and start."""
+        if self.tables.average["dice"].isna().all():
+            return html.sentence(self.nothing)
+        alt = "Average Dice of every backbone and start, measured and published."
+        return html.figure(self._drawn(self.tables.panels[:1], self.table6()), alt, f"{self.reading()}{self._gains()}")
+
+    def attributes(self) -> Html:
+        """Table 8 as a figure: each attribute, a panel each."""
+        if self.tables.wide().empty:
+            return html.sentence(self.nothing)
+        alt = "Dice of every backbone and start for each attribute, measured and published."
+        return html.figure(self._drawn(self.tables.attributes, self.table8()), alt, f"{wins(self.tables.wide())}.")
+
+    def table(self) -> Html:
+        """Tables 6 and 8: every attribute, backbone and start, measured beside published."""
+        tables = self.tables
+        frame = tables.measured[tables.measured["attribute"] != MICRO]
+        place = {name: i for i, name in enumerate([*tables.attributes, AVERAGE, *self.backbones, *self.starts])}
+        frame = frame.sort_values(["attribute", *_KEYS], key=lambda names: names.map(place), kind="stable")
+        cells: Cells = {("measured", name.capitalize()): scores(frame, name) for name in ("dice", "jaccard")}
+        for number, paper in ((6, self.table6()), (8, self.table8())):
+            for shape in paper["shape"].unique():
+                theirs = paper[paper["shape"] == shape]
+                head = f"Dice, Table {number}, {shape}".removesuffix(", ")
+                ours = tables.scores[tables.scores["shape"] == shape] if shape else frame
+                cells |= self._compared(head, frame, ours, theirs, same=tables.same_average or number == 8)
+        names = [plain(name) for name in frame["attribute"]]
+        return html.table(labelled(cells, names, frame["backbone"], frame["start"]))
+
+    def _compared(self, head: str, rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame, same: bool) -> Cells:
+        """The measured Dice that a table is compared with, that table's, and from the source their difference."""
+        keys = ["attribute", *_KEYS]
+        both = rows[keys].merge(ours[[*keys, "dice", "dice_std"]], on=keys, how="left")
+        both = both.merge(theirs[[*keys, "dice"]], on=keys, how="left", suffixes=("", "_published"))
+        both.loc[both["dice_published"].isna(), "dice"] = np.nan
+        alike = ((both["attribute"] != AVERAGE) | same) & (both["start"] == _SOURCE)
+        return self.beside(head, both, "dice", "dice_published", alike)
+
+    def parameters(self) -> Html:
+        """Table 7."""
+        return self.cost.parameters()
+
+    def costs(self) -> Html:
+        """Parameters, memory and time."""
+        return self.cost.figure()
+
+    def cost_table(self) -> Html:
+        """Every measured cost."""
+        return self.cost.numbers()

@@ -1,0 +1,211 @@
+"""Does a good pretext mean good targets, and do these learn faster?  Figures 5 and 6.
+
+`pretext` is the agnostic network scored on each attribute as it is; the other rows start from it, from the source
+domain or from random weights.  The score of a curve is 1 - validation loss, from step 0 (the start, before anything
+is learnt) on; who is fast is told by the steps to what the reference reaches (`pace`), not by those to a start's own
+best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from pandas.api.typing import SeriesGroupBy
+from scipy.stats import spearmanr
+
+from analysis.pages import drawing, html
+from analysis.pages.html import Html
+from analysis.pages.studies.pace import before, over_runs, reaching, sure
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.text import counted, plain, score, wins
+from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
+from analysis.tables.read import read_table
+from analysis.tables.study import RUN_KEYS, StudyTables
+from tatl.names import CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, UNION
+
+_CURVES = (*RUN_KEYS, "attribute", "epoch", "step", "split", "loss")
+_PACE = (*RUN_KEYS, "attribute", "steps", "best", "steps_to_90", "area")
+_BINS = 30
+_TATL, _SOURCE = "tatl", "source"
+_CORRELATED = 3  # attributes from which a correlation is given
+
+
+@dataclass(frozen=True)
+class Convergence(StudyPage):
+    """The study's loss curves, and how fast these fall; of the shape that is read, or of all."""
+
+    curves: pd.DataFrame
+    pace: pd.DataFrame
+
+    study = "convergence"
+    sections = ("headline", "scores", "transfer", "losses", "reached", "steps", "area", "table")
+
+    @classmethod
+    def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
+        frames = []
+        for name, columns in (("curves", _CURVES), ("pace", _PACE)):
+            frame = read_table(tables.folder / f"convergence_{name}.csv", columns, tables.command)
+            frames.append(frame[frame["shape"] == tables.shape] if tables.shape != ENSEMBLE else frame)
+        return frames
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        return {"rows": (CONVERGENCE_ROWS, self.rows)}
+
+    @property
+    def tasks(self) -> list[str]:
+        """The union where it was learnt, then the attributes that have curves."""
+        there = set(self.curves["attribute"])
+        return [name for name in (UNION, *self.tables.attributes) if name in there]
+
+    def _of_attributes(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[frame["attribute"].isin(self.tables.attributes)]
+
+    def headline(self, reference: str = _SOURCE) -> Html:
+        return html.sentence(f"{self.reading()} {self._fastest(reference)}".strip())
+
+    def scores(self) -> Html:
+        """Figure 5: the agnostic network on each attribute, beside what was trained from it and from elsewhere."""
+        if self.tables.average["dice"].isna().all():
+            return html.sentence(self.nothing)
+        drawn = self.drawn([], self.tables.panels, "attribute", "variant", self.look)
+        alt = "Dice of the agnostic network and of what starts from it and from elsewhere, for each attribute."
+        return html.figure(drawn, alt, self.reading())
+
+    def transfer(self) -> Html:
+        """Figure 5: is an attribute that the pretext finds one that its target gains on?"""
+        table = self.tables.wide().reindex(columns=[PRETEXT, _TATL]).dropna()
+        if table.empty:
+            return html.sentence(f"{PRETEXT} and {_TATL} were not both measured: they cannot be compared.")
+        above = int((table[_TATL] > table[PRETEXT]).sum())
+        said = f"{_TATL} is above {PRETEXT} for {above} of {counted(len(table), 'attribute')}"
+        if len(table) >= _CORRELATED and table.nunique().min() > 1:
+            found = spearmanr(table[PRETEXT], table[_TATL])
+            said += f"; over attributes their rank correlation is {found.statistic:+.2f} (p {found.pvalue:.3f})"
+        alt = "Dice of the target against that of the agnostic network it starts from, a point per attribute."
+        return html.figure(_scatter(table), alt, f"{said}.")
+
+    def losses(self) -> Html:
+        """Figure 6: validation loss over steps with its standard deviation, training loss thin behind it."""
+        frame = self.curves.dropna(subset=["loss"])
+        if frame.empty or not self.tasks:
+            return html.sentence("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
+        validation, train = (frame[frame["split"] == split] for split in ("validation", "train"))
+        width = max(1.0, float(train["step"].max()) / _BINS) if len(train) else 1.0
+        drawn = drawing.lines(
+            _over_curves(validation, validation["epoch"].where(validation["step"] > 0, -1)),
+            self.tasks,
+            self.look,
+            ("training step", "validation loss\n(training loss thin)"),
+            behind=_over_curves(train, train["step"] // width),
+            dense=True,
+        )
+        runs = self._of_attributes(validation[validation["step"] > 0])
+        lowest = runs.groupby(["attribute", *RUN_KEYS])["loss"].min().groupby(["attribute", "variant"]).mean().unstack()
+        said = f"By the lowest validation loss of a run, {wins(lowest, 'best', lowest=True)}." if len(lowest) else ""
+        alt = "Validation and training loss over steps for every start, for each attribute."
+        return html.figure(drawn, alt, said)
+
+    def _reaching(self, reference: str) -> pd.DataFrame:
+        """Steps of every run to 90 % of the reference's best score, of the attributes that are shown."""
+        return self._of_attributes(reaching(self.curves, reference))
+
+    def _fastest(self, reference: str) -> str:
+        """Who gets where the reference gets in the fewest steps."""
+        table = sure(over_runs(self._reaching(reference))).dropna(how="all")
+        return f"To 90 % of {reference}'s best score, {wins(table, 'fastest', lowest=True)}." if len(table) else ""
+
+    def reached(self, reference: str = _SOURCE) -> Html:
+        """Figure 6: training steps to 90 % of what the reference reaches."""
+        runs = self._reaching(reference)
+        if runs.empty:
+            return html.sentence(f"{reference} has no validation loss of these attributes: no start is measured by it.")
+        axis = f"training steps to 90 % of {reference}'s best score"
+        note = f"On the same fold and seed as {reference}; no mark: never reached."
+        return self._paced(over_runs(runs), runs.assign(value=runs["steps"]), axis, self._fastest(reference), note)
+
+    def steps(self) -> Html:
+        """Figure 6: training steps to 90 % of a start's own best score."""
+        return self._own("steps_to_90", "training steps to 90 % of its own best score", "fastest", lowest=True)
+
+    def area(self) -> Html:
+        """Figure 6: the mean score over training, from the end of the first epoch on."""
+        return self._own("area", "mean of 1 - validation loss over the steps", "highest", lowest=False)
+
+    def _own(self, name: str, axis: str, word: str, lowest: bool) -> Html:
+        """A column of convergence_pace.csv, in which every start is measured by itself."""
+        runs = self._of_attributes(self.pace).assign(value=self.pace[name])
+        wide = runs.pivot_table(index="attribute", columns="variant", values="value", sort=False)
+        wide = wide.dropna(how="all")
+        if wide.empty:
+            return html.sentence("No pace can be given: convergence_pace.csv has no rows of these attributes.")
+        grouped = runs.groupby(["attribute", "variant"], sort=False)["value"].agg(value="mean", std="std").reset_index()
+        few = "; a start that learns little is there soon" if lowest else ""
+        return self._paced(grouped, runs, axis, f"On this measure {wins(wide, word, lowest)}{few}.", "")
+
+    def _paced(self, means: pd.DataFrame, runs: pd.DataFrame, axis: str, said: str, note: str) -> Html:
+        frame, singles = (
+            part.assign(panel=part["attribute"], row=part["variant"], lane=part["variant"]) for part in (means, runs)
+        )
+        names = [name for name in self.rows if name in set(means["variant"])]
+        panels = [name for name in self.tables.attributes if name in set(means["attribute"])]
+        drawn = drawing.points(frame, panels, names, Look.of(names, self.order), axis, singles=singles)
+        alt = f"{axis[0].upper()}{axis[1:]} for every start, for each attribute."
+        return html.figure(drawn, alt, said, note)
+
+    def table(self, reference: str = _SOURCE) -> Html:
+        """The pace of every run, averaged over folds and seeds."""
+        grouped = self.pace[self.pace["attribute"].isin(self.tasks)].groupby(["attribute", "variant"], sort=False)
+        index = grouped.size().index
+        starts = before(self.curves).groupby(["attribute", "variant"])["score"]
+        reached = over_runs(self._reaching(reference)).set_index(["attribute", "variant"])["words"]
+        cells = {
+            "score before the first step": pd.Series(_spreads(starts), starts.mean().index, dtype=object),
+            "steps": grouped["steps"].mean().map("{:.0f}".format),
+            f"steps to 90 % of {reference}'s best": reached,
+            "best score": _spreads(grouped["best"]),
+            "steps to 90 % of its own best": _spreads(grouped["steps_to_90"], digits=0),
+            "mean score": _spreads(grouped["area"]),
+            "runs": grouped.size().map(str),
+        }
+        frame = pd.DataFrame(cells, index=index).fillna("")
+        names = [plain(name) for name in index.get_level_values("attribute")]
+        frame.index = pd.MultiIndex.from_arrays([names, index.get_level_values("variant")], names=[None, None])
+        note = (
+            f"Scores are 1 - validation loss; blank: {reference}'s not reached, or of the start: not measured. "
+            "Steps count from the start, so that 0 is there before any; the mean score is over those from the first "
+            "epoch's end on."
+        )
+        return html.table(frame, note)
+
+
+def _over_curves(frame: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
+    """Mean and standard deviation over runs as `lines` takes them; folds of other lengths meet by epoch, or by bin."""
+    grouped = frame.assign(by=by).groupby(["attribute", "variant", "by"], sort=False)
+    table = grouped.agg(x=("step", "mean"), value=("loss", "mean"), std=("loss", "std")).reset_index()
+    return table.rename(columns={"attribute": "panel", "variant": "lane"})
+
+
+def _spreads(grouped: SeriesGroupBy, digits: int = 3) -> list[str]:
+    return [score(mean, std, digits) for mean, std in zip(grouped.mean(), grouped.std(), strict=True)]
+
+
+def _scatter(table: pd.DataFrame) -> Figure:
+    """Dice of the target against that of the pretext, a point per attribute, and the line of no change."""
+    colour = palette(list(table.index), ())
+    point: Style = {"marker": "o", "linestyle": "none", "markeredgecolor": INK, "markeredgewidth": 0.5, "zorder": 4}
+    with theme():
+        figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+        axes = figure.subplots()
+        top = 1.08 * max(float(table.to_numpy().max()), 1e-3)
+        axes.plot([0, top], [0, top], color=GREY, linewidth=0.9, linestyle=(0, (4, 3)), label="no change")
+        for name, row in table.iterrows():
+            axes.plot(row[PRETEXT], row[_TATL], color=colour[str(name)], label=label(str(name), 24), **point)
+        axes.set(xlabel=f"pooled Dice of {PRETEXT}", ylabel=f"pooled Dice of {_TATL}")
+        axes.set(xlim=(-0.02 * top, top), ylim=(-0.02 * top, None))
+        axes.grid(True, axis="y")
+        figure.legend(loc="outside right center", fontsize=8)
+    return figure

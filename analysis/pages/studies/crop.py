@@ -1,0 +1,185 @@
+"""Which lesion network, and how much margin round its box?  Table 5: lesion Dice, and attributes on each crop.
+
+Offsets are pixels of the store's frame; the paper's are pixels at 384x512, and `at_paper_size` converts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.pages import drawing, html
+from analysis.pages.html import Html
+from analysis.pages.studies.page import Cells, StudyPage, labelled, tidy
+from analysis.pages.text import extremes, score, scores, wins
+from analysis.pages.theme import Look
+from analysis.tables.paper import PUBLISHED, read_paper
+from analysis.tables.read import ordered, read_table
+from analysis.tables.study import StudyTables
+from tatl.names import AVERAGE, LESION, LESION_NETWORKS, OFFSETS, SCORES
+
+_LESION_COLUMNS = ("network", "start", "fold", "seed", *SCORES, "images")
+_PAPER_HEIGHT = 384
+_THEIRS = "published, data set not given"
+_PUBLISHED = (
+    "Published: Table 5, data set not given by the table (0.387 at 40 px is ISIC 2017's average of the whole TATL), "
+    "ImageNet: no difference is taken; the measured rows have no Stage 2."
+)
+
+
+@dataclass(frozen=True)
+class Crop(StudyPage):
+    """Rows are a lesion network and an offset each; `lesions` are the networks' own scores by fold and seed."""
+
+    lesions: pd.DataFrame
+
+    study = "crop"
+    own = ("lesion_network",)
+    order = LESION_NETWORKS
+    sections = ("headline", "lesion", "lesion_table", "average", "table", "attributes")
+
+    @classmethod
+    def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
+        if "offset" not in tables.scores and set(tables.attributes) - {LESION}:
+            path = tables.folder / f"{cls.study}.csv"
+            raise ValueError(f"{path} lacks the column offset: write it again with `{tables.command}`")
+        return [read_table(tables.folder / "crop_lesion.csv", _LESION_COLUMNS, tables.command)]
+
+    @property
+    def networks(self) -> list[str]:
+        measured = self.tables.scores["lesion_network"].dropna()
+        return ordered([*self.lesions["network"].dropna(), *measured], LESION_NETWORKS)
+
+    @property
+    def cropped(self) -> bool:
+        """Were attributes measured on crops?  A store without any has the lesion alone."""
+        measured = self.tables.measured
+        return "offset" in measured and bool(measured["offset"].notna().any()) and bool(self.tables.panels)
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        parts: dict[str, tuple[Sequence[Any], Iterable[Any]]] = {"lesion networks": (LESION_NETWORKS, self.networks)}
+        if self.cropped:
+            there = self.at_paper_size(self.tables.measured["offset"].dropna()).round()
+            parts[f"offsets in px at height {_PAPER_HEIGHT}"] = (OFFSETS, there.to_list())
+        return parts
+
+    def theirs(self) -> list[str]:
+        return [_PUBLISHED] if self.of_skin else []
+
+    @property
+    def of_skin(self) -> bool:
+        """May the paper's lesions and attributes stand beside those of the store?"""
+        return bool(self.tables.reference) or self.tables.data in (*PUBLISHED, "phantom")
+
+    def at_paper_size(self, offset: pd.Series) -> pd.Series:
+        """Offsets in pixels of a frame 384 high, as the paper's; NaN where the store's size is not recorded."""
+        height = str(self.tables.about.get("size", "")).partition("x")[0]
+        return offset * _PAPER_HEIGHT / float(height) if height.isdigit() else offset * np.nan
+
+    def by_network(self) -> pd.DataFrame:
+        """Lesion Dice over folds and seeds, and the paper's: by network dice, dice_std, published."""
+        grouped = self.lesions.groupby("network", sort=False)["dice"]
+        table = pd.DataFrame({"dice": grouped.mean(), "dice_std": grouped.std(ddof=1)})
+        paper = read_paper("table5").groupby("lesion_network")["lesion_dice"].first()
+        table = table.reindex(ordered(table.index, LESION_NETWORKS))
+        return table.assign(published=paper.reindex(table.index)).rename_axis("network")
+
+    def _lesion_reading(self) -> str:
+        table = self.by_network().dropna(subset=["dice"])
+        if table.empty:
+            return f"No lesion network was measured: crop_lesion.csv has no rows; `{self.tables.command}` writes it."
+        return f"Dice of the lesion is {extremes(table['dice'], table['dice_std'])}."
+
+    def reading(self) -> str:
+        return super().reading() if self.cropped else self.absent
+
+    def headline(self) -> Html:
+        return html.sentence(f"{self._lesion_reading()} {self.reading() if self.cropped else ''}".strip())
+
+    @property
+    def absent(self) -> str:
+        """Why there are no attributes on crops."""
+        if self.tables.measured.empty:
+            return self.nothing
+        return "The store has no attributes, or not all of them are known: the lesion alone was measured."
+
+    def lesion(self) -> Html:
+        """Lesion Dice of every network on whole images."""
+        table = self.by_network().dropna(subset=["dice"]).reset_index()
+        if table.empty:
+            return html.sentence(self._lesion_reading())
+        names = list(table["network"])
+        frame, singles = (
+            part.assign(panel=LESION, row=part["network"], lane=part["network"], value=part["dice"])
+            for part in (table, self.lesions)
+        )
+        look, axis = Look.of(names, LESION_NETWORKS), "pooled Dice of the lesion, whole images"
+        drawn = drawing.points(
+            frame.assign(std=frame["dice_std"]), [LESION], names, look, axis, singles=singles,
+            hollow=frame.assign(value=frame["published"]) if self.of_skin else None,
+        )  # fmt: skip
+        alt = "Dice of the lesion for every lesion network, measured and published."
+        return html.figure(drawn, alt, self._lesion_reading())
+
+    def lesion_table(self) -> Html:
+        """Stage 1 by network, fold and seed."""
+        frame = self.lesions
+        cells: Cells = {"start": frame["start"].to_list()}
+        cells |= {name: [score(value, digits=0) for value in frame[name]] for name in ("seed", "fold", "images")}
+        cells |= {name.capitalize(): scores(frame, name) for name in ("dice", "jaccard")}
+        cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
+        return html.table(labelled(cells, frame["network"]), "Whole images of the test folds.")
+
+    def _lines(self, panels: Sequence[str], hollow: pd.DataFrame | None = None) -> Figure:
+        names = ordered(self.tables.measured["lesion_network"].dropna(), LESION_NETWORKS)
+        frame, singles = (
+            tidy(part, "lesion_network", "lesion_network", x=part["offset"])
+            for part in (self.tables.measured, self.tables.folds)
+        )
+        axes, look = ("offset round the lesion's box (px)", "pooled Dice"), Look.of(names, LESION_NETWORKS)
+        return drawing.lines(frame, panels, look, axes, singles=singles, hollow=hollow)
+
+    def average(self) -> Html:
+        """Average Dice over attributes on every network's crop and offset, and the paper's where it is in the frame."""
+        if not self.cropped:
+            return html.sentence(self.absent)
+        paper, measured = read_paper("table5"), self.tables.measured
+        scale = self.at_paper_size(pd.Series([1.0])).iloc[0]
+        at = {"lane": paper["lesion_network"], "x": paper["offset_px"] / scale, "value": paper["attribute_dice"]}
+        hollow = pd.DataFrame({"panel": AVERAGE, **at})
+        hollow = hollow[hollow["x"] <= measured["offset"].max()]
+        drawn = self._lines(self.tables.panels[:1], hollow if self.tables.reference else None)
+        alt = "Average Dice over attributes against the offset, for every lesion network, measured and published."
+        return html.figure(drawn, alt, self.reading())
+
+    def table(self) -> Html:
+        """Table 5: lesion and attribute Dice by network and offset, measured and published."""
+        if not self.cropped:
+            return html.sentence(self.absent)
+        frame = self.tables.average.assign(offset_px=self.at_paper_size(self.tables.average["offset"]))
+        lesions = self.by_network().add_prefix("lesion_").reset_index(names="lesion_network")
+        frame = frame.merge(lesions, on="lesion_network", how="left")
+        paper = read_paper("table5")[["lesion_network", "offset_px", "attribute_dice"]]
+        frame = frame.merge(paper, on=["lesion_network", "offset_px"], how="left")
+        cells: Cells = {
+            ("offset", "px"): [score(value, digits=0) for value in frame["offset"]],
+            ("offset", f"px at height {_PAPER_HEIGHT}"): [score(value, digits=0) for value in frame["offset_px"]],
+            ("lesion Dice", "measured"): scores(frame, "lesion_dice"),
+            ("lesion Dice", _THEIRS): scores(frame, "lesion_published"),
+            ("average attribute Dice", "measured"): scores(frame, "dice"),
+            ("average attribute Dice", _THEIRS): scores(frame, "attribute_dice"),
+        }
+        cells = {head: column for head, column in cells.items() if head[1] != _THEIRS or (any(column) and self.of_skin)}
+        return html.table(labelled(cells, frame["lesion_network"]))
+
+    def attributes(self) -> Html:
+        """Each attribute, a panel each."""
+        if not self.cropped or self.tables.wide().empty:
+            return html.sentence(self.absent)
+        alt = "Dice against the offset for every lesion network, for each attribute."
+        return html.figure(self._lines(self.tables.attributes), alt, f"{wins(self.tables.wide())}.")

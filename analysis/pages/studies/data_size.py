@@ -1,0 +1,110 @@
+"""How few training images are enough, from which start?  Figure 4: scores over nested shares of the training groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.pages import drawing, html
+from analysis.pages.html import Html
+from analysis.pages.studies.page import StudyPage, labelled, tidy
+from analysis.pages.text import counted, difference, extremes, listed, scores, wins
+from analysis.pages.theme import Look
+from analysis.tables.read import ordered
+from tatl.names import FRACTIONS, SIZE_STARTS
+
+_TATL = "tatl"
+
+
+@dataclass(frozen=True)
+class DataSize(StudyPage):
+    """Rows are a start and a share of the training groups each."""
+
+    study = "data-size"
+    own = ("start", "fraction")
+    sections = ("headline", "average", "table", "attributes", "advantage")
+
+    @property
+    def starts(self) -> list[str]:
+        return ordered(self.tables.measured["start"].dropna(), self.order)
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        there = [_percent(share) for share in self.tables.measured["fraction"].dropna()]
+        shares = [_percent(share) for share in FRACTIONS]
+        return {"shares of the training groups": (shares, there), "starts": (SIZE_STARTS, self.starts)}
+
+    def remarks(self) -> list[str]:
+        return ["The validation part, for early stopping, stays whole at every share."]
+
+    def reading(self) -> str:
+        """Which start is highest and lowest at the smallest share."""
+        frame = self.tables.average.dropna(subset=["dice"])
+        if frame.empty:
+            return self.nothing
+        least = frame["fraction"].min()
+        part = frame[frame["fraction"] == least].set_index("start")
+        said = extremes(part["dice"], part["dice_std"])
+        return f"{self.what} at {_percent(least)} of the training groups is {said}."
+
+    def _lines(self, panels: Sequence[str]) -> Figure:
+        frame, singles = (
+            tidy(part, "start", "start", x=100 * part["fraction"]) for part in (self.tables.measured, self.tables.folds)
+        )
+        axes = ("share of the training groups (%)", "pooled Dice")
+        return drawing.lines(frame, panels, Look.of(self.starts, self.order), axes, singles=singles)
+
+    def average(self) -> Html:
+        """Figure 4: the average over attributes."""
+        if self.tables.average["dice"].isna().all():
+            return html.sentence(self.nothing)
+        alt = "Average Dice over attributes against the share of training groups, for every start."
+        return html.figure(self._lines(self.tables.panels[:1]), alt, self.reading())
+
+    def attributes(self) -> Html:
+        """Each attribute, a panel each."""
+        if self.tables.wide().empty:
+            return html.sentence(self.nothing)
+        part = self.tables.measured[self.tables.measured["attribute"].isin(self.tables.attributes)]
+        least = part.dropna(subset=["dice"])["fraction"].min()
+        smallest = part[part["fraction"] == least]
+        wide = smallest.pivot_table(index="attribute", columns="start", values="dice", sort=False)
+        said = f"At {_percent(least)} of the training groups, {wins(wide)}."
+        alt = "Dice against the share of training groups for every start, for each attribute."
+        return html.figure(self._lines(self.tables.attributes), alt, said)
+
+    def table(self) -> Html:
+        """Average Dice and Jaccard by share and start."""
+        part = self.tables.average.sort_values("fraction", ascending=False)
+        part = part.assign(share=part["fraction"].map(_percent))
+        cells = {}
+        for name in ("dice", "jaccard"):
+            for start in self.starts:
+                mine = part[part["start"] == start].set_index("share")
+                cells[name.capitalize(), start] = pd.Series(scores(mine, name), mine.index, dtype=object)
+        frame = pd.DataFrame(cells).reindex(part["share"].unique()).fillna("")
+        return html.table(frame.rename_axis(index=None), f"{self.what}, by share of the training groups.")
+
+    def advantage(self, reference: str = "source") -> Html:
+        """What the agnostic start is worth at every share: paired differences to the reference."""
+        rows = self.tables.average.set_index(["fraction", "start"])["variant"]
+        shares = sorted((rows.xs(_TATL, level="start").index if _TATL in self.starts else []), reverse=True)
+        shares = [share for share in shares if (share, reference) in rows.index]
+        found = {_percent(share): self.minus(rows[share, _TATL], rows[share, reference]) for share in shares}
+        if not found:
+            there = listed(self.starts) or "none"
+            return html.sentence(
+                f"{_TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
+            )
+        told = ["not measured" if row is None else difference(row) for row in found.values()]
+        above = sum(row is not None and row["difference"] > 0 for row in found.values())
+        said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}."
+        head = f"{_TATL} minus {reference}"
+        return html.table(labelled({head: told}, found), f"{self.what}, paired over folds and seeds.", said)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:g} %"

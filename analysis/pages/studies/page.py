@@ -1,0 +1,183 @@
+"""What the pages of studies share: where their numbers are from, said once; points, tables and differences.
+
+A page reads one study's tables and has a method per section, in the order of `sections`; a notebook calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.pages import drawing, html
+from analysis.pages.html import Html
+from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed
+from analysis.pages.theme import STYLES, Look
+from analysis.tables.pairs import paired
+from analysis.tables.paper import published
+from analysis.tables.read import ordered
+from analysis.tables.study import StudyTables
+from tatl.names import ENSEMBLE, MICRO
+
+Cells = dict[Any, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """The tables of one study, and what its page says of them.
+
+    study: its name; own: columns that only its tables have; order: of its rows; paper: the published table beside it.
+    """
+
+    tables: StudyTables
+
+    study: ClassVar[str]
+    own: ClassVar[Sequence[str]] = ()
+    order: ClassVar[Sequence[str]] = tuple(STYLES)
+    paper: ClassVar[str] = ""
+    sections: ClassVar[Sequence[str]] = ()
+
+    @classmethod
+    def read(cls, tables: str, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Self:
+        """The page of a folder of tables; the arguments are those of `StudyTables.read`."""
+        found = StudyTables.read(cls.study, tables, cls.own, shape, attributes, dataset)
+        return cls(found, *cls.others(found))
+
+    @classmethod
+    def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
+        """Further tables of the same folder, which only this page has."""
+        return ()
+
+    @property
+    def rows(self) -> list[str]:
+        """The compared rows in the one order that they have everywhere."""
+        return ordered(self.tables.variants, self.order)
+
+    @property
+    def look(self) -> Look:
+        return Look.of(self.rows, self.order)
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        """By what they are called: the names of the study in full, and those that were measured."""
+        raise NotImplementedError
+
+    def remarks(self) -> list[str]:
+        """What a reader must know of all numbers of this page."""
+        return []
+
+    def headline(self) -> Html:
+        return html.sentence(self.reading())
+
+    def origin(self) -> Html:
+        """Where every number of the page comes from, in one paragraph."""
+        said = origin(self.tables, self.tables.shape)
+        return html.caption(" ".join([said, f"Scores are pooled, {self.spread()}.", *self.theirs(), *self.remarks()]))
+
+    def theirs(self) -> list[str]:
+        """What the published numbers of the page are; nothing where none stands beside."""
+        tables = self.tables
+        if not self.paper or not tables.reference:
+            return []
+        said = f"Published ({self.paper}): {tables.reference}, five folds, ImageNet, 256x256"
+        said += f"{tables.apart}: no difference is taken." if tables.apart else "."
+        if tables.same_average:
+            return [said]
+        theirs, ours = len(published(tables.reference)["attribute"].unique()) - 1, len(tables.attributes)
+        return [said, f"Its average is over {theirs} attributes, the measured one over {ours}."]
+
+    def spread(self) -> str:
+        """Over what the standard deviation is, or why there is none."""
+        counts = self.tables.measured[["attribute", "folds"]].dropna()
+        most = counts["folds"].max() if len(counts) else 0
+        if most <= 1:
+            return "one fold and seed: no spread can be given"
+        fewer = {str(name): int(number) for name, number in counts.to_numpy() if number < most}
+        less = "".join(f", {plain(name)} over {number}" for name, number in fewer.items() if name != MICRO)
+        return f"mean ± standard deviation over {counted(most, 'training')} (folds and seeds){less}"
+
+    def unmeasured(self) -> Html:
+        """One sentence that names what a study that was asked for in part lacks; nothing where it is whole."""
+        told = []
+        for what, (full, there) in self.whole().items():
+            seen = set(there)
+            if lost := [name for name in full if name not in seen]:
+                told.append(f"{len(full) - len(lost)} of {len(full)} {what} (not {listed(lost)})")
+        return html.sentence(f"Only a part of the study was measured: {'; '.join(told)}." if told else "")
+
+    def provenance(self) -> Html:
+        return html.provenance(self.tables)
+
+    @property
+    def nothing(self) -> str:
+        """Why a page has nothing to draw."""
+        shape, command = self.tables.shape, self.tables.command
+        return f"Nothing was measured: {self.study}.csv has no score of shape {shape}; `{command}` writes it."
+
+    @property
+    def what(self) -> str:
+        """Average Dice over 5 attributes."""
+        names = self.tables.attributes
+        return f"Dice of {plain(names[0])}" if len(names) == 1 else f"Average Dice over {len(names)} attributes"
+
+    def reading(self) -> str:
+        """Who is highest and lowest on average."""
+        frame = self.tables.average.dropna(subset=["dice"])
+        return self.nothing if frame.empty else f"{self.what} is {extremes(frame['dice'], frame['dice_std'])}."
+
+    def differences(self, reference: str) -> pd.DataFrame:
+        """Paired differences of Dice to `reference` by attribute and variant; no rows where none can be taken."""
+        folds = self.tables.all_folds
+        if reference not in set(self.tables.folds["variant"]) or "positives" not in folds:
+            return pd.DataFrame(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
+        table = paired(folds, reference, "dice", self.tables.shape)
+        if table.empty:
+            return table.reindex(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
+        return table[table["attribute"].isin(self.tables.panels) & table["difference"].notna()]
+
+    def minus(self, variant: str, reference: str) -> pd.Series | None:
+        """The paired difference of the averages of two rows, or of the one attribute; None where there is none."""
+        table = self.differences(reference)
+        mine = table[(table["variant"] == variant) & table["attribute"].isin(self.tables.panels[:1])]
+        return mine.iloc[0] if len(mine) else None
+
+    def against(self, variant: str, reference: str) -> str:
+        """; tatl minus source is +0.071 (...): to end a sentence; empty where there is no difference."""
+        found = self.minus(variant, reference)
+        return "" if found is None else f" {variant} minus {reference} is {difference(found)}."
+
+    def drawn(self, panels: Sequence[str], rows: Sequence[str], row: str, lane: str, look: Look, **more: Any) -> Figure:
+        """Dice as points: a panel per attribute, or all in one where the rows are the attributes."""
+        one: dict[str, str] = {"panel": ""} if row == "attribute" else {}
+        frame, singles = (tidy(part, row, lane, **one) for part in (self.tables.measured, self.tables.folds))
+        return drawing.points(frame, [""] if one else panels, rows, look, "pooled Dice", singles=singles, **more)
+
+    def beside(self, head: str, frame: pd.DataFrame, ours: str, theirs: str, alike: bool | pd.Series = True) -> Cells:
+        """Measured beside published, and their difference where data, cases and attributes are the paper's."""
+        cells: Cells = {(head, "measured"): scores(frame, ours)}
+        if frame[theirs].notna().any():
+            cells[head, self.tables.theirs_cell] = scores(frame, theirs)
+            apart = (frame[ours] - frame[theirs]).where(np.broadcast_to(alike, len(frame)))
+            if self.tables.comparable and apart.notna().any():
+                cells[head, "difference"] = [signed(value) for value in apart]
+        return cells
+
+    def per_image(self, frame: pd.DataFrame) -> Cells:
+        return {("per-image mean", name.capitalize()): scores(frame, f"image_{name}") for name in ("dice", "jaccard")}
+
+
+def labelled(cells: Cells, *levels: Iterable[Any]) -> pd.DataFrame:
+    """A table of words with rows of one label or of several."""
+    names = [list(level) for level in levels]
+    index = pd.Index(names[0]) if len(names) == 1 else pd.MultiIndex.from_arrays(names, names=[None] * len(names))
+    return pd.DataFrame(cells, index=index)
+
+
+def tidy(frame: pd.DataFrame, row: str, lane: str, score: str = "dice", **more: Any) -> pd.DataFrame:
+    """A study's scores as `points` and `lines` take them: panel, row, lane, value, std, and columns of one's own."""
+    std = frame.get(f"{score}_std", np.nan)
+    found = {"panel": frame["attribute"], "row": frame[row], "lane": frame[lane], "value": frame[score], "std": std}
+    return pd.DataFrame(found, index=frame.index).assign(**more)

@@ -1,0 +1,170 @@
+"""Which start is best, all else alike?  Table 9, paired differences, ranks over attributes, and controls.
+
+`stage123` is the whole of TATL, on the crop of Stage 1; every other row sees whole images, as the paper's paradigms do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.pages import drawing, html
+from analysis.pages.html import Html
+from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.text import counted, difference, listed, score, scores, wins
+from analysis.tables import pairs
+from analysis.tables.paper import read_paper
+from tatl.names import AVERAGE, CONTROLS, STARTS
+
+# Tables 3 and 4 have Dice .482 with Stage 1's crop and .466 without, Table 9 .471 and .475 for each shape alone.
+_PAPER_NAMES = {"imagenet": "source", "context-restoration": "context", "tatl": "stage123"}
+_REMARK = (
+    "The paper's TATL stands beside stage123, as most probably it is with Stage 1's crop (inferred); tatl, on whole "
+    "images, has no published number."
+)
+_ROTATION = (
+    "Rotation is told from the mean and standard deviation of the channels of every level of the encoder, where "
+    "Gidaris et al. (2018) tell it from the top level alone: a segmenter's skips carry the other levels."
+)
+_TATL = "tatl"
+
+
+@dataclass(frozen=True)
+class Paradigms(StudyPage):
+    """Rows are starts; the paper's numbers are of each shape alone."""
+
+    study = "paradigms"
+    own = ("start", "augment", "crop")
+    paper = "Table 9"
+    sections = ("headline", "average", "table", "attributes", "paired", "ranks", "controls")
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        return {"rows": (STARTS, self.tables.variants)}
+
+    def theirs(self) -> list[str]:
+        return [*super().theirs(), _REMARK] if len(self.published()) else []
+
+    def remarks(self) -> list[str]:
+        return [_ROTATION] if "rotation" in self.tables.variants else []
+
+    def published(self) -> pd.DataFrame:
+        """Table 9: variant, shape, dice, jaccard of the shapes that were trained; none for attributes of other data."""
+        table = read_paper("table9").rename(columns={"paradigm": "variant"}).replace({"variant": _PAPER_NAMES})
+        here = self.tables.reference == "isic2018" and AVERAGE in self.tables.panels
+        return table[table["shape"].isin(self.tables.paper_shapes) & here]
+
+    def headline(self, reference: str = "source") -> Html:
+        return html.sentence(f"{self.reading()}{self.against(_TATL, reference)}")
+
+    def average(self, reference: str = "source") -> Html:
+        """Table 9 as a figure: the average of every start."""
+        if self.tables.average["dice"].isna().all():
+            return html.sentence(self.nothing)
+        paper = self.published()
+        names = {"row": paper["variant"], "lane": paper["variant"]}
+        hollow = pd.DataFrame({"panel": AVERAGE, **names, "value": paper["dice"]})
+        drawn = self.drawn(self.tables.panels[:1], self.rows, "variant", "variant", self.look, hollow=hollow)
+        said = f"{self.reading()}{self.against(_TATL, reference)}"
+        return html.figure(drawn, "Average Dice of every start, measured and published.", said)
+
+    def table(self) -> Html:
+        """Table 9: measured beside published, their difference where data and attributes are the paper's."""
+        frame = self.tables.average.reindex(self.rows)
+        cells: Cells = {(name.capitalize(), "measured"): scores(frame, name) for name in ("dice", "jaccard")}
+        for shape, paper in self.published().groupby("shape", sort=False):
+            part = self.tables.scores[self.tables.scores["shape"] == shape]
+            ours = part[part["attribute"] == AVERAGE].set_index("variant").reindex(frame.index)
+            both = ours.join(paper.set_index("variant")[["dice", "jaccard"]].add_prefix("published_"))
+            for name in ("dice", "jaccard"):
+                head = f"{name.capitalize()}, {shape}"
+                cells |= self.beside(head, both, name, f"published_{name}", self.tables.same_average)
+        return html.table(labelled(cells | self.per_image(frame), frame.index))
+
+    def attributes(self) -> Html:
+        """Every attribute, a panel each."""
+        table = self.tables.wide()
+        if table.empty:
+            return html.sentence(self.nothing)
+        drawn = self.drawn(self.tables.attributes, self.rows, "variant", "variant", self.look)
+        return html.figure(drawn, "Dice of every start for each attribute.", f"{wins(table)}.")
+
+    def paired(self, reference: str = "source") -> Html:
+        """Paired differences to the reference, with intervals where there are pairs enough."""
+        found = self.differences(reference)
+        if found.empty:
+            known = listed(self.tables.variants) or "none"
+            return html.sentence(f"No differences to {reference} can be taken: the table has the rows {known}.")
+        names = [name for name in self.rows if name in set(found["variant"])]
+        frame = found.rename(columns={"attribute": "panel", "difference": "value"})
+        axis = f"Dice minus that of {reference}, same fold and seed"
+        drawn = drawing.points(
+            frame.assign(row=frame["variant"], lane=frame["variant"]),
+            self.tables.panels,
+            names,
+            self.look,
+            axis,
+            zero=True,
+        )
+        alt = f"Paired difference in Dice of every start to {reference}, for each attribute."
+        return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference))
+
+    def _above(self, found: pd.DataFrame, name: str, reference: str) -> str:
+        """For how many attributes the row that matters is above the reference, and how sure that is."""
+        mine = found[(found["variant"] == name) & found["attribute"].isin(self.tables.attributes)]
+        said = f"{name} is above {reference} for {(mine['difference'] > 0).sum()} of {counted(len(mine), 'attribute')}"
+        if mine["low"].isna().all():
+            return f"{said} ({counted(found['pairs'].max(), 'pair')} of fold and seed: too few for an interval)."
+        sure = int(((mine["low"] > 0) | (mine["high"] < 0)).sum())
+        return f"{said}; the 95 % interval excludes zero for {sure} of {counted(mine['low'].count(), 'attribute')}."
+
+    def ranks(self) -> Html:
+        """Mean ranks over attributes, with the difference below which two are not told apart."""
+        wide, folds = self.tables.wide(), self.tables.all_folds
+        if wide.empty or wide.dropna(axis=1).empty:
+            return html.sentence("No ranks can be given: no row was measured on every attribute.")
+        found = pairs.ranks(folds[folds["attribute"].isin(list(wide.index))], "dice", self.tables.shape)
+        if not found["attributes"].any():
+            return html.sentence("No ranks can be given: no test fold shows an attribute.")
+        cells: Cells = {
+            "mean rank": [score(value, digits=2) for value in found["mean_rank"]],
+            "first for": [f"{number:.3g} attribute{'' if number == 1 else 's'}" for number in found["wins"]],
+            "told apart from the first": _apart(found),
+        }
+        note = "Ranks of pooled Dice; an attribute that rows tie for counts in equal parts."
+        return html.table(labelled(cells, found["variant"]), note, _first(found))
+
+    def controls(self) -> Html:
+        """What the paper did not run: is it the union, any mask, more steps, or no learning at all that helps?"""
+        values = self.tables.average["dice"].dropna()
+        there = [each for each in CONTROLS if each in values.index]
+        if not there or _TATL not in values.index:
+            return html.sentence(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
+        apart = {name: self.minus(name, _TATL) for name in there}
+        cells: Cells = {
+            self.what: [score(values[name]) for name in there],
+            f"minus {_TATL}": ["not measured" if row is None else difference(row) for row in apart.values()],
+        }
+        below = int((values[there] < values[_TATL]).sum())
+        said = f"{_TATL} ({score(values[_TATL])}) is above {below} of {counted(len(there), 'control')}."
+        return html.table(labelled(cells, there), "", said)
+
+
+def _apart(found: pd.DataFrame) -> list[str]:
+    """Whose mean rank differs from the first's by more than Nemenyi's critical difference."""
+    if not np.isfinite(found["critical"].iloc[0]):
+        return ["no test"] * len(found)
+    return ["yes" if far else "no" for far in found["mean_rank"] - found["mean_rank"].iloc[0] > found["critical"]]
+
+
+def _first(found: pd.DataFrame) -> str:
+    first, apart = found.iloc[0], _apart(found).count("yes")
+    said = f"{first['variant']} has the best mean rank ({first['mean_rank']:.2f} of {counted(len(found), 'row')})"
+    if not np.isfinite(first["critical"]):
+        return f"{said}; with one row or attribute there is no test."
+    few = ", and over fewer than 5 attributes no test says much" if first["small"] else ""
+    critical = f"Nemenyi's critical difference ({first['critical']:.2f})"
+    return f"{said}; {apart} of {len(found) - 1} others differ from it by more than {critical}{few}."

@@ -1,0 +1,158 @@
+"""Which stages of TATL help?  Tables 3, 4 and A.10-A.13, and Stage 1's lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.pages import gallery, html
+from analysis.pages.html import Html
+from analysis.pages.studies.cases import draw_cases
+from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.text import extremes, listed, plain, score, scores, wins
+from analysis.tables.paper import published
+from analysis.tables.read import ordered, read_table
+from analysis.tables.study import StudyTables
+from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES, UNION, VARIANTS, WINNERS
+
+_LESION_COLUMNS = ("start", "fold", "seed", *SCORES, "images")
+_CALLED = {"isic2018-winner": "ISIC 2018 winner", "isic2017-winner": "ISIC 2017 winner"}
+
+
+@dataclass(frozen=True)
+class Variants(StudyPage):
+    """`lesions` are the scores of Stage 1, a row per start, fold and seed."""
+
+    lesions: pd.DataFrame
+
+    study = "variants"
+    order = VARIANTS
+    paper = "Tables 3, 4 and A.10-A.13"
+    sections = ("headline", "average", "average_table", "attributes", "attribute_table", "shapes", "lesion", "cases")
+
+    @classmethod
+    def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
+        return [read_table(tables.folder / "lesion.csv", _LESION_COLUMNS, tables.command)]
+
+    def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
+        return {"variants": (VARIANTS, self.tables.variants)}
+
+    def remarks(self) -> list[str]:
+        """Which networks of their own the challenge winners among the rows are."""
+        told = []
+        for name in (each for each in self.rows if each in WINNERS):
+            of = self.tables.scores[self.tables.scores["variant"] == name]["shape"]
+            own = [str(shape) for shape in of.unique() if shape != ENSEMBLE]
+            told.append(f"{name} is {f'the average of {listed(own)}' if len(own) > 1 else listed(own)}")
+        return [f"The winners are networks of their own: {'; '.join(told)}."] if told else []
+
+    def merged(self) -> pd.DataFrame:
+        """Every attribute and variant: measured, and `published_*`.
+
+        The paper's own rows that were not measured (the challenge winners, a variant left out) have blank measured
+        cells; attributes that were not measured do not appear.
+        """
+        measured = self.tables.measured[self.tables.measured["attribute"] != MICRO]
+        names = [*self.tables.attributes, AVERAGE] if len(measured) else []
+        paper = published(self.tables.reference)
+        table = measured.merge(paper[paper["attribute"].isin(names)], on=["variant", "attribute"], how="outer")
+        place = {name: i for i, name in enumerate([*names, *ordered(table["variant"], self.rows)])}
+        table = table[table["attribute"].isin(names)]
+        return table.sort_values(["attribute", "variant"], key=lambda s: s.map(place), kind="stable", ignore_index=True)
+
+    def average(self) -> Html:
+        """Tables 3 and 4 as a figure."""
+        if self.tables.average["dice"].isna().all():
+            return html.sentence(self.nothing)
+        paper = self._hollow(self.tables.panels[:1]).assign(row=lambda table: table["lane"])
+        drawn = self.drawn(self.tables.panels[:1], self.rows, "variant", "variant", self.look, hollow=paper)
+        said = f"{self.reading()}{self.against('stage123', 'stage3')}"
+        return html.figure(drawn, "Average Dice of every variant, measured and published.", said)
+
+    def _hollow(self, names: Sequence[str]) -> pd.DataFrame:
+        paper = self.merged().rename(columns={"attribute": "panel", "variant": "lane", "published_dice": "value"})
+        return paper.loc[paper["panel"].isin(names), ["panel", "lane", "value"]].dropna()
+
+    def average_table(self) -> Html:
+        """Tables 3 and 4."""
+        frame = self.merged()
+        frame = frame[frame["attribute"] == AVERAGE].set_index("variant")
+        micro = self.tables.measured[self.tables.measured["attribute"] == MICRO].set_index("variant")
+        cells = self._measured_and_published(frame)
+        for name in ("jaccard", "dice"):
+            cells["micro average", name.capitalize()] = scores(micro.reindex(frame.index), name)
+        return html.table(labelled(cells | self.per_image(frame), frame.index.to_series().replace(_CALLED)))
+
+    def _measured_and_published(self, frame: pd.DataFrame) -> Cells:
+        alike = (frame["attribute"] != AVERAGE) | self.tables.same_average
+        cells: Cells = {}
+        for name in ("jaccard", "dice"):
+            cells |= self.beside(name.capitalize(), frame, name, f"published_{name}", alike)
+        return cells
+
+    def attributes(self) -> Html:
+        """A.10-A.13 as a figure: each attribute and variant, its folds as dots."""
+        table = self.tables.wide()
+        if table.empty:
+            return html.sentence(self.nothing)
+        names = self.tables.attributes
+        paper = self._hollow(names).assign(row=lambda paper: paper["panel"], panel="")
+        drawn = self.drawn([], names, "attribute", "variant", self.look, hollow=paper)
+        return html.figure(drawn, "Dice of every attribute and variant, measured and published.", f"{wins(table)}.")
+
+    def attribute_table(self) -> Html:
+        """A.10-A.13; a star marks the attributes that the study has notes on, which stand below.
+
+        Those of them that no fold measured have a row that says so.
+        """
+        known = [name for name in self.tables.counts["mask"] if name not in (LESION, UNION)]
+        every = [str(note) for note in self.tables.about.get("notes") or []]
+        notes = {name: said for name in known if (said := [note for note in every if note.startswith(f"{name}: ")])}
+        frame = self.merged()
+        lost = [name for name in notes if name not in set(frame["attribute"]) and len(frame)]
+        frame = pd.concat([frame, pd.DataFrame({"attribute": lost, "variant": "not measured"})], ignore_index=True)
+        cells = self._measured_and_published(frame) | self.per_image(frame)
+        with_it = frame["positives"].where(frame["attribute"] != AVERAGE)
+        cells["test images", "with it"] = [score(value, digits=0) for value in with_it]
+        names = [plain(name) + " *" * (name in notes) for name in frame["attribute"]]
+        below = " ".join(f"* {note}." for each in notes.values() for note in each)
+        return html.table(labelled(cells, names, frame["variant"].replace(_CALLED)), below)
+
+    def shapes(self) -> Html:
+        """Average Dice of each shape and of their averaged maps; the winners have shapes of their own."""
+        part = self.tables.scores[self.tables.scores["attribute"] == AVERAGE]
+        table = part.pivot_table(index="variant", columns="shape", values="dice", sort=False)
+        table = table[[*table.columns.drop(ENSEMBLE, errors="ignore"), *table.columns.intersection([ENSEMBLE])]]
+        table = table.rename(columns={ENSEMBLE: "averaged"}).reindex(self.rows)
+        if table.shape[1] <= 2:
+            return html.sentence(f"One shape was trained: {listed(list(table.columns[:1])) or 'none'}.")
+        full = table.drop(index=list(WINNERS), errors="ignore").dropna(axis=1, how="all").dropna()
+        said = f"{wins(full, noun='variant')}." if len(full) and full.shape[1] > 1 else ""
+        frame = table.map(score).rename_axis(index=None, columns=None).rename(index=_CALLED)
+        return html.table(frame, "Average Dice.", said)
+
+    def lesion(self) -> Html:
+        """Stage 1 on whole images of its test folds."""
+        frame = self.lesions
+        if frame.empty:
+            return html.sentence("No variant crops, or the store has no lesion masks: there is no Stage 1.")
+        cells: Cells = {name: [score(value, digits=0) for value in frame[name]] for name in ("seed", "fold")}
+        cells |= {name.capitalize(): scores(frame, name) for name in ("jaccard", "dice")}
+        cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
+        cells["images"] = [score(value, digits=0) for value in frame["images"]]
+        by = frame.groupby("start", sort=False)["dice"]
+        said = f"Pooled Dice of the lesion is {extremes(by.mean(), by.std(ddof=1))}."
+        return html.table(labelled(cells, frame["start"]), "Stage 1 on whole images.", said)
+
+    def cases(self, cases: int = 6, attributes: str = "") -> Html:
+        """Figures 8 and 9: test images with their masks and what was found."""
+        shown = gallery.Cases.read(self.tables.folder, cases, attributes)
+        if gallery.nothing(shown):
+            return html.sentence(gallery.nothing(shown))
+        box = "" if shown.boxes is None else " with the Stage-1 box"
+        union = "true union" if shown.union_map is None else "true and predicted union"
+        alt = f"Test images{box}, {union}, and each attribute: truth green, prediction red."
+        return html.figure(draw_cases(shown), alt, gallery.reading(shown))
