@@ -57,7 +57,7 @@ def test_the_page_links_its_own_tables(folder: Path) -> None:
 def test_some_attributes_alone(folder: Path) -> None:
     found = page(folder, "disc,bar")
     assert "dot" not in re.sub(r"<svg.*?</svg>", "", found["counts_table"] + found["cooccurrence"], flags=re.DOTALL)
-    with pytest.raises(ValueError, match=r"counts\.csv has no attribute disk: choose of disc, bar, dot"):
+    with pytest.raises(ValueError, match=r"attribute disk is not in .*counts\.csv: choose of disc, bar, dot"):
         data.read(folder, "disk")
 
 

@@ -39,7 +39,7 @@ def bound_text(folder: Path, notes: Sequence[str], distance: bool = False) -> st
 def spectrum_text(folder: Path) -> str:
     """What is said of the tables of spectra in a folder."""
     told, table = Origin(), read_bound_table(folder, "spectrum")
-    told.about = read_about(folder / "spectrum.json")
+    told.about = read_about(folder / "spectrum.json", "python -m analysis.spectrum")
     origin = origin_line(told, f"mean loss over {table['images'].max():.0f} training images")
     return f"{_filled(origin)}\n\n{_block(spectra_frame(table))}\n"
 

@@ -15,7 +15,15 @@ from analysis.pages.data_drawing import MASKS
 from analysis.pages.html import Html
 from analysis.pages.text import counted, dataset, extremes, listed, plain, score, warnings
 from analysis.tables.paper import PUBLISHED, Origin, beside_table2
-from analysis.tables.read import COUNT_COLUMNS, command_of, ordered, picked, read_about, read_optional, read_table
+from analysis.tables.read import (
+    COUNT_COLUMNS,
+    attributes_asked,
+    command_of,
+    ordered,
+    read_about,
+    read_optional,
+    read_table,
+)
 from tatl.names import LESION, UNION
 
 PAIRS = ["attribute", "other", "images", "with_attribute", "known"]
@@ -67,12 +75,10 @@ def read(folder: str | Path, attributes: str = "", dataset: str = "") -> Census:
     there = next((folder / name for name in ABOUTS if (folder / name).exists()), None)
     about = read_about(there, _COMMAND) if there else {}
     whole = Census(folder, about | ({"label": dataset} if dataset else {}), counts, pairs, areas)
-    return _only(whole, picked(attributes, whole.attributes, "counts.csv"))
+    return _only(whole, attributes_asked(attributes, whole.attributes, folder / "counts.csv"))
 
 
 def _only(census: Census, names: Sequence[str]) -> Census:
-    if not names:
-        return census
     kept = {*names, *MASKS}
     pairs = census.pairs[census.pairs["attribute"].isin(kept) & census.pairs["other"].isin(kept)]
     counts, areas = (frame[frame["mask"].isin(kept)].reset_index(drop=True) for frame in (census.counts, census.areas))

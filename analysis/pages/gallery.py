@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.pages.text import counted, listed, origin, plain, score
-from analysis.tables.read import command_of, picked
+from analysis.tables.read import attributes_asked, command_of
 from analysis.tables.study import StudyTables
 
 _COMMAND = command_of("variants")
@@ -62,7 +62,7 @@ class Cases:
         study = StudyTables.read("variants", tables, dataset=dataset)
         arrays = _arrays(study)
         names = [str(name) for name in arrays["attributes"]]
-        asked = (picked(attributes, names, "gallery.npz") or names) if names else []
+        asked = attributes_asked(attributes, names, study.folder / "gallery.npz") if names else []
         some = {name: array[: max(0, cases)] for name, array in arrays.items() if array.ndim > 1 or name == "ids"}
         bits = np.array([study.bit(name) for name in asked], np.uint16)[:, None, None]
         places = [names.index(name) for name in asked]

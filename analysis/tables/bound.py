@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.paper import Origin
-from analysis.tables.read import ordered, read_about, read_csv
+from analysis.tables.read import attributes_asked, ordered, read_about, read_csv
 from analysis.tables.words import Told, counted, dataset, listed, warnings
 from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.studies.again import command_like
@@ -201,17 +201,6 @@ class BoundTables(Origin):
         return command_like(
             command, self.about, self.folder.relative_to(here) if here in self.folder.parents else self.folder
         )
-
-
-def attributes_asked(attributes: str, measured: list[str], folder: Path) -> list[str]:
-    """The attributes asked for, in the order of the table; ValueError for one that is not there."""
-    asked = [name.strip() for name in attributes.split(",") if name.strip()]
-    if unknown := [name for name in asked if name not in measured]:
-        raise ValueError(
-            f"attribute {listed(unknown)} is not in {folder}: choose of {', '.join(measured) or 'none'}, or leave it "
-            "empty for all"
-        )
-    return [name for name in measured if name in asked] if asked else measured
 
 
 def origin_line(told: Told, images: str) -> str:

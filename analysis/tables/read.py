@@ -83,10 +83,15 @@ def ordered(seen: Iterable[str], first: Sequence[str]) -> list[str]:
     return [name for name in first if name in names] + [name for name in names if name not in first]
 
 
-def picked(text: str, known: Sequence[str], where: str) -> list[str]:
-    """The names with commas in `text`, in the order of those known, or none; ValueError for one that is not known."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in known]:
-        few = ", ".join(known) or "none"
-        raise ValueError(f"{where} has no attribute {', '.join(unknown)}: choose of {few}, or leave empty")
-    return [name for name in known if name in names]
+def attributes_asked(attributes: str, measured: Sequence[str], where: Path) -> list[str]:
+    """The attributes named with commas, in the order of those measured; all where none is named.
+
+    Raises ValueError for one that is not in `where`.
+    """
+    asked = [name.strip() for name in attributes.split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in measured]:
+        known = ", ".join(measured) or "none"
+        raise ValueError(
+            f"attribute {', '.join(unknown)} is not in {where}: choose of {known}, or leave it empty for all"
+        )
+    return [name for name in measured if name in asked] if asked else list(measured)

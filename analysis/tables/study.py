@@ -23,7 +23,15 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.paper import BesidePaper
-from analysis.tables.read import COUNT_COLUMNS, command_of, ordered, picked, read_about, read_optional, read_table
+from analysis.tables.read import (
+    COUNT_COLUMNS,
+    attributes_asked,
+    command_of,
+    ordered,
+    read_about,
+    read_optional,
+    read_table,
+)
 from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, MICRO, SCORES, UNION
 
 RUN_KEYS = ("variant", "shape", "seed", "fold")
@@ -78,12 +86,12 @@ class StudyTables(BesidePaper):
         if shapes and shape not in shapes:
             raise ValueError(f"shape {shape!r} is not in {folder / f'{study}.csv'}: choose of {', '.join(shapes)}")
         whole = cls(study, folder, about | ({"label": dataset} if dataset else {}), scores, folds, counts, shape)
-        return whole.only(picked(attributes, whole.attributes, f"{study}.csv")) if len(scores) else whole
+        if not attributes.strip() or scores.empty:
+            return whole
+        return whole.only(attributes_asked(attributes, whole.attributes, folder / f"{study}.csv"))
 
     def only(self, attributes: Sequence[str]) -> StudyTables:
-        """The same of some attributes, their average taken anew; of all where none is named."""
-        if not attributes:
-            return self
+        """The same of some attributes, their average taken anew."""
         own = [str(name) for name in self.scores if name not in SCORE_COLUMNS]
         scores, folds = (table[table["attribute"].isin(attributes)] for table in (self.scores, self.all_folds))
         average = _averaged(folds, own)

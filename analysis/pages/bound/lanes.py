@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.pages import html
-from analysis.pages.drawing import WIDTH, Look
+from analysis.pages.drawing import WIDTH
 from analysis.pages.html import Html
-from analysis.pages.theme import GREY, INK, STYLES, Style, label, theme
+from analysis.pages.theme import GREY, INK, STYLES, Look, Style, label, theme
 from analysis.tables.bound import BoundTables
 from analysis.tables.read import ordered
 
