@@ -209,7 +209,8 @@ def predict_command(
 
     Args:
         images: pictures to segment
-        out: folder for masks, probability maps and overlays (ISIC file names), and boxes.csv, which grows
+        out: folder for masks, probability maps, panels (_overlay.png) and outlines at the image's own size
+            (_outlines.png) by ISIC's file names, and boxes.csv, which grows
         variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
         runs: folder of trained networks
         store: name or folder of the store they were trained on, by which its images are known; needed if `runs` holds
@@ -230,8 +231,7 @@ def predict_command(
     reading = Reading(foreground, ignore, threshold, exif, max_pixels)
     predict_images(images, out, variant, runs, store, folds, where, truth, device, reading, in_sample)
     print(f"masks, probability maps and overlays are in {out}")
-    if variant != "stage1":  # of lesions there is no official score
-        print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")
+    print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")
 
 
 def score_command(
@@ -243,13 +243,14 @@ def score_command(
     ignore: str = "",
     threshold: int | None = None,
 ) -> None:
-    """Score a folder of ISIC-named attribute masks against another, by the official definition.
+    """Score a folder of ISIC-named masks against another, by the official definition.
 
     Example: python -m tatl score --predictions predictions --truth ISIC2018_Task2_Training_GroundTruth_v3
 
     Args:
-        predictions: folder of ISIC_<id>_attribute_<name>.png
-        truth: folder of the same names
+        predictions: folder of <id>_attribute_<name>.png; <id>_segmentation.png (the lesion) and <id>_union.png, where
+            they are, are scored beside the attributes, which alone are averaged
+        truth: folder of the same names; the true union is the OR of an image's true attributes
         out: CSV of the by_kind; per-image fractions go beside it as *_images.csv
         only_predicted: leave out true masks of images and attributes without any prediction, instead of refusing
         foreground: of true label images, the levels that are the mask: 1,2 for all masks, or streaks=1,globules=2

@@ -18,7 +18,7 @@ from tatl.data.store import Store
 from tatl.models import Segmenter, build
 from tatl.models.encoders import EfficientNetB0
 from tatl.models.starts import seeded
-from tatl.prediction.ensemble import average, share_encoders
+from tatl.prediction.ensemble import mean_probabilities, share_encoders
 from tatl.run import Run
 from tatl.studies.execution.parallel import Machine, Trainer
 from tatl.studies.execution.schedule import _one_by_one, execute
@@ -192,7 +192,7 @@ def test_an_ensemble_asks_a_shared_encoder_once(monkeypatch: pytest.MonkeyPatch)
     share_encoders([model for each in networks.values() for model in each])
     assert len({id(model.encoder) for each in networks.values() for model in each}) == 2
     passes = count_passes(monkeypatch)
-    together = average(networks, image)
+    together = mean_probabilities(networks, image)
     assert passes == [1, 1]
     for name, expected in apart.items():
         assert torch.allclose(together[name], expected, atol=1e-6), name

@@ -14,8 +14,10 @@ from scipy import ndimage
 
 from tatl.names import LESION, UNION
 from tatl.prediction.contour import DETAIL, contour
-from tatl.prediction.ensemble import Found, Lesion
-from tatl.prediction.overlay import draw, draw_overlay
+from tatl.prediction.ensemble import LesionFound, Prediction
+from tatl.prediction.outlines import COLOURS as IN_COLOUR
+from tatl.prediction.outlines import draw_outlines
+from tatl.prediction.overlay import draw_overlay, overlay_figure
 
 COLOURS = {  # of three channels, told from grey by their distance to it
     "red": lambda r, g, b: np.minimum(r - g, r - b) > 80,
@@ -62,7 +64,7 @@ def test_an_image_of_any_shape_is_drawn(shape: tuple[int, int], tmp_path: Path) 
     half[: -(-shape[0] // 2)] = True
     found = {LESION: half, UNION: half, "disc": half, "dot": np.ones(shape, bool), "bar": np.zeros(shape, bool)}
     probabilities = {name: mask.astype(np.float32) for name, mask in found.items()}
-    draw_overlay(image, Found(probabilities, (0, 0, *shape), "found"), {"disc": half}, tmp_path / "a.png")
+    draw_overlay(image, Prediction(probabilities, (0, 0, *shape), "found"), {"disc": half}, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as drawn:
         assert min(drawn.size) > 200 and max(drawn.size) <= 2600
 
@@ -77,8 +79,10 @@ def mask(top: int, left: int, bottom: int, right: int) -> np.ndarray:
 def pictured(found: dict[str, np.ndarray], truth: dict[str, np.ndarray]) -> tuple[Figure, np.ndarray]:
     """The figure on flat grey, and its pixels [H, W, 3]."""
     probabilities = {name: each.astype(np.float32) for name, each in found.items()}
-    lesion: Lesion = "found" if LESION in found else "not looked for"
-    figure = draw(np.full((60, 80, 3), 120, np.uint8), Found(probabilities, (3, 5, 55, 75), lesion), truth)
+    lesion: LesionFound = "found" if LESION in found else "not looked for"
+    figure = overlay_figure(
+        np.full((60, 80, 3), 120, np.uint8), Prediction(probabilities, (3, 5, 55, 75), lesion), truth
+    )
     figure.canvas.draw()
     return figure, np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(int)
 
@@ -164,3 +168,41 @@ def test_truth_shows_where_prediction_is_the_same() -> None:
     same = mask(14, 20, 40, 60)
     figure, pixels = pictured({"disc": same}, {"disc": same})
     assert all(shows(panel(figure, "disc"), pixels, colour, same, reach=6) for colour in ("red", "green"))
+
+
+def outlined(found: dict[str, np.ndarray], truth: dict[str, np.ndarray], path: Path) -> np.ndarray:
+    """The pixels [H, W, 3] of the picture of the image's own size, without its legend."""
+    shape = next(iter(found.values())).shape
+    prediction = Prediction({name: each.astype(np.float32) for name, each in found.items()}, (0, 0, *shape), "found")
+    draw_outlines(np.full((*shape, 3), 120, np.uint8), prediction, truth, path)
+    with Image.open(path) as drawn:
+        return np.array(drawn)[: shape[0], : shape[1]]
+
+
+@pytest.mark.parametrize("shape", [(1200, 1600), (60, 80), (5, 3)])
+def test_a_spot_of_one_pixel_shows_at_its_place_in_the_image_s_own_size(shape: tuple[int, int], tmp_path: Path) -> None:
+    spot, nothing = np.zeros(shape, bool), np.zeros(shape, bool)
+    at = (shape[0] // 2, shape[1] // 2)
+    spot[at] = True
+    drawn = outlined({LESION: nothing, "dot": spot}, {}, tmp_path / "a.png")
+    assert tuple(drawn[at]) in IN_COLOUR
+    changed = (drawn != 120).any(-1)
+    assert changed[at] and np.abs(np.argwhere(changed) - at).max() <= max(1, min(shape) // 400)
+    with Image.open(tmp_path / "a.png") as whole:
+        assert whole.height > shape[0] and whole.width >= shape[1]
+
+
+def test_truth_is_broken_by_black_round_the_prediction_s_line(tmp_path: Path) -> None:
+    same = mask(14, 20, 40, 60)
+    alone = outlined({"disc": same}, {}, tmp_path / "alone.png")
+    both = outlined({"disc": same}, {"disc": same}, tmp_path / "both.png")
+    line = (alone != 120).any(-1)
+    assert not (alone == 0).all(-1).any() and np.array_equal(both[line], alone[line])
+    around = (both != 120).any(-1) & ~line
+    assert around.any() and (both[around] == 0).all(-1).any() and not (both[around] == 0).all(-1).all()
+
+
+def test_a_mask_as_large_as_the_image_has_its_line_along_the_edge(tmp_path: Path) -> None:
+    drawn = outlined({"disc": np.ones((60, 80), bool)}, {}, tmp_path / "a.png")
+    changed = (drawn != 120).any(-1)
+    assert changed[0].all() and changed[:, -1].all() and not changed[2:-2, 2:-2].any()

@@ -25,10 +25,10 @@ from tatl.models import Segmenter, build
 from tatl.models.starts import seeded
 from tatl.names import LESION
 from tatl.prediction import predict
-from tatl.prediction.ensemble import Ensemble, Found
+from tatl.prediction.ensemble import Ensemble, Prediction
 from tatl.prediction.predict import predict_images, read_truth, true_files
-from tatl.prediction.select import choose, report, variant_of
-from tatl.prediction.unseen import assign, told
+from tatl.prediction.select import choose, network_notes, variant_of
+from tatl.prediction.unseen import assign, sample_notes
 from tatl.run import Run, find_runs, finished
 from tatl.studies.planner import STAGES_OF, Planner, in_order
 from tatl.studies.settings import Settings
@@ -89,7 +89,7 @@ def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:
     written = {path.name.removeprefix("ISIC_0000009_") for path in (tmp_path / "out").glob("ISIC_*")}
     masks = {"attribute_disc.png", "attribute_dot.png", "union.png", "segmentation.png"}
     maps = {f"probability_{name}.png" for name in ("disc", "dot", "union", "lesion")}
-    assert written == masks | maps | {"overlay.png"}
+    assert written == masks | maps | {"overlay.png", "outlines.png"}
     for name in masks | maps:
         assert pixels(tmp_path / "out" / f"ISIC_0000009_{name}").shape == (45, 83)
     for name, label in (("disc", "attribute_disc"), ("union", "union"), ("lesion", "segmentation")):
@@ -134,7 +134,7 @@ def test_without_stage_2_the_union_is_of_the_attributes_and_without_stage_1_no_l
     left, right = Constant(-10.0, (0, 0, 32, 20)), Constant(-10.0, (0, 40, 32, 64))
     image = np.zeros((32, 64, 3), np.uint8)
 
-    def find(**networks: Segmenter) -> Found:
+    def find(**networks: Segmenter) -> Prediction:
         return Ensemble(Size(32, 64), 3, {k: [v] for k, v in networks.items()}, torch.device("cpu"))(image, (64, 128))
 
     found = find(disc=left, dot=right)
@@ -158,7 +158,7 @@ def test_a_variant_without_stages_1_and_2_writes_a_union_without_a_probability(
     predict_images([picture(tmp_path / "a.png", 45, 83)], tmp_path / "out", "stage3", tmp_path / "runs")
     written = {path.name.removeprefix("a_") for path in (tmp_path / "out").glob("a_*")}
     masks = {"attribute_disc.png", "attribute_dot.png", "union.png"}
-    assert written == masks | {"probability_disc.png", "probability_dot.png", "overlay.png"}
+    assert written == masks | {"probability_disc.png", "probability_dot.png", "overlay.png", "outlines.png"}
     disc, dot, union = (pixels(tmp_path / "out" / f"a_{name}") for name in sorted(masks))
     assert np.array_equal(union, disc | dot)
     row = (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1]
@@ -172,7 +172,7 @@ def test_stage_1_alone_writes_the_lesion_and_its_tight_box(
     monkeypatch.setattr("tatl.prediction.ensemble.network", lambda *given: Constant(-10.0, (8, 20, 24, 40)))
     predict_images([picture(tmp_path / "a.png", 64, 128)], tmp_path / "out", "stage1", tmp_path / "runs")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"a_segmentation.png", "a_probability_lesion.png", "a_overlay.png", "boxes.csv"}
+    assert written == {"a_segmentation.png", "a_probability_lesion.png", "a_overlay.png", "a_outlines.png", "boxes.csv"}
     assert (tmp_path / "out" / "boxes.csv").read_text().splitlines()[1] == "a,16,40,48,80,found,unknown"
     assert "boxes of stage1 lie tight round the lesion" in capsys.readouterr().out
     assert (pixels(tmp_path / "out" / "a_probability_lesion.png")[20:44, 44:76] > 250).all()
@@ -206,7 +206,7 @@ def test_boxes_are_written_where_prediction_is_stopped(
     images = [picture(tmp_path / f"{name}.png", 40, 50) for name in "abc"]
     real = predict.segment
 
-    def stopped(path: Path, *rest: Any) -> Found:
+    def stopped(path: Path, *rest: Any) -> Prediction:
         if path.stem == "b":
             raise KeyboardInterrupt
         return real(path, *rest)
@@ -269,7 +269,7 @@ def extent(mask: np.ndarray) -> np.ndarray:
 
 def test_truth_is_looked_for_first_and_may_be_incomplete(runs: Path, tmp_path: Path) -> None:
     image, out, truth = flat(tmp_path / "a.png", 40, 50), tmp_path / "out", tmp_path / "truth"
-    with pytest.raises(ValueError, match="truth is not a folder of true masks: give another --truth"):
+    with pytest.raises(FileNotFoundError, match="truth is not a folder: give one that holds"):
         predict_images([image], out, "stage123-scratch", runs, truth=truth)
     truth.mkdir()
     block(truth / "a_union.png", (5, 5, 30, 40), 40, 50)
@@ -309,7 +309,9 @@ def test_case_does_not_matter_in_the_names_of_true_masks(runs: Path, tmp_path: P
     block(truth / "._isic_1_attribute_disc.png", (0, 0, 1, 1), 40, 50)
     bar = block(truth / "ISIC_1_attribute_bar.png", (16, 6, 20, 20), 40, 50)
     files = true_files(truth, [image], [LESION, "disc", "dot"])
-    found = Found({name: np.zeros((40, 50), np.float32) for name in (LESION, "disc", "dot")}, (0, 0, 40, 50), "found")
+    found = Prediction(
+        {name: np.zeros((40, 50), np.float32) for name in (LESION, "disc", "dot")}, (0, 0, 40, 50), "found"
+    )
     true = read_truth(files, Path("Isic_1.png"), found, (40, 50))
     assert true.keys() == {LESION, "dot", "bar"}
     assert all(np.array_equal(true[name], mask) for name, mask in ((LESION, lesion), ("dot", dot), ("bar", bar)))
@@ -452,7 +454,7 @@ def test_the_same_picture_under_another_name_is_of_the_store(
     assert with_store == {"out of fold": ({1}, [renamed]), "new": ({0, 1}, [changed])}
     by_name, unknown = assign([tmp_path / f"{name}.png", renamed], chosen, two_folds)  # no store at hand
     assert (by_name.sample, {run.fold for run in by_name.runs}) == ("out of fold", {1})
-    assert unknown.sample == "unknown" and "give its folder with --store" in told([unknown], [])[0]
+    assert unknown.sample == "unknown" and "give its folder with --store" in sample_notes([unknown], [])[0]
     shutil.copytree(toy_store.path, "stores/toy")
     assert assign([renamed], chosen, two_folds)[0].sample == "out of fold"
 
@@ -471,7 +473,7 @@ def test_a_network_that_rests_on_one_that_saw_the_image_has_seen_it(two_folds: P
 
 def test_rows_of_an_older_table_are_kept(tmp_path: Path) -> None:
     (tmp_path / "boxes.csv").write_text("image,top,left,bottom,right,lesion\na,0,1,2,3,found\n")
-    assert predict.read_table(tmp_path / "boxes.csv") == {"a": ("a", 0, 1, 2, 3, "found", "unknown")}
+    assert predict._read_boxes(tmp_path / "boxes.csv") == {"a": ("a", 0, 1, 2, 3, "found", "unknown")}
 
 
 def fake(root: Path, store: Store, variant: str, **settings: Any) -> None:
@@ -565,9 +567,11 @@ def test_a_part_of_the_runs_folder_is_pointed_to_the_whole(toy_store: Store, tmp
 def test_what_is_averaged_is_said(toy_store: Store, tmp_path: Path) -> None:
     fake(tmp_path, toy_store, "stage123", source="textures", attributes="disc,dot", shapes="u,link", folds="0,1")
     chosen = choose(tmp_path, "stage123")
-    assert report(chosen) == ["store toy, source textures, folds 0, 1 of 3, networks: lesion 2, union 4, disc 4, dot 4"]
+    assert network_notes(chosen) == [
+        "store toy, source textures, folds 0, 1 of 3, networks: lesion 2, union 4, disc 4, dot 4"
+    ]
     uneven = [run for run in chosen if (run.task, run.shape, run.fold) != ("dot", "link", 1)]
-    assert report(uneven)[1:] == ["note: dot has 3 of 4 networks (first missing: link fold 1 seed 0)"]
+    assert network_notes(uneven)[1:] == ["note: dot has 3 of 4 networks (first missing: link fold 1 seed 0)"]
 
 
 def test_a_damaged_run_is_named_and_left_out(

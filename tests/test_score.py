@@ -99,7 +99,7 @@ def test_what_does_not_pair_is_named(tmp_path: Path) -> None:
     write(tmp_path / "p", "a_attribute_streaks", mask)
     write(tmp_path / "y", "a_attribute_streaks", mask)
     write(tmp_path / "y", "b_attribute_streaks", mask)
-    with pytest.raises(ValueError, match=r"1 true masks have no prediction.*b_attribute_streaks"):
+    with pytest.raises(ValueError, match=r"1 true masks have no prediction.*b_attribute_streaks.*--only-predicted"):
         score_folders(tmp_path / "p", tmp_path / "y")
     with pytest.raises(ValueError, match=r"1 predictions have no true mask"):
         score_folders(tmp_path / "y", tmp_path / "p")
@@ -130,6 +130,37 @@ def test_only_predicted_leaves_out_images_and_attributes_but_no_single_mask(
     write(tmp_path / "p", "ISIC_0_attribute_dots", masks["ISIC_0_attribute_dots"])
     with pytest.raises(ValueError, match=r"1 true masks have no prediction.*ISIC_2_attribute_dots"):
         score_folders(tmp_path / "p", tmp_path / "y", only_predicted=True)
+
+
+def test_the_lesion_and_the_union_are_scored_beside_the_attributes_which_alone_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The true union is the OR of all true attributes; a predicted lesion without a true one is left out, and said."""
+    left, right, half = (np.zeros((4, 4), bool) for _ in range(3))
+    left[:, :2], right[:, 3], half[:2] = True, True, True
+    for name, p, y in (("attribute_streaks", left, left), ("attribute_dots", right, ~right), ("union", left, half)):
+        write(tmp_path / "p", f"a_{name}", p)
+        write(tmp_path / "y", f"a_{name}", y)
+    write(tmp_path / "p", "a_Segmentation", half)
+    table, per_image = score_folders(tmp_path / "p", tmp_path / "y")
+    assert "left out, without a true mask: lesion" in capsys.readouterr().out
+    scored = table.set_index("attribute")["jaccard"]
+    assert scored.to_dict() == {"dots": 0, "streaks": 1, "union": 8 / 12, "average": 1 / 2, "micro": 8 / 24}
+    assert set(per_image["image"]) == {"a"}
+    write(tmp_path / "y", "A_segmentation", left)
+    scored = score_folders(tmp_path / "p", tmp_path / "y")[0].set_index("attribute")["jaccard"]
+    assert (scored["lesion"], scored["average"], scored["micro"]) == (4 / 12, 1 / 2, 8 / 24)
+
+
+def test_the_lesion_alone_is_scored_and_nothing_in_common_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "p", "a_segmentation", np.eye(4, dtype=bool))
+    write(tmp_path / "y", "a_segmentation", np.ones((4, 4), bool))
+    table = score_folders(tmp_path / "p", tmp_path / "y")[0].set_index("attribute")
+    assert table.loc["lesion", "jaccard"] == 1 / 4
+    write(tmp_path / "x", "a_attribute_streaks", np.ones((4, 4), bool))
+    for only_predicted in (False, True):
+        with pytest.raises(ValueError, match=r"true masks have no prediction in .*--only-predicted"):
+            score_folders(tmp_path / "p", tmp_path / "x", only_predicted)
 
 
 def test_case_of_names_does_not_matter_and_hidden_files_are_no_masks(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from analysis.pages import html
 from analysis.pages.studies.variants import Variants
 from fake_study import write
 from tatl.names import LESION, UNION
-from tatl.prediction.ensemble import Found
+from tatl.prediction.ensemble import Prediction
 from tatl.prediction.overlay import draw_overlay
 
 PERSONAL = {
@@ -33,7 +33,7 @@ def page(folder: Path) -> bytes:
 def overlay(folder: Path) -> bytes:
     maps = {name: MASK.astype(np.float32) for name in (LESION, UNION, "dot")}
     draw_overlay(
-        np.full((30, 40, 3), 90, np.uint8), Found(maps, (2, 3, 20, 30), "found"), {"dot": MASK}, folder / "a.png"
+        np.full((30, 40, 3), 90, np.uint8), Prediction(maps, (2, 3, 20, 30), "found"), {"dot": MASK}, folder / "a.png"
     )
     return (folder / "a.png").read_bytes()
 

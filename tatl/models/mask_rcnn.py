@@ -22,7 +22,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from tatl.models.encoders import STRIDE, SmpEncoder
 from tatl.models.segmenter import Segmenter, pad
 
-Found = dict[str, Tensor]
+Detections = dict[str, Tensor]
 
 SCORE = 0.5  # a detection counts where a region is likelier than background
 EPSILON = 1e-6  # probabilities stay this far from 0 and 1, so that logits are finite
@@ -66,8 +66,8 @@ class MaskRCNN(Segmenter):
         return torch.stack(list(losses.values())).sum()
 
     def find(
-        self, image: Tensor, features: list[Tensor], targets: list[Found] | None = None
-    ) -> tuple[list[Found], Found]:
+        self, image: Tensor, features: list[Tensor], targets: list[Detections] | None = None
+    ) -> tuple[list[Detections], Detections]:
         """Detections per image, whose features are the encoder's; with `targets`, losses by name instead.
 
         The mode of the heads only says which of the two they return: they have neither norms nor dropout.
@@ -87,14 +87,14 @@ class MaskRCNN(Segmenter):
         return found, {**box_losses, **losses}
 
 
-def probability(found: Found, image: Tensor) -> Tensor:
+def probability(found: Detections, image: Tensor) -> Tensor:
     """The detections' masks pasted into the frame of `image` [..., H, W], the largest at each pixel: [1, H, W]."""
     size = cast(tuple[int, int], tuple(image.shape[-2:]))
     masks = paste_masks_in_image(found["masks"], found["boxes"], size)
     return masks.amax(0) if len(masks) else masks.new_zeros(1, *size)
 
 
-def regions(mask: Tensor) -> Found:
+def regions(mask: Tensor) -> Detections:
     """The 8-connected regions of a mask [H, W]: boxes [N, 4] (x and y, last exclusive), labels [N], masks [N, H, W].
 
     N may be 0; a region of one pixel has a box of one pixel.

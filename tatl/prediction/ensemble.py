@@ -27,11 +27,11 @@ from tatl.run import Run
 from tatl.training.frozen_features import encoder_digest
 from tatl.training.inference import resize
 
-Lesion = Literal["found", "none found", "not looked for"]
+LesionFound = Literal["found", "none found", "not looked for"]
 
 
 @dataclass(frozen=True)
-class Found:
+class Prediction:
     """In an image's own pixels: probabilities float32 [H, W] by mask name, zero outside of the box.
 
     `lesion` says whether Stage 1 looked for the lesion and found it; where not, the box is the whole image.
@@ -39,7 +39,7 @@ class Found:
 
     probabilities: dict[str, np.ndarray]
     box: Box
-    lesion: Lesion
+    lesion: LesionFound
 
     @cached_property
     def masks(self) -> dict[str, np.ndarray]:
@@ -78,14 +78,14 @@ class Ensemble:
         share_encoders([model for each in networks.values() for model in each])
         return cls(Size.parse(runs[0].size), runs[0].offset, networks, device)
 
-    def __call__(self, image: np.ndarray, original: tuple[int, int]) -> Found:
+    def __call__(self, image: np.ndarray, original: tuple[int, int]) -> Prediction:
         """What is found in a frame of network size, uint8 [H, W, 3], of an image of the size `original`."""
         frame = normalise(torch.from_numpy(image)[None].to(self.device))
         probabilities: dict[str, Tensor] = {}
         box: Box = (0, 0, *self.size)
-        said: Lesion = "not looked for"
+        said: LesionFound = "not looked for"
         if LESION in self.networks:
-            lesion = average({LESION: self.networks[LESION]}, frame)[LESION]
+            lesion = mean_probabilities({LESION: self.networks[LESION]}, frame)[LESION]
             mask = (lesion[0, 0] >= 0.5).cpu().numpy()
             said, tight = "found" if mask.any() else "none found", np.array([lesion_box(mask)])
             box = cast(Box, tuple(grow(tight, self.offset, self.size)[0].tolist()))
@@ -93,8 +93,10 @@ class Ensemble:
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)
         others = {name: models for name, models in self.networks.items() if name != LESION}
-        probabilities |= {name: paste(mean[0], box, original) for name, mean in average(others, crop).items()}
-        return Found({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box, said)
+        probabilities |= {
+            name: paste(mean[0], box, original) for name, mean in mean_probabilities(others, crop).items()
+        }
+        return Prediction({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box, said)
 
 
 def network(run: Run, root: Path, device: torch.device) -> Segmenter:
@@ -112,7 +114,7 @@ def share_encoders(models: Sequence[Segmenter]) -> None:
 
 
 @torch.no_grad()
-def average(networks: Mapping[str, Sequence[Segmenter]], images: Tensor) -> dict[str, Tensor]:
+def mean_probabilities(networks: Mapping[str, Sequence[Segmenter]], images: Tensor) -> dict[str, Tensor]:
     """The mean probabilities [B, 1, H, W] of each name's networks, in evaluation mode; an encoder is asked once."""
     images = images.contiguous(memory_format=torch.channels_last)
     standing: dict[nn.Module, list[tuple[str, Segmenter]]] = {}

@@ -21,37 +21,31 @@ from PIL import Image
 
 from tatl.names import LESION, UNION
 from tatl.prediction.contour import DETAIL, contour
-from tatl.prediction.ensemble import Found
+from tatl.prediction.ensemble import Prediction
 
-COLUMNS = 4
+_COLUMNS = 4
 PANEL = 4.0  # inches
-LONGEST = 3.0  # a panel's longer side over its shorter; longer pictures keep their shape inside of it
+_LONGEST = 3.0  # a panel's longer side over its shorter; longer pictures keep their shape inside of it
 BOX, PREDICTION, TRUTH = "#ffd500", "#ff2020", "#19d94a"
 DASHES: dict[str, Any] = {BOX: "solid", PREDICTION: (0, (3, 2)), TRUTH: "solid"}
 
 Masks = Mapping[str, np.ndarray]
 
 
-def draw_overlay(image: np.ndarray, found: Found, truth: Masks, path: Path) -> None:
-    """Write the picture that `draw` makes as a PNG, whatever a person's matplotlibrc says."""
+def draw_overlay(image: np.ndarray, found: Prediction, truth: Masks, path: Path) -> None:
+    """Write the picture that `overlay_figure` makes as a PNG, whatever a person's matplotlibrc says."""
     with styles.context("default"):
-        draw(image, found, truth).savefig(path, dpi=100)
+        overlay_figure(image, found, truth).savefig(path, dpi=100)
 
 
-def draw(image: np.ndarray, found: Found, truth: Masks) -> Figure:
-    """Image uint8 [H, W, 3], what was found in it, and the true masks bool [H, W] that are given, by name.
-
-    The truth of the union is the OR of the true attributes (`true_union`), whatever is given under its name.
-    """
-    names = [name for name in (LESION, UNION, *found.attributes) if name in found.masks]
-    of_union = true_union(found, truth)
-    true = {name: truth[name] for name in names if name in truth and name != UNION}
-    true |= {UNION: np.logical_or.reduce(of_union)} if of_union and UNION in names else {}
+def overlay_figure(image: np.ndarray, found: Prediction, truth: Masks) -> Figure:
+    """Image uint8 [H, W, 3], what was found in it, and the true masks bool [H, W] that are given, by name."""
+    names, true = shown_masks(found), true_masks(found, truth)
     figure, panels = _panels(image, len(names))
     shown = _reduced(image)
     for panel, name in zip(panels, names, strict=True):
         panel.imshow(shown, extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5))
-        panel.set_title(_title(found, name, true, len(of_union)), fontsize=10)
+        panel.set_title(_title(found, name, true, len(_of_union(found, truth))), fontsize=10)
         _outlines(panel, found.masks[name], true.get(name))
     if found.lesion == "found":
         _box(panels[0], found)
@@ -59,21 +53,32 @@ def draw(image: np.ndarray, found: Found, truth: Masks) -> Figure:
     return figure
 
 
-def true_union(found: Found, truth: Masks) -> list[np.ndarray]:
-    """The true attributes of which the union is the OR.
+def shown_masks(found: Prediction) -> list[str]:
+    """The masks in the order of panels: lesion, union, attributes."""
+    return [name for name in (LESION, UNION, *found.attributes) if name in found.masks]
 
-    Stage 2 finds the union of whatever attributes there are, so that every one given counts; without it the union is
-    of the attributes that were looked for.
+
+def true_masks(found: Prediction, truth: Masks) -> dict[str, np.ndarray]:
+    """The truth of the masks that are shown, by name.
+
+    That of the union is the OR of true attributes, whatever is given under its name: where Stage 2 finds it, of every
+    one given; without it, of those that were looked for.
     """
+    true = {name: truth[name] for name in shown_masks(found) if name in truth and name != UNION}
+    of_union = _of_union(found, truth)
+    return true | ({UNION: np.logical_or.reduce(of_union)} if of_union and UNION in found.masks else {})
+
+
+def _of_union(found: Prediction, truth: Masks) -> list[np.ndarray]:
     counted = truth if UNION in found.probabilities else found.attributes
     return [truth[name] for name in counted if name in truth and name not in (LESION, UNION)]
 
 
 def _panels(image: np.ndarray, number: int) -> tuple[Figure, list[Axes]]:
     """A figure with that many panels in the image's shape, in rows as even as they come."""
-    rows = -(-number // COLUMNS)
+    rows = -(-number // _COLUMNS)
     columns = -(-number // rows)
-    aspect = float(np.clip(image.shape[0] / image.shape[1], 1 / LONGEST, LONGEST))
+    aspect = float(np.clip(image.shape[0] / image.shape[1], 1 / _LONGEST, _LONGEST))
     figure = Figure(figsize=(PANEL * columns, (PANEL * aspect + 0.3) * rows + 0.4), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -88,7 +93,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).reduce((width, height)))
 
 
-def _title(found: Found, name: str, true: Masks, attributes: int) -> str:
+def _title(found: Prediction, name: str, true: Masks, attributes: int) -> str:
     """What a panel shows and what it lacks; `attributes` is the number whose truth makes the union's."""
     title = found.union if name == UNION else name.replace("_", " ")
     title += "" if found.masks[name].any() else ": none found"
@@ -102,7 +107,7 @@ def _title(found: Found, name: str, true: Masks, attributes: int) -> str:
     return f"{title}, truth of {attributes} attribute{'s' * (attributes != 1)}" if some else title
 
 
-def _box(panel: Axes, found: Found) -> None:
+def _box(panel: Axes, found: Prediction) -> None:
     top, left, bottom, right = found.box
     panel.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, ec=BOX, lw=2))
 
@@ -115,7 +120,7 @@ def _outlines(panel: Axes, predicted: np.ndarray, true: np.ndarray | None) -> No
         contour(panel, mask, colors=colour, linestyles=[DASHES[colour]], linewidths=1.5)
 
 
-def _legend(found: Found, true: Masks) -> list[Line2D]:
+def _legend(found: Prediction, true: Masks) -> list[Line2D]:
     """Of what is drawn: an empty mask has no outline."""
     shown = [("prediction", PREDICTION)] if any(mask.any() for mask in found.masks.values()) else []
     shown += [("truth", TRUTH)] if any(mask.any() for mask in true.values()) else []

@@ -12,14 +12,14 @@ from tatl.run import Run, find_runs, finished
 from tatl.studies.planner import STAGES_OF, Variant
 from tatl.studies.settings import comma_list, comma_numbers
 
-VARYING = ("store", "task", "shape", "fold", "seed", "split_seed")
-STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
-USUAL: tuple[Callable[[Run], bool], ...] = (
+_VARYING = ("store", "task", "shape", "fold", "seed", "split_seed")
+_STARTS = ("random", "source", "tatl", "tatl-freeze")  # of the variants
+_USUAL: tuple[Callable[[Run], bool], ...] = (
     lambda run: run.source != "random",
     lambda run: run.shape in ("u", "link"),
     lambda run: not run.recipe.augment,
 )
-STAGES = ("agnostic_", "lesion_")  # before the recipe's fields of Stage 2 and Stage 1
+_STAGES = ("agnostic_", "lesion_")  # before the recipe's fields of Stage 2 and Stage 1
 
 
 def variant_of(run: Run) -> str:
@@ -28,7 +28,7 @@ def variant_of(run: Run) -> str:
     Empty too for what starts from a rival or a control, which no variant does, and for the lesion as a pretext.
     Stages 1, 2 and 3 from random weights are the scratch variant, whatever was asked for when they were trained.
     """
-    if run.task in (UNION, *PRETEXTS) or run.start not in STARTS:
+    if run.task in (UNION, *PRETEXTS) or run.start not in _STARTS:
         return ""
     if run.task == LESION:
         return STAGE1 if run.shape in LESION_NETWORKS and run.cropper is None else ""
@@ -52,9 +52,9 @@ def choose(root: Path, variant: str, store: str = "", folds: str = "", where: st
     if len(stores := sorted(set({run.digest: run.store for run in runs}.values()))) > 1:
         raise ValueError(f"runs of several stores are there ({', '.join(stores)}): choose with --store {stores[0]}")
     runs = _matching(runs, where)
-    for usual in USUAL:
+    for usual in _USUAL:
         runs = [run for run in runs if usual(run)] or runs
-    _require_one_setting(runs, [name for name in VARYING if (variant, name) != (STAGE1, "shape")])
+    _require_one_setting(runs, [name for name in _VARYING if (variant, name) != (STAGE1, "shape")])
     wanted = comma_numbers("folds", folds)
     if missing := sorted(set(wanted) - {run.fold for run in runs}):
         raise ValueError(f"no finished runs of {variant} for folds {missing}: leave --folds out to use all there are")
@@ -86,22 +86,15 @@ def _digests(store: str, runs: Iterable[Run]) -> set[str]:
 
 def settings_of(run: Run) -> dict[str, str]:
     """Every plain field of a run and of its recipe, and as `agnostic_epochs` or `lesion_lr` those of Stage 2 and 1."""
-    recipes = {"": run.recipe}
-    if run.parent is not None and run.parent.task == UNION:
-        recipes["agnostic_"] = run.parent.recipe
+    agnostic = run.parent if run.parent is not None and run.parent.task == UNION else None
+    plain = {field.name: str(getattr(run, field.name)) for field in dataclasses.fields(run)}
+    settings = {name: value for name, value in plain.items() if name not in ("parent", "cropper", "recipe")}
     if run.cropper is not None:
-        recipes["lesion_"] = run.cropper.recipe
-    network = {} if run.cropper is None else {"lesion_network": run.cropper.shape}
-    plain = [f.name for f in dataclasses.fields(run) if f.name not in ("parent", "cropper", "recipe")]
-    return (
-        {name: str(getattr(run, name)) for name in plain}
-        | network
-        | {
-            stage + name: str(value)
-            for stage, recipe in recipes.items()
-            for name, value in dataclasses.asdict(recipe).items()
-        }
-    )
+        settings["lesion_network"] = run.cropper.shape
+    for stage, each in (("", run), ("agnostic_", agnostic), ("lesion_", run.cropper)):
+        if each is not None:
+            settings |= {stage + name: str(value) for name, value in dataclasses.asdict(each.recipe).items()}
+    return settings
 
 
 def _matching(runs: Sequence[Run], where: str) -> list[Run]:
@@ -124,7 +117,7 @@ def _require_one_setting(runs: Sequence[Run], varying: Sequence[str]) -> None:
     values = {name: sorted({each[name] for each in settings}) for name in settings[0] if name not in varying}
     differing = {name: found for name, found in values.items() if len(found) > 1}
     for name in list(differing):  # a stage's field that follows the target's says nothing new
-        if any(name.removeprefix(stage) in differing for stage in STAGES if name.startswith(stage)):
+        if any(name.removeprefix(stage) in differing for stage in _STAGES if name.startswith(stage)):
             del differing[name]
     if differing:
         shown = "; ".join(f"{name}: {', '.join(found)}" for name, found in differing.items())
@@ -143,7 +136,7 @@ def parts(runs: Sequence[Run]) -> dict[str, list[Run]]:
     return {name: each for name, each in found.items() if each}
 
 
-def report(runs: Sequence[Run]) -> list[str]:
+def network_notes(runs: Sequence[Run]) -> list[str]:
     """For people: what is averaged, and which attributes have fewer networks than the others."""
     first, folds = runs[0], sorted({run.fold for run in runs})
     counted = ", ".join(f"{name} {len(each)}" for name, each in parts(runs).items())

@@ -26,7 +26,7 @@ from tatl.data.store import Store
 from tatl.prediction.select import parts
 from tatl.run import Run
 
-Sample = Literal["new", "out of fold", "in sample", "unknown"]
+SampleKind = Literal["new", "out of fold", "in sample", "unknown"]
 STORES = Path("stores")
 
 
@@ -36,7 +36,7 @@ class Assigned:
 
     images: list[Path]
     runs: list[Run]
-    sample: Sample
+    sample: SampleKind
 
 
 def assign(
@@ -54,12 +54,12 @@ def assign(
     """
     there, tested = find_store(runs, store), {run: _tested(run, root) for run in runs}
     named = set(there.cases["id"]) if there else set().union(*tested.values(), *(_boxed(run, root) for run in runs))
-    groups: dict[tuple[tuple[Run, ...], Sample], list[Path]] = {}
+    groups: dict[tuple[tuple[Run, ...], SampleKind], list[Path]] = {}
     lacking: list[str] = []
     for image in images:
         known = image.stem if image.stem in named else _same_picture(image, there, reading) if there else ""
         unseen = tuple(run for run in runs if known in tested[run])
-        sample: Sample = "out of fold" if unseen else "in sample" if known else "new" if there else "unknown"
+        sample: SampleKind = "out of fold" if unseen else "in sample" if known else "new" if there else "unknown"
         if sample == "in sample" and not in_sample:
             lacking.append(f"{image.name} ({_place(known, runs[0], there)})")
         groups.setdefault((unseen or tuple(runs), sample), []).append(image)
@@ -81,7 +81,7 @@ def find_store(runs: Sequence[Run], store: str = "") -> Store | None:
     return None
 
 
-def told(groups: Sequence[Assigned], tasks: Sequence[str]) -> list[str]:
+def sample_notes(groups: Sequence[Assigned], tasks: Sequence[str]) -> list[str]:
     """For people: how many images are of the store and what segments them, and which masks no such network finds."""
     lines = []
     for group in groups:
