@@ -1,8 +1,9 @@
 # make report   set up, then the main job on the phantom, ending in reports/quick/index.html
 # make studies  the same with every study, so that every page has its numbers
-# make test     set up, then ruff, mypy and the tests
+# make test     set up, then ruff, mypy and the tests; TESTS="" adds those of large networks
 PYTHON ?= python3
 PRESET ?= quick
+TESTS ?= not large
 BIN := .venv/bin
 STUDIES := paradigms convergence data-size crop backbones
 PAGES = $(BIN)/python -m analysis.report --study all --tables reports/$(PRESET)/tables --out reports/$(PRESET)
@@ -21,7 +22,7 @@ test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "$(TESTS)"
 
 setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt

@@ -273,14 +273,16 @@ def main(
     # Figure 7 is extrapolated to the real frequencies of attributes, so then they are drawn.
     phantom = Phantom(cases, seed=0, enrich=not figure_7)
     opened = prepare(phantom, folder, Size.parse(size), progress=False)
-    scene = Scene(Planner(Settings(**{**values, "shapes": "u"}), opened, device=device), runs, "u", 0, 0)
+    settings = Settings(**{**values, "shapes": "u"})
+    scene = Scene(Planner(settings, opened, device=device), runs, "u", 0, 0)
     names = [name for name in BOUND_STARTS if name != "random"] if figure_7 else ["tatl"]
     execute([run for name in names for run in scene.run(name).needs()], runs, opened, Machine(device))
     starts = [scene.start(name) for name in names]
     start = next(start for start in starts if start.name == "tatl")
     start.subject.model.to(place)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"U-shape efficientnet-b0, agnostic start, phantom of {cases} at {size}, {where}, torch {torch.__version__}")
+    data = f"phantom of {cases} at {size}"
+    print(f"U-shape {settings.backbone}, agnostic start, {data}, {where}, torch {torch.__version__}")
     order = np.random.default_rng(0).permutation(scene.train())
     print("\n== product")
     products(start.subject.model, *pair(opened, opened.attributes[0], int(order[0]), place), rounds, place)

@@ -20,6 +20,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
+# Files of a minute and more, which are begun first, so that all workers end together.
+LONG = (
+    "test_readme", "test_benchmarks", "test_site", "test_fit", "test_analysis_commands", "test_schedule", "test_report",
+    "test_gallery_page", "test_predict", "test_contributing", "test_reference", "test_compare", "test_store",
+    "test_questions_notebooks", "test_features", "test_rivals",
+)  # fmt: skip
+
+
+def pytest_configure() -> None:
+    """One core a worker: what takes a process a core by default then works in the one that is there."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[int(worker.removeprefix("gw")) % len(allowed)]})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(scope="session")

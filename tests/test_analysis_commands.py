@@ -19,7 +19,7 @@ from analysis.measure.ledger import Worker
 from analysis.measure.sample import Sample
 from tatl.data.store import Store
 from tatl.models import build
-from toy import make_store
+from toy import SMALL, make_store
 
 TABLES = {
     "bound", "bound_seeds", "bound_images", "bound_anatomy", "bound_curve", "bound_sensitivity", "bound_audit",
@@ -248,7 +248,7 @@ def test_a_file_of_weights_is_a_start(
             ["--init", "best"],
             "start 'best' is neither one of random, source, rotation, context, tatl nor a file of weights",
         ),
-        (["--init", "u.safetensors"], "the weights do not fit the link shape of efficientnet-b0"),
+        (["--init", "u.safetensors"], f"the weights do not fit the link shape of {SMALL}"),
         (["--tolerance", "0"], "tolerance 0.0 is a relative residual"),
         (["--method", "guess"], "method 'guess' is unknown: choose one of lanczos, power"),
         (["--crop", "--offset", "-1"], "offset -1 is negative"),
@@ -264,7 +264,7 @@ def test_a_wrong_input_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(compared)
     if "u.safetensors" in words:
-        save_file({k: v.contiguous() for k, v in build("u").state_dict().items()}, "u.safetensors")
+        save_file({k: v.contiguous() for k, v in build("u", SMALL).state_dict().items()}, "u.safetensors")
     assert run(toy_store, *words) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: ") and error in said[-1]

@@ -42,7 +42,7 @@ from tatl.training.metrics import CONFUSION, confusion
 from tatl.training.pretext import texture_run
 from tatl.training.tasks import Segmentation, make_task
 from tatl.training.trainer import Busy, fit, taken
-from toy import make_store, toy_run
+from toy import SMALL, make_store, toy_run
 
 CPU: dict[str, Any] = {"device": "cpu", "progress": False}
 
@@ -121,7 +121,7 @@ def test_scores_are_the_confusion_of_the_saved_probabilities(trained: tuple[Run,
 @torch.no_grad()
 def test_saved_weights_are_the_network_that_was_scored(trained: tuple[Run, Path], toy_store: Store) -> None:
     run, folder = trained
-    model = build(run.shape).eval()
+    model = build(run.shape, run.backbone).eval()
     model.load_state_dict(load_file(folder / "weights.safetensors"))
     test = split(toy_store, run.fold, run.n_folds, run.split_seed).test
     p = torch.sigmoid(model(Feed(toy_store, "disc")(test)[0]))[:, 0].numpy()
@@ -311,7 +311,8 @@ def test_adamw_and_a_cropping_run_resume_exactly_too(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lesion = toy_run(toy_store, "lesion")
-    run = toy_run(toy_store, "dot", epochs=2, optimizer="adamw", lr=0.002, cropper=lesion, offset=3, pool="image")
+    crop = {"cropper": lesion, "offset": 3, "backbone": "efficientnet-b0"}
+    run = toy_run(toy_store, "dot", epochs=2, optimizer="adamw", lr=0.002, pool="image", **crop)
     for root in ("a", "b"):
         fit(lesion, tmp_path / root, toy_store, **CPU)
     whole = fit(run, tmp_path / "a", toy_store, **CPU)
@@ -576,7 +577,7 @@ def test_scores_are_taken_at_the_size_that_is_asked(toy_store: Store, tmp_path: 
 def test_a_first_network_is_drawn_from_the_run_s_seed(toy_store: Store, tmp_path: Path) -> None:
     run = toy_run(toy_store, seed=3)
     own = tasks.start_model(run, tmp_path).state_dict()
-    same = seeded(lambda: build("link"), 3).state_dict()
+    same = seeded(lambda: build("link", SMALL), 3).state_dict()
     assert all(torch.equal(own[k], same[k]) for k in own)
 
 

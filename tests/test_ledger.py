@@ -28,6 +28,7 @@ from analysis.measure.ledger import (
 from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.models import build
+from toy import SMALL
 
 OPTIONS = Options(tolerance=0.05, max_products=8)
 HERE = Places("cpu", 1)
@@ -37,7 +38,7 @@ WANTED = {"disc": np.array([1, 3, 0]), "dot": np.array([1, 3, 7])}
 @pytest.fixture(scope="module")
 def subject(toy_store: Store) -> Subject:
     torch.manual_seed(0)
-    model = build("link").eval()
+    model = build("link", SMALL).eval()
     return Subject(subject_name(model, toy_store, None), model, toy_store)
 
 
@@ -179,7 +180,7 @@ def test_other_weights_are_another_file_and_never_mixed(
     whole: tuple[pd.DataFrame, Path], subject: Subject, toy_store: Store, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
-    other = build("link")
+    other = build("link", SMALL)
     boxes = np.tile([0, 0, 32, 32], (len(toy_store), 1))
     names = [subject_name(other, toy_store, None), subject_name(subject.model, toy_store, boxes)]
     assert len({subject.name, *names, subject_name(subject.model, toy_store, None, [1])}) == 4

@@ -33,15 +33,19 @@ from tatl.run import Run, find_runs, finished
 from tatl.studies.planner import STAGES_OF, Planner, in_order
 from tatl.studies.settings import Settings
 from tatl.training.trainer import save_weights
-from toy import make_store
+from toy import SMALL, make_store
 
-SETTINGS = Settings(shapes="u,link", source="random", folds="0", n_folds=3, offset=2, score_size="", epochs=1)
+SETTINGS = Settings(
+    shapes="u,link", backbone=SMALL, source="random", folds="0", n_folds=3, offset=2, score_size="", epochs=1
+)
 
 
 def save(run: Run, root: Path) -> None:
     folder = run.folder(root)
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(seeded(lambda: build(run.shape), len(run.task)).state_dict(), folder / "weights.safetensors")
+    save_weights(
+        seeded(lambda: build(run.shape, run.backbone), len(run.task)).state_dict(), folder / "weights.safetensors"
+    )
     (folder / "run.json").write_text(run.dumps())
 
 

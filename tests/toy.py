@@ -12,6 +12,7 @@ from tatl.data.store import Store, prepare
 from tatl.run import Recipe, Run
 
 SIZE = Size(32, 64)
+SMALL = "tu-test_efficientnet"  # of timm: 0.08 million parameters, features at 1/2 to 1/32, differentiable twice
 
 
 class Toy:
@@ -73,8 +74,8 @@ def make_store(path: Path, size: Size = SIZE, **options: Any) -> Store:
 
 
 def toy_run(store: Store, task: str = "disc", **values: Any) -> Run:
-    """A short run of a store from random weights; fields of its recipe may be given beside its own."""
+    """A short run of a small network from random weights; fields of its recipe may be given beside its own."""
     recipe = {"epochs": 1, "batch": 4, "calibration": 8}
     recipe |= {key: values.pop(key) for key in list(values) if key in Recipe.__dataclass_fields__}
-    given = {"shape": "link", "start": "random", "source": "random", "n_folds": 3, **values}
+    given = {"shape": "link", "backbone": SMALL, "start": "random", "source": "random", "n_folds": 3, **values}
     return Run(store.name, store.digest, str(store.size), task, recipe=Recipe(**recipe), **given)
