@@ -1,4 +1,4 @@
-"""One source of versions: pyproject.toml names the packages, constraints.txt pins them, environment.yml uses both."""
+"""pyproject.toml names the packages and the oldest versions, constraints.txt pins them, environment.yml uses both."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 
@@ -24,8 +25,11 @@ def test_every_dependency_is_pinned_once() -> None:
     assert not missing
 
 
-def test_pyproject_gives_no_second_version() -> None:
-    assert all(not Requirement(line).specifier for line in PROJECT["dependencies"])
+@pytest.mark.parametrize("line", PROJECT["dependencies"])
+def test_a_dependency_has_a_lower_bound_which_its_pin_meets(line: str) -> None:
+    asked = Requirement(line)
+    assert [each.operator for each in asked.specifier] == [">="]
+    assert asked.specifier.contains(pins()[asked.name.replace("_", "-").lower()])
 
 
 def test_torch_and_torchvision_are_a_pair() -> None:
