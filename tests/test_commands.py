@@ -16,7 +16,7 @@ from PIL import Image
 from tatl import cli
 from tatl.__main__ import build_parser, main
 from tatl.data.store import Store
-from toy import Toy
+from toy import SMALL, Toy
 
 
 @pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["study"], ["predict"], ["score"]])
@@ -160,10 +160,10 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     described = json.loads(Path("tables/study.json").read_text())
     assert described["variants"] == ["stage23", "stage123"] and described["settings"]["batch"] == 4
     table = pd.read_csv("tables/variants.csv")
-    assert set(table["attribute"]) == {"disc", "average", "micro"} and set(table["shape"]) == {"u", "mean"}
+    assert set(table["attribute"]) == {"disc", "average", "micro"} and set(table["shape"]) == {"link", "mean"}
     assert {path.parent.parent.name for path in Path("runs").rglob("weights.safetensors")} == {
-        "u-efficientnet-b0-random",
-        "u-efficientnet-b0-tatl-freeze",
+        f"link-{SMALL}-random",
+        f"link-{SMALL}-tatl-freeze",
     }
     capsys.readouterr()
     assert main(arguments) == 0

@@ -18,6 +18,7 @@ from tatl.data.store import Store
 from tatl.models import Segmenter, build
 from tatl.models.encoders import EfficientNetB0
 from tatl.models.starts import seeded
+from tatl.names import B0
 from tatl.prediction.ensemble import mean_probabilities, share_encoders
 from tatl.run import Run
 from tatl.studies.execution.parallel import Machine, Trainer
@@ -112,9 +113,10 @@ def test_encoders_and_processes_share_the_room(toy_store: Store, monkeypatch: py
 
 
 def frozen_runs(store: Store) -> tuple[Run, list[Run]]:
-    agnostic = toy_run(store, "union")
+    agnostic = toy_run(store, "union", backbone=B0)
     return agnostic, [
-        toy_run(store, task, start="tatl-freeze", parent=agnostic, epochs=2) for task in ("disc", "bar", "dot")
+        toy_run(store, task, backbone=B0, start="tatl-freeze", parent=agnostic, epochs=2)
+        for task in ("disc", "bar", "dot")
     ]
 
 
@@ -201,7 +203,7 @@ def test_an_ensemble_asks_a_shared_encoder_once(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_random_encoder_that_stays_has_the_statistics_of_its_images(toy_store: Store, tmp_path: Path) -> None:
     """Without them its norms do nothing, and features grow or vanish with depth: no fair control."""
-    runs = [toy_run(toy_store, name, start="frozen-random") for name in ("disc", "bar")]
+    runs = [toy_run(toy_store, name, backbone=B0, start="frozen-random") for name in ("disc", "bar")]
     tasks = [Segmentation(run, toy_store, tmp_path) for run in runs]
     model, untouched = tasks[0].model, seeded(lambda: build("link"), 0)
     norms = [m for m in model.encoder.modules() if isinstance(m, nn.BatchNorm2d)]
