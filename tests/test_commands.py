@@ -162,6 +162,7 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     table = pd.read_csv("tables/variants.csv")
     assert set(table["attribute"]) == {"disc", "average", "micro"} and set(table["shape"]) == {"link", "mean"}
     assert {path.parent.parent.name for path in Path("runs").rglob("weights.safetensors")} == {
+        f"u-{SMALL}-random",  # Stage 1
         f"link-{SMALL}-random",
         f"link-{SMALL}-tatl-freeze",
     }
