@@ -302,7 +302,7 @@ def test_the_spectrum_of_a_start(
     assert (table["top1"].abs() >= table["top2"].abs()).all() and (table["trace_error"] > 0).all()
     assert np.trapezoid(curve["density"], curve["eigenvalue"]) == pytest.approx(1, abs=0.1)
     said = capsys.readouterr().out
-    assert "mean loss over 3 of " in said and "trace" in said
+    assert "mean loss over 3 training images" in said and "trace" in said
     assert main(spectrum, "analysis.spectrum", [*words, "--probes", "1"]) == 2
     assert "probes (1) must be at least 2" in capsys.readouterr().err
 

@@ -25,28 +25,29 @@ _COMMANDS = {"bound": "python -m analysis.bound --start all", "spectrum": "pytho
 _KEYS = ["start", "attribute"]
 _FLAGS = ("vacuous", "positive", "converged", "holds")
 _TEXTS = (*_KEYS, "varied", "setting", "reference", "assumption", "found")
+_SPREADS = [
+    f"{of}_{over}_{end}" for of in ("bound", "ratio") for over in ("seeds", "images") for end in ("low", "high")
+]
 BOUND_COLUMNS = {
     "bound": [
-        *_KEYS, "seed", "seeds", "m", "images", "positives", "ratio", "ratio_seeds_low", "ratio_seeds_high",
-        "ratio_images_low", "ratio_images_high", "risk", "curvature", "curvature_median", "curvature_largest",
-        "curvature_largest_float64", "g", "bound", "bound_seeds_low", "bound_seeds_high", "bound_images_low",
-        "bound_images_high", "bound_without_largest", "bound_slack_m", "vacuous", "unconverged", "lowest",
-        "lowest_seeds",
+        *_KEYS, "seed", "seeds", "m", "images", "positives", "risk", "curvature", "curvature_median", "g", "bound",
+        "curvature_largest", "curvature_largest_float64", "bound_without_largest", "bound_slack_m", "ratio", *_SPREADS,
+        "vacuous", "unconverged", "lowest",
     ],
-    "bound_seeds": [*_KEYS, "seed", "bound", "ratio"],
+    "bound_seeds": [*_KEYS, "seed", "bound"],
     "bound_images": [*_KEYS, "seed", "positive", "norm", "residual", "products", "converged"],
     "bound_anatomy": [
         *_KEYS, "g", "stability", "fit", "candidates", "sample", "bound", "turns_at", "reference", "log_ratio",
         "by_risk", "by_curvature",
     ],
-    "bound_sensitivity": ["varied", "setting", *_KEYS, "bound"],
+    "bound_sensitivity": [*_KEYS, "varied", "setting", "bound"],
     "bound_audit": ["start", "assumption", "holds", "found"],
 }  # fmt: skip
 BOUND_OPTIONAL = {
-    "bound_distance": [*_KEYS, "m", "images", "length", "mean", "largest", "negative", "measure"],
+    "bound_distance": [*_KEYS, "m", "length", "mean", "largest", "negative", "measure"],
     "spectrum": [
-        *_KEYS, "images", "loss", "trace", "trace_error", "trace_by_density", "trace_by_density_error", "top1",
-        "converged",
+        *_KEYS, "images", "loss", "trace", "trace_error", "trace_by_density", "trace_by_density_error", "converged",
+        "top1",
     ],
     "spectrum_density": [*_KEYS, "eigenvalue", "density", "error"],
 }  # fmt: skip

@@ -36,14 +36,9 @@ class Verdict:
 
     @cached_property
     def ranking(self) -> pd.Series:
-        """Bounds by start, lowest first: on average, or of the only attribute; else for how many each is not lowest."""
-        wide = self.tables.wide("bound", "bound").dropna(how="all")
-        if len(self.tables.average):
-            found = self.tables.average.set_index("start")["bound"].replace(np.inf, np.nan)
-        elif len(wide) == 1:
-            found = wide.iloc[0]
-        else:
-            found = len(wide) - wide.eq(wide.min(axis=1), axis=0).sum() if len(wide) else pd.Series(dtype=float)
+        """Bounds by start, lowest first: on average, or else the geometric mean over the attributes."""
+        average = self.tables.average.set_index("start")["bound"].replace(np.inf, np.nan)
+        found = average if len(average) else np.exp(self.tables.wide("bound", "bound").map(np.log).mean(skipna=False))
         return found.dropna().sort_values(kind="stable")
 
     def why(self) -> str:
@@ -59,12 +54,11 @@ class Verdict:
         return f"{best} has the lowest bound {self._where(best)}{self._cause(best)}."
 
     def _where(self, best: str) -> str:
-        tables = self.tables
-        if not len(tables.average) and len(tables.attributes) > 1:
-            return f"for {len(tables.attributes) - int(self.ranking[best])} of {len(tables.attributes)} attributes"
-        of = tables.groups[-1]
-        row = tables.rows[(tables.rows["attribute"] == of) & (tables.rows["start"] == best)].iloc[0]
-        sure = "" if np.isnan(row["lowest"]) else f", in {row['lowest']:.0%} of resamples of images and seeds"
+        of = self.tables.groups[-1]
+        if of != AVERAGE and len(self.tables.groups) > 1:
+            return f"in the geometric mean over {len(self.tables.groups)} attributes"
+        lowest = self.tables.rows.set_index(["attribute", "start"])["lowest"][of, best]
+        sure = "" if np.isnan(lowest) else f", in {lowest:.0%} of resamples of images and seeds"
         return f"{'on average over attributes' if of == AVERAGE else f'on {plain(of)}'}{sure}"
 
     def _cause(self, best: str) -> str:
@@ -74,18 +68,17 @@ class Verdict:
         if not beside or not others:
             return ""
         who = others[0]
-        parts = tables.compared[tables.compared["start"] == who]
-        rows = tables.relative[
-            (tables.relative["start"] == who) & tables.relative["attribute"].isin(parts["attribute"])
-        ]
-        if parts.empty:
+        keys = ["start", "attribute"]
+        rows = tables.compared.merge(tables.relative[[*keys, "risk", "curvature"]], on=keys)
+        rows = rows[rows["start"] == who]
+        if rows.empty:
             return ""
-        curved = int((parts["by_curvature"].abs() > parts["by_risk"].abs()).sum())
-        name, number = ("curvature", curved) if 2 * curved >= len(parts) else ("risk", len(parts) - curved)
-        sharper = int(((rows["curvature"].to_numpy() > 1) & (parts["by_curvature"].to_numpy() < 0)).sum())
+        curved = int((rows["by_curvature"].abs() > rows["by_risk"].abs()).sum())
+        name, number = ("curvature", curved) if 2 * curved >= len(rows) else ("risk", len(rows) - curved)
+        sharper = int(((rows["curvature"] > 1) & (rows["by_curvature"] < 0)).sum())
         said = (
             f". Against {beside}, {name} makes most of {who}'s difference for {number} of "
-            f"{counted(len(parts), 'attribute')}: its mean norm is {from_to(rows['curvature'])} times {beside}'s, its "
+            f"{counted(len(rows), 'attribute')}: its mean norm is {from_to(rows['curvature'])} times {beside}'s, its "
             f"risk {from_to(rows['risk'])} times"
         )
         return f"{said}; for {sharper} its bound is lower because it is sharper" if sharper else said

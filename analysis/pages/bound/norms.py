@@ -66,16 +66,12 @@ class Residuals(BoundFigure):
         figure = Figure(figsize=(5.8, 3.4), layout="constrained")
         axes = figure.subplots()
         axes.grid(True, axis="both")
-        low, _ = fit_axis(axes, [*self.table["residual"], self.tables.tolerance], log=True)
-        for start in self.look.names:
-            residual = np.sort(self.table["residual"][self.table["start"] == start].dropna())
-            share = 100 * np.arange(1, len(residual) + 1) / max(1, len(residual))
-            style = self.look.point(start, size=4.5) | {"markevery": max(1, len(residual) // 6)}
-            axes.plot(np.maximum(residual, low), share, drawstyle="steps-post", linewidth=1.4, **style)
+        fit_axis(axes, [*self.table["residual"], self.tables.tolerance], log=True)
+        for start, residual in self.table.dropna(subset="residual").groupby("start")["residual"]:
+            axes.ecdf(residual, color=self.look.colour[str(start)], linewidth=1.4)
         marked(axes, self.tables.tolerance)
-        axes.set_ylim(-2, 104)
         axes.set_xlabel("relative residual of the eigenvalue")
-        axes.set_ylabel("images and attributes (%)")
+        axes.set_ylabel("share of images and attributes")
         return self.legend(figure, kind("asked for", color=INK, linestyle=":", linewidth=1))
 
     def say(self) -> str:

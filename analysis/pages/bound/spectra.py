@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -32,7 +33,7 @@ class SpectralDensity(BoundFigure):
     def draw(self) -> Figure:
         table = self.table
         highest = float(table["density"].max()) if len(table) else 1.0
-        steps = [float(np.diff(grid["eigenvalue"].sort_values()).max()) for _, grid in self._curves() if len(grid) > 1]
+        steps = [_spacing(curve["eigenvalue"]) for _, curve in self._curves()]
         figure, drawn = self.panels("eigenvalue", "density")
         for attribute, axes in drawn.items():
             for start, rows in table[table["attribute"] == attribute].sort_values("eigenvalue").groupby("start"):
@@ -52,8 +53,8 @@ class SpectralDensity(BoundFigure):
         """How far the density reaches to either side, and how much of its weight is negative."""
         negative = {}
         for (start, attribute), rows in self._curves():
-            step = float(np.diff(rows["eigenvalue"].sort_values()).max()) if len(rows) > 1 else 0.0
-            mass = rows["density"][rows["eigenvalue"] < -_SMEARED * step].sum() / rows["density"].sum()
+            below = rows["eigenvalue"] < -_SMEARED * _spacing(rows["eigenvalue"])
+            mass = rows["density"][below].sum() / rows["density"].sum()
             negative[f"{start} on {plain(attribute)}"] = float(mass)
         if not negative:
             return "spectrum_density.csv has no rows of these attributes."
@@ -100,6 +101,11 @@ class LeadingEigenvalues(BoundFigure):
             f"{counted(len(table), 'row')}; two independent estimates of the trace agree within {_AGREE:g} standard "
             f"errors in {agree}; {int((table['converged'] != 1).sum())} did not converge."
         )
+
+
+def _spacing(grid: pd.Series) -> float:
+    """The largest step of a grid; 0 of a single point."""
+    return float(grid.sort_values().diff().fillna(0).max())
 
 
 def _signed(axes: Axes, linear: float, values: Iterable[float]) -> None:
