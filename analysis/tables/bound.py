@@ -34,7 +34,7 @@ BOUND_COLUMNS = {
         "curvature_largest", "curvature_largest_float64", "bound_without_largest", "bound_slack_m", "ratio", *_SPREADS,
         "vacuous", "unconverged", "lowest",
     ],
-    "bound_seeds": [*_KEYS, "seed", "bound"],
+    "bound_seeds": [*_KEYS, "seed", "bound", "ratio"],
     "bound_images": [*_KEYS, "seed", "positive", "norm", "residual", "products", "converged"],
     "bound_anatomy": [
         *_KEYS, "g", "stability", "fit", "candidates", "sample", "bound", "turns_at", "reference", "log_ratio",
