@@ -209,11 +209,11 @@ def test_the_same_picture_under_several_ids_is_one_group(tmp_path: Path) -> None
     images = tmp_path / "ISIC2018_Task1-2_Training_Input"
     for twin in (3, 7):
         shutil.copy(images / "ISIC_0000001.jpg", images / f"ISIC_{twin:07d}.jpg")
-    data = Isic2018(tmp_path)
-    groups = dict(zip(data.ids, data.groups, strict=True))
     twins = ["ISIC_0000001", "ISIC_0000003", "ISIC_0000007"]
-    assert {groups[name] for name in twins} == {"ISIC_0000001"} and len(set(groups.values())) == 10
-    store = prepare(data, tmp_path / "store", SIZE, progress=False)
+    store = prepare(Isic2018(tmp_path), tmp_path / "store", SIZE, progress=False)
+    groups = store.cases.set_index("id")["group"]
+    assert set(groups[twins]) == {"ISIC_0000001"} and groups.nunique() == 10
+    assert store.notes == [f"{name}: {JOINED}" for name in twins[1:]]
     for fold in range(5):
         parts = split(store, fold, 5, 0)
         sides = [set(store.cases["id"][side]) & set(twins) for side in (parts.train, parts.validation, parts.test)]

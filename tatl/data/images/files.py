@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.data.images.reduction import reduce_part
 from tatl.names import LESION
 
-HEAD = 1 << 16  # bytes that tell most pictures apart
 TURNED = (
     "has an EXIF orientation of {}, which was applied to the image, while its masks have that size either way: look "
     "at an overlay, and if they were drawn on the stored pixels, prepare with --exif ignore"
@@ -156,36 +155,6 @@ def _unique(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
         if len(same) > 1
     ]
     return [same[0] for same in by_id.values() if len(same) == 1], problems
-
-
-def twins(sources: list[Source]) -> list[list[Source]]:
-    """Those cases of several groups whose images are the same file, by content."""
-    clusters = [sources]
-    for key in (_length, _head, _content):  # cheap first: few pictures are read whole
-        clusters = [part for cluster in clusters for part in _split(cluster, key)]
-    return clusters
-
-
-def _split(cluster: list[Source], key: Callable[[Path], Any]) -> list[list[Source]]:
-    """The parts with the same key that have several groups."""
-    parts: dict[Any, list[Source]] = {}
-    for source in cluster:
-        parts.setdefault(key(source.image), []).append(source)
-    return [part for part in parts.values() if len({source.group for source in part}) > 1]
-
-
-def _length(path: Path) -> int | Path:
-    return path.stat().st_size if path.exists() else path
-
-
-def _head(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read(HEAD)).digest()
-
-
-def _content(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def composed(name: str) -> str:

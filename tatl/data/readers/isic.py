@@ -12,17 +12,17 @@
 split without any is not read.  Where a folder of masks is there, an image without its masks and a mask without
 its image are problems, and so are two masks of one image.  Names match case-insensitively; other files
 (ATTRIBUTION.txt, LICENSE.txt) are no matter.  A folder may hold its files one level deeper, in a folder of its own.
-The group of an image is its id, or for the same picture under several ids the first of them.
+The group of an image is its id, or where a store finds the same picture under several ids the first of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from tatl.data.images.files import FileReader, Source, existing_folder, twins
+from tatl.data.images.files import FileReader, Source, existing_folder
 from tatl.data.images.masks import Part
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
@@ -159,11 +159,6 @@ class _Isic(FileReader):
         there = {name for name, _ in images}
         strays = [path.name for name, kind, path, place in files if name not in there and kind in place.kinds]
         return sources, problems + [f"{name}: mask without image" for name in strays]
-
-    def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
-        """Give the same picture under several ids one group, so that folds keep it on one side."""
-        groups = {source.id: cluster[0].group for cluster in twins(sources) for source in cluster}
-        return [replace(source, group=groups.get(source.id, source.group)) for source in sources], []
 
 
 def _lacking(there: dict[str, Path], needed: set[str]) -> str:

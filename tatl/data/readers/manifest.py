@@ -16,12 +16,13 @@ import csv
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from tatl.data.case import MAX_ATTRIBUTES
-from tatl.data.images.files import FileReader, Source, composed, existing_folder, twins
+from tatl.data.images.files import FileReader, Source, composed, existing_folder
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.names import PRETEXTS
@@ -30,6 +31,7 @@ _REQUIRED = ("case", "image", "group")
 _COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
 _RESERVED = (*_COLUMNS, *PRETEXTS)  # a run of a task is found by its name
 NO_FILE = set('/\\:"*?<>|')  # what the name of a file may not hold on some system
+_HEAD = 1 << 16  # bytes that tell most pictures apart
 UNKNOWN = "?"  # the cell of a mask that nobody drew
 
 
@@ -59,7 +61,7 @@ class Manifest(FileReader):
         """Leave out the cases whose image is also another group's: (the rest, problems)."""
         leaking = {
             source.id: next(other for other in cluster if other.group != source.group)
-            for cluster in twins(sources)
+            for cluster in _twins(sources)
             for source in cluster
         }
         problems = [
@@ -203,3 +205,33 @@ def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
     masks = {name: _located(root, row[name]) if row[name] else None for name in known}
     lesion = _located(root, row["lesion"]) if row.get("lesion", UNKNOWN) not in ("", UNKNOWN) else None
     return Source(row["case"], row["group"], _located(root, row["image"]), lesion, masks)
+
+
+def _twins(sources: list[Source]) -> list[list[Source]]:
+    """Those cases of several groups whose images are the same file, by content."""
+    clusters = [sources]
+    for key in (_length, _head, _content):  # cheap first: few pictures are read whole
+        clusters = [part for cluster in clusters for part in _split(cluster, key)]
+    return clusters
+
+
+def _split(cluster: list[Source], key: Callable[[Path], Any]) -> list[list[Source]]:
+    """The parts with the same key that have several groups."""
+    parts: dict[Any, list[Source]] = {}
+    for source in cluster:
+        parts.setdefault(key(source.image), []).append(source)
+    return [part for part in parts.values() if len({source.group for source in part}) > 1]
+
+
+def _length(path: Path) -> int | Path:
+    return path.stat().st_size if path.exists() else path
+
+
+def _head(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read(_HEAD)).digest()
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
