@@ -154,7 +154,7 @@ class BoundFrames:
         """A row per start: the bound on average, its multiple of the reference's over attributes, and measured Dice."""
         tables, beside = self.tables, self.tables.reference
         whole = tables.average.set_index("start")
-        cells: dict[str, pd.Series] = {}
+        cells: dict[str, pd.Series] = {"measured Dice": dice.map("{:.3f}".format)} if len(dice) else {}
         if len(whole):
             cells |= {"bound x 100": whole["bound"].map(_hundredfold), "lowest in": whole["lowest"].map(_percent)}
         if beside:
@@ -163,8 +163,6 @@ class BoundFrames:
             cells |= {title: np.exp(means[name]).map(three) for title, name in split.items()}
             norms = np.log(tables.relative.set_index("start")["curvature"].replace(0, np.nan)).groupby("start").mean()
             cells["mean norm"] = np.exp(norms).map(three)
-        if len(dice):
-            cells["measured Dice"] = dice.map("{:.3f}".format)
         return pd.DataFrame(cells, index=pd.Index(tables.starts, name=None)).fillna("")
 
 

@@ -58,7 +58,8 @@ class Verdict:
         if of != AVERAGE and len(self.tables.groups) > 1:
             return f"in the geometric mean over {len(self.tables.groups)} attributes"
         lowest = self.tables.rows.set_index(["attribute", "start"])["lowest"][of, best]
-        sure = "" if np.isnan(lowest) else f", in {lowest:.0%} of resamples of images and seeds"
+        over = "images and seeds" if self.tables.seeds > 1 else "images (one seed)"
+        sure = "" if np.isnan(lowest) else f", in {lowest:.0%} of resamples of {over}"
         return f"{'on average over attributes' if of == AVERAGE else f'on {plain(of)}'}{sure}"
 
     def _cause(self, best: str) -> str:
