@@ -9,7 +9,6 @@ from analysis.curvature.stability import bound
 __all__ = ["bound"]
 
 if __name__ == "__main__":
-    from analysis.measure.commands import bound as command
-    from analysis.measure.commands import main
+    from analysis.measure.commands import measure_bound, run_command
 
-    sys.exit(main(command, "analysis.bound"))
+    sys.exit(run_command(measure_bound, "analysis.bound"))

@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    from analysis.measure.commands import main, spectrum
+    from analysis.measure.commands import measure_spectrum, run_command
 
-    sys.exit(main(spectrum, "analysis.spectrum"))
+    sys.exit(run_command(measure_spectrum, "analysis.spectrum"))

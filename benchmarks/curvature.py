@@ -36,7 +36,7 @@ from analysis.curvature.graphs import Captured
 from analysis.curvature.norms import Options, SpectralNorms, spectral_norms
 from analysis.curvature.products import Hessians, flatten, unflatten
 from analysis.measure.ledger import Places, curvatures, image_loss
-from analysis.measure.starts import Scene, Start
+from analysis.measure.starts import StartNetwork, StartScene
 from tatl import cli
 from tatl.data.batches import Feed
 from tatl.data.case import Size
@@ -160,7 +160,7 @@ def engine(model: nn.Module, pairs: list[tuple[Tensor, Tensor]], tolerance: floa
     return now(pairs[0][0].device) - started, found
 
 
-def spread_out(start: Start, indices: np.ndarray, device: str) -> float:
+def spread_out(start: StartNetwork, indices: np.ndarray, device: str) -> float:
     """Seconds of the toolkit's own way, a process a core or GPU, from an empty ledger."""
     wanted = {name: indices for name in start.subject.store.attributes}
     with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +169,7 @@ def spread_out(start: Start, indices: np.ndarray, device: str) -> float:
         return time.perf_counter() - started
 
 
-def norms(start: Start, indices: np.ndarray, device: torch.device, skip: bool) -> None:
+def norms(start: StartNetwork, indices: np.ndarray, device: torch.device, skip: bool) -> None:
     """PyHessian beside the engine, over all attributes of these images."""
     store, model = start.subject.store, start.subject.model
     pairs = [pair(store, name, int(i), device) for i in indices for name in store.attributes]
@@ -216,7 +216,7 @@ class Pairs:
         return pair(self.store, *self.keys[at], self.device)[self.which][0]
 
 
-def scale(start: Start, device: torch.device, counts: tuple[int, ...], order: np.ndarray) -> None:
+def scale(start: StartNetwork, device: torch.device, counts: tuple[int, ...], order: np.ndarray) -> None:
     store, model = start.subject.store, start.subject.model
     for count in counts:
         if device.type == "cuda":
@@ -232,7 +232,7 @@ def scale(start: Start, device: torch.device, counts: tuple[int, ...], order: np
         )
 
 
-def figure7(scene: Scene, starts: list[Start], count: int, device: str) -> None:
+def figure7(scene: StartScene, starts: list[StartNetwork], count: int, device: str) -> None:
     indices = np.random.default_rng(0).permutation(scene.train())[:count]
     if len(indices) < count:
         raise ValueError(f"{count} images are asked for and the fold has {len(indices)}: give --cases {count * 3 // 2}")
@@ -274,7 +274,7 @@ def main(
     phantom = Phantom(cases, seed=0, enrich=not figure_7)
     opened = prepare(phantom, folder, Size.parse(size), progress=False)
     settings = Settings(**{**values, "shapes": "u"})
-    scene = Scene(Planner(settings, opened, device=device), runs, "u", 0, 0)
+    scene = StartScene(Planner(settings, opened, device=device), runs, "u", 0, 0)
     names = [name for name in BOUND_STARTS if name != "random"] if figure_7 else ["tatl"]
     execute([run for name in names for run in scene.run(name).needs()], runs, opened, Machine(device))
     starts = [scene.start(name) for name in names]

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curvature.assumptions import audit
+from analysis.curvature.assumptions import Training, audit
 from analysis.measure import breakdown, figure7
-from analysis.measure.sample import Question, Sample
+from analysis.measure.sample import Question, TrainingSample
 from tatl.data.store import write_csv
-from tatl.run import Recipe
 
 STARTS, ISIC = ("random", "source", "tatl"), ("globules", "streaks")
+SGD = Training("SGD with momentum 0.9", 0.01, 40, 16, drawn=True)
 SHARES = {"random": 1.0, "source": 3.0, "tatl": 30.0}  # of curvature
 
 
@@ -38,18 +38,15 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     measured = per_image(starts, attributes, images, scale, risk, seeds)
     question, reference = Question(tuple(attributes)), "source" if "source" in starts else starts[0]
-    chosen = {name: Sample(np.arange(images), m) for name in attributes}
-    found = figure7.every_seed(measured, chosen, question)
-    table = figure7.figure7(found, reference)
-    made = {
+    chosen = {name: TrainingSample(np.arange(images), m) for name in attributes}
+    made = figure7.compared(measured, chosen, question, reference)
+    table = made["bound"]
+    made |= {
         "bound": table.assign(
             curvature_largest_float64=1.001 * table["curvature_largest"], curvature_largest_converged=True
         ),
-        "bound_seeds": figure7.seeds_of(found, reference),
         "bound_images": measured,
-        "bound_anatomy": breakdown.anatomy(table, question, reference),
-        "bound_curve": breakdown.curves(table, question),
-        "bound_sensitivity": breakdown.sensitivity(table, measured, question, dict.fromkeys(attributes, 20)),
+        **breakdown.rests_on(table, measured, question, reference, dict.fromkeys(attributes, 20)),
         "bound_audit": _audit(measured, starts, m),
     }
     if distance:
@@ -90,7 +87,7 @@ def _audit(measured: pd.DataFrame, starts: Sequence[str], m: int) -> pd.DataFram
     rows = [
         {"start": start, **dataclasses.asdict(each)}
         for start in starts
-        for each in audit(measured.loc[measured["start"] == start, "norm"].max(), m, 0.01, Recipe(), 15, None)
+        for each in audit(measured.loc[measured["start"] == start, "norm"].max(), m, 0.01, SGD, 15, None)
     ]
     return pd.DataFrame(rows).rename(columns={"name": "assumption"})
 

@@ -13,13 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from analysis.curvature.stability import bound as formula
-from analysis.measure.commands import _landscapes, bound, main, spectrum
-from analysis.measure.landscape import Options
+from analysis.measure import landscape
+from analysis.measure.commands import measure_bound, measure_spectrum, run_command
+from analysis.measure.landscape import Effort
 from analysis.measure.ledger import Worker
-from analysis.measure.sample import Sample
 from tatl.data.store import Store
 from tatl.models import build
-from toy import SMALL, make_store
+from toy import make_store
 
 TABLES = {
     "bound", "bound_seeds", "bound_images", "bound_anatomy", "bound_curve", "bound_sensitivity", "bound_audit",
@@ -29,7 +29,7 @@ FAST = ["--tolerance", "0.05", "--max-products", "6", "--workers", "1", "--devic
 
 def run(store: Store, *words: str, tables: str = "tables") -> int:
     given = ["--store", str(store.path), "--preset", "smoke", "--shapes", "link", "--tables", tables, *FAST, *words]
-    return main(bound, "analysis.bound", given)
+    return run_command(measure_bound, "analysis.bound", given)
 
 
 def read(folder: str | Path) -> dict[str, pd.DataFrame]:
@@ -151,7 +151,7 @@ def test_the_same_command_trains_and_solves_nothing_and_gives_the_same(
     said = capsys.readouterr().out
     for name in TABLES:
         assert Path(f"b/{name}.csv").read_bytes() == Path(f"tables/{name}.csv").read_bytes()
-    for words in ("0 to do", "seed 0, fold 0 of 3", "6 of ", "source domain random", "not converged", "95 %"):
+    for words in ("0 to do", "fold 0 of 3, seed 0", "6 of ", "source domain random", "not converged", "95 %"):
         assert words in said
     assert said.splitlines()[-1] == "next: python -m analysis.report --study bound --tables b"
     assert "c <= min(1/beta, 1/(4 (2 beta ln T)^2)): " in said and "largest |eigenvalue| seen" in said
@@ -248,7 +248,7 @@ def test_a_file_of_weights_is_a_start(
             ["--init", "best"],
             "start 'best' is neither one of random, source, rotation, context, tatl nor a file of weights",
         ),
-        (["--init", "u.safetensors"], f"the weights do not fit the link shape of {SMALL}"),
+        (["--init", "u.safetensors"], "the weights do not fit the link shape of efficientnet-b0"),
         (["--tolerance", "0"], "tolerance 0.0 is a relative residual"),
         (["--method", "guess"], "method 'guess' is unknown: choose one of lanczos, power"),
         (["--crop", "--offset", "-1"], "offset -1 is negative"),
@@ -264,7 +264,7 @@ def test_a_wrong_input_is_one_sentence(
 ) -> None:
     monkeypatch.chdir(compared)
     if "u.safetensors" in words:
-        save_file({k: v.contiguous() for k, v in build("u", SMALL).state_dict().items()}, "u.safetensors")
+        save_file({k: v.contiguous() for k, v in build("u").state_dict().items()}, "u.safetensors")
     assert run(toy_store, *words) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert said[-1].startswith("error: ") and error in said[-1]
@@ -272,7 +272,12 @@ def test_a_wrong_input_is_one_sentence(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_cuda_that_is_absent_is_said(toy_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(bound, "analysis.bound", ["--store", str(toy_store.path), "--preset", "smoke", "--device", "cuda"]) == 2
+    assert (
+        run_command(
+            measure_bound, "analysis.bound", ["--store", str(toy_store.path), "--preset", "smoke", "--device", "cuda"]
+        )
+        == 2
+    )
     assert "device cuda was asked for and PyTorch sees none" in capsys.readouterr().err
 
 
@@ -295,52 +300,50 @@ def test_the_spectrum_of_a_start(
     words = ["--store", str(toy_store.path), "--preset", "smoke", "--shapes", "link", "--tables", "spectra"]
     words += ["--init", "random", "--attribute", "disc", "--images", "3", "--chunk", "2"]
     words += ["--probes", "2", "--steps", "4", "--products", "6", "--top", "2", "--device", "cpu", "--tolerance", "0.2"]
-    assert main(spectrum, "analysis.spectrum", words) == 0
+    assert run_command(measure_spectrum, "analysis.spectrum", words) == 0
     made = read("spectra")
     table, curve = made["spectrum"], made["spectrum_density"]
     assert table["start"].tolist() == ["random"] and (table["images"] == 3).all()
     assert (table["top1"].abs() >= table["top2"].abs()).all() and (table["trace_error"] > 0).all()
     assert np.trapezoid(curve["density"], curve["eigenvalue"]) == pytest.approx(1, abs=0.1)
     said = capsys.readouterr().out
-    assert "mean loss over 3 training images" in said and "trace" in said
-    assert main(spectrum, "analysis.spectrum", [*words, "--probes", "1"]) == 2
+    assert "mean loss over 3 of " in said and "trace" in said
+    assert run_command(measure_spectrum, "analysis.spectrum", [*words, "--probes", "1"]) == 2
     assert "probes (1) must be at least 2" in capsys.readouterr().err
 
 
 def test_the_chunk_is_halved_where_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two starts of ten images, memory for three at a time: ten, five, two; the second start begins with two."""
-    tried: list[tuple[str, int]] = []
+    """Ten images, memory for three at a time: ten, five, two; what comes next begins with two."""
+    tried: list[int] = []
 
-    def landscapes(starts: list[Any], chosen: Any, options: Options, device: Any) -> dict[str, pd.DataFrame]:
-        tried.append((starts[0], options.chunk))
-        if options.chunk > room:
-            raise torch.OutOfMemoryError("CUDA out of memory") if options.chunk > 9 else MemoryError()
-        return {"spectrum": pd.DataFrame({"start": starts})}
+    def measure(hessian: int, effort: Effort) -> Any:
+        tried.append(effort.chunk)
+        if effort.chunk > room:
+            raise torch.OutOfMemoryError("CUDA out of memory") if effort.chunk > 9 else MemoryError()
+        return {"trace": 1.0}, pd.DataFrame()
 
-    monkeypatch.setattr("analysis.measure.landscape.landscapes", landscapes)
-    starts: Any = ["tatl", "source"]
-    chosen = {"disc": Sample(np.arange(10), 10), "dot": Sample(np.arange(4), 10)}
-    room = 3
-    made, options = _landscapes(starts, chosen, Options(chunk=64), torch.device("cpu"))
-    assert tried == [("tatl", 64), ("tatl", 5), ("tatl", 2), ("source", 2)] and options.chunk == 2
-    assert made["spectrum"]["start"].tolist() == starts
+    monkeypatch.setattr(landscape, "MeanHessian", lambda *given: 0)
+    monkeypatch.setattr(landscape, "_measure", measure)
+    room, few, many = 3, np.arange(4), np.arange(10)
+    row, _, effort = landscape._within_memory(torch.nn.Identity(), None, many, Effort(chunk=64))  # type: ignore[arg-type]
+    assert tried == [64, 5, 2] and effort.chunk == 2 and row == {"trace": 1.0}
     assert "memory ran out with 5 images at once: going on with 2" in capsys.readouterr().err
+    landscape._within_memory(torch.nn.Identity(), None, few, effort)  # type: ignore[arg-type]
+    assert tried == [64, 5, 2, 2]
     room = 0
     with pytest.raises(MemoryError, match="memory ran out with one image at a time: choose a smaller store"):
-        _landscapes(starts, chosen, Options(chunk=2), torch.device("cpu"))
-    monkeypatch.setattr(
-        "analysis.measure.landscape.landscapes", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes"))
-    )
+        landscape._within_memory(torch.nn.Identity(), None, many, effort)  # type: ignore[arg-type]
+    monkeypatch.setattr(landscape, "_measure", lambda *_: (_ for _ in ()).throw(RuntimeError("shapes")))
     with pytest.raises(RuntimeError, match="shapes"):
-        _landscapes(starts, chosen, Options(), torch.device("cpu"))
+        landscape._within_memory(torch.nn.Identity(), None, many, Effort())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("command", "name"), [(bound, "bound"), (spectrum, "spectrum")])
+@pytest.mark.parametrize(("command", "name"), [(measure_bound, "bound"), (measure_spectrum, "spectrum")])
 def test_help_is_there_with_an_example(command: Any, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(command, f"analysis.{name}", ["--help"])
+        run_command(command, f"analysis.{name}", ["--help"])
     assert stopped.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"usage: python -m analysis.{name}" in shown and f"Example: python -m analysis.{name}" in shown

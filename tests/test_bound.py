@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature.assumptions import audit, largest_step
-from analysis.curvature.kinks import kinks
-from analysis.curvature.stability import attribution, bound, bounds, curve, lowest
-from tatl.run import Recipe
+from analysis.curvature.assumptions import Training, audit, kinks
+from analysis.curvature.stability import attribution, bound, bounds, curve, largest_step, lowest
+
+MOMENTUM = Training("SGD with momentum 0.9", 0.01, 40, 16, drawn=True)
 
 
 def test_every_factor_by_hand() -> None:
@@ -144,19 +144,19 @@ def test_the_largest_step_of_the_theorem() -> None:
 
 
 def test_the_audit_says_what_holds() -> None:
-    paper = {a.name: a for a in audit(50, 2594, 0.01, Recipe(), kinks=10, own_images=True)}
+    paper = {a.name: a for a in audit(50, 2594, 0.01, MOMENTUM, kinks=10, own_images=True)}
     assert [a.holds for a in paper.values()] == [True, *[False] * 8]
     assert "4.0e-07" in paper["c <= min(1/beta, 1/(4 (2 beta ln T)^2))"].found
     assert "momentum 0.9" in paper["plain SGD"].found
-    plain = {a.name: a for a in audit(50, 2594, 1e-7, Recipe(momentum=0.0), kinks=0, own_images=None)}
+    plain = {a.name: a for a in audit(50, 2594, 1e-7, Training("SGD", 0.01, 40, 8), kinks=0, own_images=None)}
     assert [a.holds for a in plain.values()] == [True, None, True, False, False, True, None, False, False]
-    one = audit(1, 10, 1, Recipe(epochs=1, batch=1, balance=0.0), 0, None)
+    one = audit(1, 10, 1, Training("SGD", 0.01, 1, 1), 0, None)
     assert one[4].holds is True and one[3].holds is False
-    assert "AdamW" in audit(1, 10, 1, Recipe(optimizer="adamw"), 1, False)[5].found
+    assert "AdamW" in audit(1, 10, 1, Training("AdamW", 0.01, 1, 1, drawn=True), 1, False)[5].found
 
 
 def test_the_audit_says_what_the_formula_drops() -> None:
-    found = {a.name: a.found for a in audit(50, 115, 0.01, Recipe(), kinks=10, own_images=False)}
+    found = {a.name: a.found for a in audit(50, 115, 0.01, MOMENTUM, kinks=10, own_images=False)}
     assert "O(.)" in found["Eq. 6 is the whole bound"] and "gradient noise" in found["Eq. 6 is the whole bound"]
     assert "add up to 0.053" in found["steps c/t"]  # c times the 115th harmonic number
     assert "a^-2" in found["norms do not depend on the scale of weights"]
@@ -167,7 +167,7 @@ def test_a_start_whose_statistics_saw_the_images_was_not_made_without_them() -> 
 
     def said(own: bool | None, calibrated: int) -> tuple[bool | None, str]:
         ((holds, found),) = (
-            (a.holds, a.found) for a in audit(1, 115, 0.01, Recipe(), 0, own, calibrated) if a.name == name
+            (a.holds, a.found) for a in audit(1, 115, 0.01, MOMENTUM, 0, own, calibrated) if a.name == name
         )
         return holds, found
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis.measure.distance import hessian_distance
+from analysis.curvature.distance import hessian_distance
 from small_networks import dense_hessian, image_loss, networks
 
 

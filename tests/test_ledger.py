@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from analysis.curvature.norms import Options, spectral_norms
 from analysis.measure.ledger import (
-    BEFORE,
-    COLUMNS,
+    LEDGER_COLUMNS,
+    OLD_COLUMNS,
     Ledger,
     Places,
     Subject,
@@ -30,6 +30,7 @@ from tatl.data.store import Store
 from tatl.models import build
 from toy import SMALL
 
+HEADER = ",".join(LEDGER_COLUMNS) + "\n"
 OPTIONS = Options(tolerance=0.05, max_products=8)
 HERE = Places("cpu", 1)
 WANTED = {"disc": np.array([1, 3, 0]), "dot": np.array([1, 3, 7])}
@@ -155,7 +156,7 @@ def test_a_ledger_stopped_in_its_first_line_is_begun_again(tmp_path: Path) -> No
     for cut in ("", "subject,ima"):
         path = tmp_path / "a.csv"
         path.write_text(cut)
-        assert Ledger(path, "a").read(circumstances(OPTIONS)).empty and path.read_text() == ",".join(COLUMNS) + "\n"
+        assert Ledger(path, "a").read(circumstances(OPTIONS)).empty and path.read_text() == HEADER
 
 
 def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,10 +204,10 @@ def test_rows_made_otherwise_are_not_taken(
 
 def test_a_ledger_of_before_is_set_aside(whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path) -> None:
     path = tmp_path / f"{subject.name}.csv"
-    pd.read_csv(whole[1] / path.name, dtype=str)[BEFORE].to_csv(path, index=False)
+    pd.read_csv(whole[1] / path.name, dtype=str)[OLD_COLUMNS].to_csv(path, index=False)
     old = path.read_bytes()
     assert Ledger(path, subject.name).read(circumstances(OPTIONS)).empty
-    assert path.read_text() == ",".join(COLUMNS) + "\n" and path.with_name(path.name + ".old").read_bytes() == old
+    assert path.read_text() == HEADER and path.with_name(path.name + ".old").read_bytes() == old
 
 
 def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
@@ -234,7 +235,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path.write_text("one,two\n1,2\n")
     with pytest.raises(ValueError, match="has other columns than subject"):
         Ledger(path, "a").read(circumstances(OPTIONS))
-    path.write_text(",".join(COLUMNS) + "\n1,2\n" + "3," * 20 + "\n")
+    path.write_text(HEADER + "1,2\n" + "3," * 20 + "\n")
     with pytest.raises(ValueError, match="is not a table of curvatures"):
         Ledger(path, "a").read(circumstances(OPTIONS))
 

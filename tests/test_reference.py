@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.measure.commands import bound
-from analysis.measure.commands import main as measure
+from analysis.measure.commands import measure_bound, run_command
 from analysis.pages.gallery import Cases
 from tatl.__main__ import main
 from tatl.data.store import Store
@@ -49,7 +48,7 @@ def written(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
         given = ["study", study, *SMALLEST[study], "--attributes", "disc", "--tables", str(here / "tables"), *shared]
         assert main(given) == 0
     measured = ["--init", "random", "--attribute", "disc", "--images", "2", "--max-products", "4", "--workers", "1"]
-    assert measure(bound, "analysis.bound", [*measured, "--tables", str(here / "tables"), *shared]) == 0
+    assert run_command(measure_bound, "analysis.bound", [*measured, "--tables", str(here / "tables"), *shared]) == 0
     return here / "tables"
 
 

@@ -1,4 +1,4 @@
-"""Mean losses in evaluation mode, and their spread over resamples."""
+"""Losses of single images in evaluation mode, and the spread of their mean over resamples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from analysis.curvature.bootstrap import interval, resampled
-from analysis.measure.risk import per_image_losses, risk
+from analysis.curvature.evaluation import Loss, per_image_losses
 from small_networks import image_loss, networks
 
 
@@ -19,17 +19,17 @@ def data(n: int = 20) -> tuple[torch.Tensor, torch.Tensor]:
     return images, (torch.rand(n, 1, 8, 8, generator=draw) > 0.5).double()
 
 
-def test_the_mean_of_losses_in_evaluation_mode() -> None:
+def losses_of(model: nn.Module, images: torch.Tensor, masks: torch.Tensor, loss: Loss = image_loss) -> np.ndarray:
+    return per_image_losses(model, lambda indices: (images[indices], masks[indices]), np.arange(len(images)), loss)
+
+
+def test_losses_in_evaluation_mode() -> None:
     model, (images, masks) = networks()["norm"].train(), data()
-    found = risk(model, images, masks, image_loss)
+    found = losses_of(model, images, masks)
     assert model.training
     with torch.no_grad():
         expected = image_loss(model.eval()(images), masks).numpy()
-    np.testing.assert_allclose(found.losses, expected, rtol=1e-12)
-    assert found.value == pytest.approx(expected.mean())
-    assert found.low < found.value < found.high
-    listed = risk(model, list(images), list(masks), image_loss)
-    assert (listed.value, listed.low, listed.high) == pytest.approx((found.value, found.low, found.high))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_of_bounded_losses_the_spread_covers_the_mean_as_often_as_95_percent_says() -> None:
@@ -57,7 +57,7 @@ def test_memory_that_ends_halves_the_batch() -> None:
         return images[indices], masks[indices]
 
     losses = per_image_losses(model, feed, np.arange(11), image_loss)
-    np.testing.assert_allclose(losses, risk(model, images, masks, image_loss).losses, rtol=1e-12)
+    np.testing.assert_allclose(losses, losses_of(model, images, masks), rtol=1e-12)
     assert max(sizes) == 2 and sum(sizes) == 11
 
     def hopeless(indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,11 +72,11 @@ def test_precision_and_autocast_of_the_caller_do_not_change_losses(monkeypatch: 
     seen = []
     switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.mkldnn.conv
     model.register_forward_hook(lambda *_: seen.append([switch.fp32_precision for switch in switches]))
-    expected = risk(model, images.float(), masks.float(), image_loss).losses
+    expected = losses_of(model, images.float(), masks.float())
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     before = [switch.fp32_precision for switch in switches]
     with torch.autocast("cpu", torch.bfloat16):
-        found = risk(model, images.float(), masks.float(), image_loss).losses
+        found = losses_of(model, images.float(), masks.float())
     assert np.array_equal(found, expected) and found.dtype == float
     assert seen[-1] == ["ieee"] * 3 and [switch.fp32_precision for switch in switches] == before
 
@@ -91,16 +91,16 @@ def test_outputs_of_any_structure_reach_the_loss() -> None:
             return {"out": self.net(x), "aux": [self.net(x)]}
 
     images, masks = data(4)
-    found = risk(Several(), images, masks, lambda made, y: image_loss(made["out"], y) + image_loss(made["aux"][0], y))
-    np.testing.assert_allclose(found.losses, 2 * risk(networks()["conv"], images, masks, image_loss).losses)
+    found = losses_of(
+        Several(), images, masks, lambda made, y: image_loss(made["out"], y) + image_loss(made["aux"][0], y)
+    )
+    np.testing.assert_allclose(found, 2 * losses_of(networks()["conv"], images, masks))
 
 
 def test_wrong_input_is_refused() -> None:
     images, masks = data(4)
-    with pytest.raises(ValueError, match="4 images and 3 masks"):
-        risk(networks()["conv"], images, masks[:3], image_loss)
     with pytest.raises(ValueError, match=r'loss of 4 images has shape .* reduction="none"'):
-        risk(networks()["conv"], images, masks, F.mse_loss)
+        losses_of(networks()["conv"], images, masks, F.mse_loss)
     images[2] = float("nan")
     with pytest.raises(FloatingPointError, match="image 2 is nan"):
-        risk(networks()["conv"], images, masks, image_loss)
+        losses_of(networks()["conv"], images, masks)

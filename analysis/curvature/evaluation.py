@@ -1,19 +1,25 @@
 """How a model is run where its numbers are to be those of its weights: evaluation mode, IEEE float32, eager kernels.
 
+A loss is (what the model gives, masks) -> one number per image [B]; what it gives may be a dict, a list or anything.
+
 What a caller has switched on round the call (autocast, TF32, inference mode) is off inside and as before afterwards.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
+
+Loss = Callable[[Any, Tensor], Tensor]
+ImageFeed = Callable[[np.ndarray], tuple[Tensor, Tensor]]  # indices int [B] -> images [B, ...] and masks [B, ...]
 
 WRAPPERS = (nn.DataParallel, DistributedDataParallel)
 EXACT = (torch.float32, torch.float64)
@@ -100,6 +106,55 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model
 
 
-def out_of_memory(error: BaseException) -> bool:
+def memory_ran_out(error: BaseException) -> bool:
     """Whether memory has run out, on a GPU or (where PyTorch has no error of its own for it) on a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def per_image(losses: Tensor, count: int) -> Tensor:
+    """The losses; ValueError where they are not one number per image."""
+    if losses.shape != (count,):
+        raise ValueError(
+            f"the loss of {count} images has shape {tuple(losses.shape)}, and one number per image is needed: give "
+            'F.cross_entropy and its like reduction="none", and take the mean over each image where a map is left'
+        )
+    return losses
+
+
+def per_image_losses(
+    model: nn.Module,
+    feed: ImageFeed,
+    indices: np.ndarray,
+    loss: Loss,
+    batch: int = 16,
+    name: Callable[[int], str] = "image {}".format,
+) -> np.ndarray:
+    """Loss of each index, float64 [n], a batch at a time; half as many where memory ends.
+
+    FloatingPointError where a loss is not finite, MemoryError where an image alone does not fit; `name` names it.
+    """
+    with evaluation(model), exactly(), torch.no_grad():
+        losses = np.concatenate(list(_in_batches(model, feed, indices, loss, batch, name)))
+    if not np.isfinite(losses).all():
+        first = int(np.flatnonzero(~np.isfinite(losses))[0])
+        raise FloatingPointError(
+            f"the loss of {name(int(indices[first]))} is {losses[first]}: look at the weights and at it"
+        )
+    return losses
+
+
+def _in_batches(
+    model: nn.Module, feed: ImageFeed, indices: np.ndarray, loss: Loss, batch: int, name: Callable[[int], str]
+) -> Iterator[np.ndarray]:
+    at = 0
+    while at < len(indices):
+        try:
+            images, masks = feed(indices[at : at + batch])
+            yield per_image(loss(model(images), masks), len(images)).double().cpu().numpy()
+            at += batch
+        except RuntimeError as error:
+            if not memory_ran_out(error):
+                raise
+            if batch == 1:
+                raise MemoryError(f"memory ran out at {name(int(indices[at]))}, alone in its batch") from error
+            batch = max(1, batch // 2)

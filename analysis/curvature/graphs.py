@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature.evaluation import exactly
-from analysis.curvature.products import HessianProduct, Hessians, Loss, alike, finite, flatten, same
+from analysis.curvature.evaluation import Loss, exactly
+from analysis.curvature.products import HessianProduct, Hessians, alike, finite, flatten, same
 
-WARM_UP = 3
-AGREEMENT = 1e-3  # largest relative difference of a replayed product
+_WARM_UP = 3
+_AGREEMENT = 1e-3  # largest relative difference of a replayed product
 
 
 class Captured(Hessians):
@@ -55,12 +55,12 @@ class Captured(Hessians):
         try:
             replay = Replay(self, images, masks)
             at = replay.at(images, masks)
-            difference = relative(at(at.gradient), expected)
+            difference = _relative(at(at.gradient), expected)
         except torch.OutOfMemoryError:
             return None, "CUDA graphs do not fit into memory: one kernel at a time"
         except RuntimeError as error:
             return None, f"CUDA graphs could not be captured ({str(error).splitlines()[0]}): one kernel at a time"
-        if difference <= AGREEMENT:  # not where it is not a number
+        if difference <= _AGREEMENT:  # not where it is not a number
             return replay, ""
         return None, f"a replayed product differed by {difference:.1e} of its length: one kernel at a time"
 
@@ -71,15 +71,15 @@ class Captured(Hessians):
         torch.cuda.empty_cache()
         self._images = self._output = None
         plain = super().at(images, masks)
-        difference = relative(plain(plain.gradient), expected)
-        if not difference <= AGREEMENT:
+        difference = _relative(plain(plain.gradient), expected)
+        if not difference <= _AGREEMENT:
             raise RuntimeError(
                 f"after CUDA graphs failed, an eager product differs by {difference:.1e} of its length from the one "
                 "before: this process cannot go on, start it again"
             )
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
+def _relative(found: Tensor, expected: Tensor) -> float:
     """The difference as a share of what was expected."""
     return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
 
@@ -140,6 +140,6 @@ def _warm_up(once: Callable[[], None]) -> None:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
+        for _ in range(_WARM_UP):
             once()
     torch.cuda.current_stream().wait_stream(stream)

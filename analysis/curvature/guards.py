@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from analysis.curvature.evaluation import out_of_memory
+from analysis.curvature.evaluation import memory_ran_out
 from analysis.curvature.lanczos import mixed
 from analysis.curvature.products import HessianProduct, Hessians, flatten
 
-REPEATS = 1e-3  # largest relative difference of two evaluations of one gradient
-AGREEMENT = 1e-2  # of H v and a difference of gradients, and of <u, H v> and <v, H u>
-ROUNDING = 0.1  # of H v in float32 and in float64, which differ by ReLUs on the other side of their kink
-STEPS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5)  # of |w|; those after the first are for what rounds to float32
-LOWER = (torch.float32, torch.float16, torch.bfloat16)
-FLAT = 1e-6  # curvature below |g| / |w| times this is none
-SINGLE = 1e-3  # the same of what float32 makes
+_REPEATS = 1e-3  # largest relative difference of two evaluations of one gradient
+_AGREEMENT = 1e-2  # of H v and a difference of gradients, and of <u, H v> and <v, H u>
+_ROUNDING = 0.1  # of H v in float32 and in float64, which differ by ReLUs on the other side of their kink
+_STEPS = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5)  # of |w|; those after the first are for what rounds to float32
+_LOWER = (torch.float32, torch.float16, torch.bfloat16)
+_FLAT = 1e-6  # curvature below |g| / |w| times this is none
+_SINGLE = 1e-3  # the same of what float32 makes
 
 
 def check(hessians: Hessians, images: Tensor, masks: Tensor, seed: int = 0) -> str:
@@ -37,7 +37,7 @@ def check(hessians: Hessians, images: Tensor, masks: Tensor, seed: int = 0) -> s
     if not bool(torch.isfinite(at.gradient).all()):
         raise FloatingPointError("the gradient of the loss is not finite: look at the weights and at this image")
     one, other = (hessians.moved(images, masks, torch.zeros_like(at.gradient)) for _ in range(2))
-    if not _close(one, other, REPEATS):
+    if not _close(one, other, _REPEATS):
         raise ValueError(
             f"two evaluations of one gradient differ by {_difference(one, other):.1e} of its length: "
             "the model is random in evaluation mode, and has no one Hessian"
@@ -49,7 +49,7 @@ def check(hessians: Hessians, images: Tensor, masks: Tensor, seed: int = 0) -> s
         x, y = (t.double() if t.is_floating_point() else t for t in (images, masks))
         return _in_double(double, x, y, v.double(), found.double(), seed)
     except (RuntimeError, MemoryError) as error:
-        why = "memory ran out" if out_of_memory(error) else str(error).splitlines()[0]
+        why = "memory ran out" if memory_ran_out(error) else str(error).splitlines()[0]
         return f"products could not be checked in float64 ({why})"
 
 
@@ -59,7 +59,7 @@ def _in_double(double: Hessians, x: Tensor, y: Tensor, v: Tensor, found: Tensor,
         truth = double.at(x, y)
     expected = truth(v)
     rounded = ""
-    if not _close(found, expected, ROUNDING) and _curved(found - expected, truth.gradient, _length(double), SINGLE):
+    if not _close(found, expected, _ROUNDING) and _curved(found - expected, truth.gradient, _length(double), _SINGLE):
         rounded = (
             f"a product in this precision differs by {_difference(found, expected):.1e} of its length from the same in "
             "float64, and so may norms: model.double() and images in float64 tell"
@@ -80,7 +80,7 @@ class _Leaving(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
         if any(isinstance(t, Tensor) and t.dtype == torch.float64 for t in tree_leaves((args, kwargs))):
-            self.met |= any(isinstance(t, Tensor) and t.dtype in LOWER for t in tree_leaves(made))
+            self.met |= any(isinstance(t, Tensor) and t.dtype in _LOWER for t in tree_leaves(made))
         return made
 
 
@@ -88,7 +88,7 @@ def _symmetric(product: HessianProduct, v: Tensor, hv: Tensor, seed: int) -> Non
     u = torch.randn(len(v), generator=torch.Generator(v.device).manual_seed(seed + 1), dtype=v.dtype, device=v.device)
     hu = product(u)
     one, other = float(u @ hv), float(v @ hu)
-    if not abs(one - other) <= AGREEMENT * float(u.norm() * hv.norm() + v.norm() * hu.norm()) / len(v) ** 0.5:
+    if not abs(one - other) <= _AGREEMENT * float(u.norm() * hv.norm() + v.norm() * hu.norm()) / len(v) ** 0.5:
         raise ValueError(
             f"the product is not symmetric: <u, H v> = {one:.3e} and <v, H u> = {other:.3e}, so some operation of the "
             "model has a wrong second derivative"
@@ -102,12 +102,12 @@ def _differences(double: Hessians, x: Tensor, y: Tensor, v: Tensor, hv: Tensor, 
     """
     length = _length(double)
     before = None
-    for step in STEPS:
+    for step in _STEPS:
         h = step * length * v
         slope = (double.moved(x, y, h) - double.moved(x, y, -h)) / (2 * step * length)
-        if _close(slope, hv, AGREEMENT) or not _curved(slope - hv, gradient, length):
+        if _close(slope, hv, _AGREEMENT) or not _curved(slope - hv, gradient, length):
             return ""
-        if exact and before is not None and _close(slope, before, AGREEMENT):
+        if exact and before is not None and _close(slope, before, _AGREEMENT):
             raise ValueError(
                 f"the Hessian product and differences of gradients disagree by {_difference(hv, slope):.1e} of their "
                 "length: some operation of the model loses its second derivative, or the weights lie on a kink"
@@ -121,7 +121,7 @@ def _length(hessians: Hessians) -> float:
     return float(flatten(list(hessians.weights.values())).detach().norm()) or 1.0
 
 
-def _curved(change: Tensor, gradient: Tensor, length: float, flat: float = FLAT) -> bool:
+def _curved(change: Tensor, gradient: Tensor, length: float, flat: float = _FLAT) -> bool:
     """Whether a change of the gradient per unit step is more than rounding."""
     return bool(change.norm() * length > flat * gradient.norm())
 

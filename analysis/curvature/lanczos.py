@@ -20,7 +20,6 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 Product = Callable[[Tensor], Tensor]
-METHODS = ("lanczos", "power")
 
 # Fewest products: a start near a lesser eigenvector leaves a small residual at once.  After a breakdown the random
 # vector that follows has to show what the exhausted space does not hold.

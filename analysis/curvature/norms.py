@@ -33,20 +33,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature.evaluation import exactly, out_of_memory
+from analysis.curvature.evaluation import Loss, exactly, memory_ran_out
 from analysis.curvature.graphs import Captured
 from analysis.curvature.guards import check
 from analysis.curvature.lanczos import Basis, Extreme, lanczos, power
-from analysis.curvature.products import Hessians, Loss
+from analysis.curvature.products import Hessians
 
 ENGINE = 2  # part of what identifies a measured norm: raised where the numbers of the engine change
 METHODS: dict[str, Callable[..., Extreme]] = {"lanczos": lanczos, "power": power}
-STARTS = ("gradient", "previous", "random")
+FIRST_VECTORS = ("gradient", "previous", "random")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an eigenvalue is sought: the relative residual at which it is found, products at most, method and start."""
+    """How an eigenvalue is sought.
+
+    tolerance     relative residual |H x - t x| / |t| at which a solve stops
+    max_products  Hessian-vector products at most per solve; where they do not suffice `converged` is False
+    seed          of random vectors: the noise in every first vector, and those used where a space is exhausted
+    method        "lanczos", or "power" iteration as in the paper
+    start         first vector: the "gradient", the "previous" solve's eigenvector, or "random"
+    """
 
     tolerance: float = 1e-2
     max_products: int = 64
@@ -61,8 +68,8 @@ class Options:
             raise ValueError(f"max_products {self.max_products} must be at least 1")
         if self.method not in METHODS:
             raise ValueError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
-        if self.start not in STARTS:
-            raise ValueError(f"start {self.start!r} is unknown: choose one of {', '.join(STARTS)}")
+        if self.start not in FIRST_VECTORS:
+            raise ValueError(f"start {self.start!r} is unknown: choose one of {', '.join(FIRST_VECTORS)}")
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,8 @@ def spectral_norms(
         model: any module; its mode, flags, gradients and buffers are left as they are
         images: n inputs [C, H, W] of the model, a sequence (read one at a time) or a tensor [n, C, H, W]
         masks: n targets, one per image
-        loss: (model(images [1, C, H, W]), masks [1, ...]) -> one loss per image [1]; what the model gives may be a
-            dict, a list or anything else
-        tolerance: relative residual |H x - t x| / |t| at which a solve stops
-        max_products: Hessian-vector products at most per solve; where they do not suffice `converged` is False
-        seed: of random vectors: the noise in every start, and those used where a space is exhausted
-        method: "lanczos", or "power" iteration as in the paper
-        start: first vector: the "gradient", the "previous" solve's eigenvector, or "random"
+        loss: (model(images [1, C, H, W]), masks [1, ...]) -> one loss per image [1]
+        tolerance, max_products, seed, method, start: as `Options` has them
 
     Raises:
         ValueError: images and masks differ in number or there are none; the loss is not one number per image; two
@@ -116,20 +118,14 @@ def spectral_norms(
         FloatingPointError: the loss is not finite
         MemoryError: an image does not fit on the device
     """
-    if len(images) != len(masks):
-        raise ValueError(f"{len(images)} images and {len(masks)} masks are given: give one mask per image")
-    if not len(images):
-        raise ValueError("no image is given")
+    if len(images) != len(masks) or not len(images):
+        raise ValueError(f"{len(images)} images and {len(masks)} masks are given: give one mask per image, and some")
     solver = Solver(model, loss, Options(tolerance, max_products, seed, method, start))
-    keys = [(digest(image), digest(mask)) for image, mask in zip(images, masks, strict=True)]
-    first: dict[str, dict[str, int]] = {}  # per distinct image, its distinct masks, and where each is first
-    for at, (image, mask) in enumerate(keys):
-        first.setdefault(image, {}).setdefault(mask, at)
-    found = {}
-    for image, places in first.items():
-        x = images[next(iter(places.values()))]
-        for mask, at in places.items():
-            found[image, mask] = solver(x, masks[at], f"image {at}")
+    keys = [(tensor_digest(image), tensor_digest(mask)) for image, mask in zip(images, masks, strict=True)]
+    of_image = {image: at for at, (image, _) in reversed(list(enumerate(keys)))}  # where each is first
+    of_pair = {key: at for at, key in reversed(list(enumerate(keys)))}
+    order = sorted(of_pair, key=lambda key: (of_image[key[0]], of_pair[key]))  # masks of one image after each other
+    found = {key: solver(images[of_pair[key]], masks[of_pair[key]], f"image {of_pair[key]}") for key in order}
     each = [found[key] for key in keys]
     return SpectralNorms(
         values=np.array([abs(e.value) for e in each]),
@@ -177,7 +173,7 @@ class Solver:
         except FloatingPointError as error:
             raise FloatingPointError(f"{name}: {error}") from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
+            if not memory_ran_out(error):
                 raise
             size = "x".join(map(str, image.shape[-2:]))
             raise MemoryError(
@@ -206,7 +202,7 @@ class Solver:
         return found
 
 
-def digest(tensor: Tensor) -> str:
+def tensor_digest(tensor: Tensor) -> str:
     """A checksum of shape and content."""
     array = tensor.detach().cpu().contiguous()
     content = hashlib.sha256(f"{array.dtype}{tuple(array.shape)}".encode())
@@ -218,5 +214,5 @@ def weights_digest(model: nn.Module) -> str:
     """A checksum of all weights and statistics, by name."""
     content = hashlib.sha256()
     for name, value in model.state_dict().items():
-        content.update(f"{name} {digest(value)}\n".encode())
+        content.update(f"{name} {tensor_digest(value)}\n".encode())
     return content.hexdigest()[:12]

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from analysis.curvature.convolutions import native_convolutions
-from analysis.curvature.evaluation import evaluation, exactly, unwrapped
-
-Loss = Callable[[Any, Tensor], Tensor]  # of what the model gives, of any structure
+from analysis.curvature.evaluation import Loss, evaluation, exactly, per_image, unwrapped
 
 
 @dataclass(frozen=True)
@@ -119,17 +117,6 @@ class Hessians:
                 return torch.zeros_like(step)
             made = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
         return flatten(made)
-
-
-def per_image(losses: Tensor, count: int) -> Tensor:
-    """The losses; ValueError where they are not one number per image."""
-    if losses.shape != (count,):
-        shape = tuple(losses.shape)
-        raise ValueError(
-            f'the loss of {count} images has shape {shape}: give one number per image, as with reduction="none" and '
-            "then the mean over each image"
-        )
-    return losses
 
 
 def finite(loss: Tensor) -> Tensor:

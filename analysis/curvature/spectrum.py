@@ -14,7 +14,6 @@ Of *one* Hessian, that of the mean over images; the bound speaks of the mean of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +22,13 @@ from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 
+from analysis.curvature.evaluation import ImageFeed, Loss
 from analysis.curvature.lanczos import Basis, Product, recurrence
-from analysis.curvature.products import Hessians, Loss
+from analysis.curvature.products import Hessians
 
-Feed = Callable[[np.ndarray], tuple[Tensor, Tensor]]
-BATCH = 8
-RANGE = 1e-6  # a column of H Omega shorter than this share of the longest, once the others are taken out, adds no range
+_RANGE = (
+    1e-6  # a column of H Omega shorter than this share of the longest, once the others are taken out, adds no range
+)
 
 
 class MeanHessian:
@@ -45,7 +45,7 @@ class MeanHessian:
         batch: images at a time
     """
 
-    def __init__(self, model: nn.Module, feed: Feed, indices: np.ndarray, loss: Loss, batch: int = BATCH) -> None:
+    def __init__(self, model: nn.Module, feed: ImageFeed, indices: np.ndarray, loss: Loss, batch: int = 8) -> None:
         if not len(indices):
             raise ValueError("no image is given")
         self.hessians, self.feed = Hessians(model, loss), feed
@@ -138,7 +138,7 @@ def trace(product: Product, like: Tensor, *, products: int = 32, seed: int = 0) 
     image = torch.stack([product(column) for column in omega.T], 1)
     q, r = torch.linalg.qr(image)
     lengths = r.diagonal().abs()
-    whole = lengths > RANGE * lengths.max()
+    whole = lengths > _RANGE * lengths.max()
     if not bool(whole.any()):
         return Trace(0.0, 0.0, count)
     h = torch.stack([q.T @ product(column) for column in q.T[whole]], 1)[whole].double().cpu().numpy()

@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-SOURCES = 4
-STEP = 0.01
+CANDIDATES, STEP = 4, 0.01  # K and c of the paper
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Bound:
 
 
 def bound(
-    risk: float, curvature: float, m: int, sources: int = SOURCES, c: float = STEP, n: int | None = None
+    risk: float, curvature: float, m: int, sources: int = CANDIDATES, c: float = STEP, n: int | None = None
 ) -> Bound:
     """Eq. 6-8.
 
@@ -88,7 +87,7 @@ def bound(
 
 
 def bounds(
-    risk: np.ndarray, curvature: np.ndarray, m: int, sources: int = SOURCES, c: float = STEP, n: int | None = None
+    risk: np.ndarray, curvature: np.ndarray, m: int, sources: int = CANDIDATES, c: float = STEP, n: int | None = None
 ) -> np.ndarray:
     """The values of Eq. 6 for many risks and curvatures at once, infinite where vacuous; of one shape."""
     n = m if n is None else n
@@ -136,7 +135,7 @@ def _slope(b: Bound) -> float:
 
 
 def curve(
-    risk: float, m: int, sources: int = SOURCES, c: float = STEP, n: int | None = None, points: int = 200
+    risk: float, m: int, sources: int = CANDIDATES, c: float = STEP, n: int | None = None, points: int = 200
 ) -> tuple[np.ndarray, ...]:
     """Eq. 6 over g at a fixed risk: g and the bound, for g- from 0.01 to 10000 in equal ratios."""
     slack = (m if n is None else n) ** -0.25
@@ -162,6 +161,14 @@ def lowest(risk: float, m: int, c: float = STEP, n: int | None = None) -> float:
     half, root = (log - 2 * a) / 2, np.sqrt(log * (log / 4 + a * (a - 1)))
     y = a**2 / (half + root) if half > 0 else (root - half) / (log - 1)  # either way nothing cancels
     return float(mu + y / c)
+
+
+def largest_step(beta: float, steps: int) -> float:
+    """The largest c that the theorem allows: min(1/beta, 1 / (4 (2 beta ln T)^2)); infinite for beta 0."""
+    if beta <= 0:
+        return float("inf")
+    log = 2 * beta * np.log(steps)
+    return float(min(1 / beta, 1 / (4 * log**2) if log > 0 else np.inf))
 
 
 @dataclass(frozen=True)

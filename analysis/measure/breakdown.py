@@ -7,93 +7,119 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
+import torch
+from tqdm import tqdm
 
-from analysis.curvature.assumptions import audit
-from analysis.curvature.kinks import kinks
+from analysis.curvature.assumptions import audit, kinks
+from analysis.curvature.distance import hessian_distance
 from analysis.curvature.stability import Bound, attribution, bound, curve, lowest
-from analysis.measure.sample import POSITIVE, Question
-from analysis.measure.starts import Scene, Start
-from tatl.names import AVERAGE
+from analysis.measure.ledger import image_loss
+from analysis.measure.sample import POSITIVE, Question, TrainingSample
+from analysis.measure.starts import StartNetwork, StartScene
+from tatl.data.batches import Feed
+from tatl.models.starts import load_exactly, read_weights
+from tatl.names import AVERAGE, BOUND_STARTS
+from tatl.run import Run
+from tatl.studies.execution.parallel import Machine
+from tatl.studies.execution.schedule import execute
+from tatl.training.tasks import start_model
 
-C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
-M_FACTORS = (0.25, 0.5, 1, 2, 4)
-PAPER_M = 2594
+_C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
+_KEYS = ["start", "attribute"]
+_M_FACTORS, _PAPER_M = (0.25, 0.5, 1, 2, 4), 2594
 
 
 def _bound_of(row: pd.Series, question: Question) -> Bound:
     return bound(row["risk"], row["curvature"], int(row["m"]), question.sources, question.c, int(row["images"]))
 
 
-def anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.DataFrame:
+def rests_on(
+    table: pd.DataFrame, measured: pd.DataFrame, question: Question, reference: str, positives: dict[str, int]
+) -> dict[str, pd.DataFrame]:
+    """`bound_anatomy`, `bound_curve` and `bound_sensitivity` of the rows of Figure 7.
+
+    Args:
+        table: Figure 7
+        measured: losses and norms of single images
+        question: what the bound is asked for
+        reference: the start that others are compared with
+        positives: how many positive training images the fold has, per attribute
+    """
+    single = table[table["attribute"] != AVERAGE]
+    return {
+        "bound_anatomy": _anatomy(single, question, reference),
+        "bound_curve": _curves(single, question),
+        "bound_sensitivity": _sensitivity(single, measured, question, positives),
+    }
+
+
+def _anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.DataFrame:
     """The factors of Eq. 6 of each row, where the bound turns (g at its lowest), and its log ratio to the reference.
 
     `log_ratio` = log(bound / bound of the reference) = `by_risk` + `by_curvature`.
     """
+    beside = table[table["start"] == reference].set_index("attribute")
     rows = []
-    for _, row in _single(table).iterrows():
+    for _, row in table.iterrows():
         b = _bound_of(row, question)
-        other = table[(table["start"] == reference) & (table["attribute"] == row["attribute"])].iloc[0]
-        parts = attribution(b, _bound_of(other, question))
+        parts = attribution(b, _bound_of(beside.loc[row["attribute"]], question))
         rows.append({
-            "start": row["start"], "attribute": row["attribute"], "g": b.g, "exponent": b.exponent,
-            "stability": b.stability, "fit": b.fit, "candidates": b.candidates, "sample": b.sample, "bound": b.value,
-            "turns_at": lowest(b.risk, b.m, b.c, b.n), "rising": b.rising, "reference": reference,
-            "log_ratio": parts.total, "by_risk": parts.by_risk, "by_curvature": parts.by_curvature,
+            **row[_KEYS], "g": b.g, "exponent": b.exponent, "stability": b.stability, "fit": b.fit,
+            "candidates": b.candidates, "sample": b.sample, "bound": b.value, "turns_at": lowest(b.risk, b.m, b.c, b.n),
+            "rising": b.rising, "reference": reference, "log_ratio": parts.total, "by_risk": parts.by_risk,
+            "by_curvature": parts.by_curvature,
         })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def curves(table: pd.DataFrame, question: Question) -> pd.DataFrame:
+def _curves(table: pd.DataFrame, question: Question) -> pd.DataFrame:
     """Eq. 6 over g at the risk of each start: start, attribute, g, bound."""
     parts = []
-    for _, row in _single(table).iterrows():
+    for _, row in table.iterrows():
         g, value = curve(row["risk"], int(row["m"]), question.sources, question.c, int(row["images"]))
-        parts.append(pd.DataFrame({"start": row["start"], "attribute": row["attribute"], "g": g, "bound": value}))
+        parts.append(pd.DataFrame({**row[_KEYS], "g": g, "bound": value}))
     return pd.concat(parts, ignore_index=True)
 
 
-def sensitivity(
+def _sensitivity(
     table: pd.DataFrame, measured: pd.DataFrame, question: Question, positives: dict[str, int]
 ) -> pd.DataFrame:
-    """The bound over c, over m, and over positive images alone (`positives`: how many the fold has, per attribute).
+    """The bound over c, over m, and over positive images alone.
 
     Columns: varied (c, m, images), setting, start, attribute, bound (NaN where no measured image is positive), vacuous,
     rank among the starts (1: lowest).
     """
-    rows = []
-
-    def add(varied: str, setting: str | float, row: pd.Series, value: Bound) -> None:
-        rows.append({
-            "varied": varied, "setting": setting, "start": row["start"], "attribute": row["attribute"],
-            "bound": value.value, "vacuous": value.vacuous,
-        })  # fmt: skip
-
-    for _, row in _single(table).iterrows():
+    rows: list[tuple[str, str, str, str, float, bool]] = []
+    for _, row in table.iterrows():
         risk, curvature, m, n = row["risk"], row["curvature"], int(row["m"]), int(row["images"])
-        for c in C_GRID:
-            add("c", float(f"{c:.2e}"), row, bound(risk, curvature, m, question.sources, c, n))
-        for other in sorted({max(1, round(m * factor)) for factor in M_FACTORS} | {PAPER_M}):
-            add("m", other, row, bound(risk, curvature, other, question.sources, question.c, min(n, other)))
-        same = np.logical_and.reduce([measured[key] == row[key] for key in ("start", "attribute", "seed")])
-        part = measured[same & measured["positive"]]
-        add("images", "as measured", row, _bound_of(row, question))
-        if len(part) and question.images != POSITIVE:
-            m = positives[row["attribute"]]
-            value = bound(part["loss"].mean(), part["norm"].mean(), m, question.sources, question.c, len(part))
-            add("images", POSITIVE, row, value)
-        elif question.images != POSITIVE:
-            keys = {"start": row["start"], "attribute": row["attribute"]}
-            rows.append({"varied": "images", "setting": POSITIVE, **keys, "bound": np.nan, "vacuous": False})
-    frame = pd.DataFrame(rows)
-    frame["rank"] = frame.groupby(["varied", "setting", "attribute"])["bound"].rank(method="min")
-    return frame.assign(setting=frame["setting"].astype(str))
+        varied: list[tuple[str, str | float, Bound | None]] = [
+            ("c", float(f"{c:.2e}"), bound(risk, curvature, m, question.sources, c, n)) for c in _C_GRID
+        ]
+        for other in sorted({max(1, round(m * factor)) for factor in _M_FACTORS} | {_PAPER_M}):
+            varied.append(("m", other, bound(risk, curvature, other, question.sources, question.c, min(n, other))))
+        varied.append(("images", "as measured", _bound_of(row, question)))
+        if question.images != POSITIVE:
+            same = (measured[[*_KEYS, "seed"]] == row[[*_KEYS, "seed"]]).all(axis=1)
+            part, m = measured[same & measured["positive"]], positives[row["attribute"]]
+            found = (
+                bound(part["loss"].mean(), part["norm"].mean(), m, question.sources, question.c, len(part))
+                if len(part)
+                else None
+            )
+            varied.append(("images", POSITIVE, found))
+        for kind, setting, value in varied:
+            known = (value.value, value.vacuous) if value else (np.nan, False)
+            rows.append((kind, str(setting), row["start"], row["attribute"], *known))
+    frame = pd.DataFrame(rows, columns=["varied", "setting", *_KEYS, "bound", "vacuous"])
+    return frame.assign(rank=frame.groupby(["varied", "setting", "attribute"])["bound"].rank(method="min"))
 
 
 def audits(
-    measured: pd.DataFrame, table: pd.DataFrame, starts: Sequence[Start], scene: Scene, c: float
+    measured: pd.DataFrame, table: pd.DataFrame, starts: Sequence[StartNetwork], scene: StartScene, c: float
 ) -> pd.DataFrame:
     """Which assumptions hold, per start, over all of its seeds: start, assumption, holds, found."""
     rows = []
@@ -104,10 +130,42 @@ def audits(
         image, _ = start.subject.image_and_mask(int(scene.train()[0]), str(table["attribute"].iloc[0]))
         own = None if start.run is None else start.name not in ("random", "source")
         calibrated = len(scene.calibration_images()) if scene.calibrate else 0
-        for each in audit(beta, m, c, scene.recipe(), kinks(start.subject.model, image[None]), own, calibrated):
+        for each in audit(beta, m, c, scene.training(), kinks(start.subject.model, image[None]), own, calibrated):
             rows.append({"start": start.name, **dataclasses.asdict(each)})
     return pd.DataFrame(rows).rename(columns={"name": "assumption"})
 
 
-def _single(table: pd.DataFrame) -> pd.DataFrame:
-    return table[table["attribute"] != AVERAGE]
+def distances(
+    scene: StartScene,
+    starts: Sequence[str],
+    chosen: dict[str, TrainingSample],
+    machine: Machine,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """One row per start and attribute: start, attribute, m, images, length, mean, largest, negative, measure.
+
+    Trains every start's segmenters where they are not there, and measures how far they went.  `negative`: share of
+    images with v^T H v < 0.
+    """
+    runs = targets(scene, starts, list(chosen))
+    execute(runs.values(), scene.root, scene.store, machine)
+    rows, boxes = [], scene.boxes()
+    for (name, attribute), run in tqdm(runs.items(), desc="Hessian distance", unit="network", disable=not progress):
+        start, model = (start_model(run, scene.root, scene.imagenet_weights) for _ in range(2))
+        weights = read_weights(run.folder(scene.root) / "weights.safetensors")
+        load_exactly(model, weights, f"the network of {run.title()}")
+        model.requires_grad_(True)
+        sample, feed = chosen[attribute], partial(Feed(scene.store, attribute, boxes), device=device)
+        found = hessian_distance(model.to(device), start.to(device), feed, sample.indices, image_loss)
+        rows.append({
+            "start": name, "attribute": attribute, "m": sample.m, "images": len(sample.indices),
+            "length": found.length, "mean": found.mean, "largest": found.largest,
+            "negative": float((found.values < 0).mean()), "measure": found.measure(sample.m),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def targets(scene: StartScene, starts: Sequence[str], attributes: Sequence[str]) -> dict[tuple[str, str], Run]:
+    """The target segmenter of every start and attribute."""
+    return {(start, name): scene.run(start, name) for start in starts if start in BOUND_STARTS for name in attributes}

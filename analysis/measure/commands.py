@@ -16,19 +16,17 @@ from tatl.__main__ import asked_preset
 from tatl.studies.settings import Settings, comma_list, load_preset
 
 if TYPE_CHECKING:
-    import torch
     from pandas import DataFrame
 
-    from analysis.measure.landscape import Options as Effort
-    from analysis.measure.sample import Question, Sample
-    from analysis.measure.starts import Scene, Start
-
-FEW = 12  # images of a spectrum
+    from analysis.curvature.norms import Options
+    from analysis.measure.ledger import Places
+    from analysis.measure.sample import Question, TrainingSample
+    from analysis.measure.starts import StartNetwork
 
 # torch takes seconds to import: the commands import what needs it, so that --help does not.
 
 
-def bound(
+def measure_bound(
     settings: Settings,
     shared: Shared,
     images: str = "",
@@ -39,6 +37,7 @@ def bound(
     method: str = "lanczos",
     finetune: bool = False,
     workers: int = 0,
+    plan: bool = False,
 ) -> None:
     """Risk, curvature and the generalisation bound of starts (Eq. 6-8, Figure 7), per attribute.
 
@@ -57,14 +56,14 @@ def bound(
         method: lanczos, or power (iteration, as in the paper)
         finetune: also train every attribute's segmenter from each start of the first seed; print the Hessian distance
         workers: processes that share the images; 0: one a core, or a GPU
+        plan: say what would be trained, how long it may take and its size on disk; write nothing
     """
     from analysis.curvature.norms import Options
-    from analysis.measure import figure7, printout
-    from analysis.measure.distance import finetuned
+    from analysis.measure import printout
+    from analysis.measure.breakdown import distances, targets
     from analysis.measure.ledger import Places
     from analysis.measure.sample import Question, samples
-    from tatl.names import BOUND_STARTS
-    from tatl.training.device import pick_device
+    from tatl.training.trainer import pick_device
 
     started = time.monotonic()
     question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
@@ -73,55 +72,47 @@ def bound(
     scene = shared.scene(settings)
     question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
     chosen = samples(question, scene)
-    targets = (
-        finetuned(scene, [name for name in named if name in BOUND_STARTS], question.attributes) if finetune else {}
-    )
-
     measurement = Measurement("bound", shared, scene, started, settings.seed_numbers)
+    if plan:
+        measurement.plan([*targets(scene, named if finetune else [], question.attributes).values()])
+        return
     starts = measurement.starts()
-    measured = figure7.measure(starts, chosen, options, scene.folder, places)
-    found, reference = figure7.every_seed(measured, chosen, question), "source" if "source" in named else named[0]
-    table = figure7.figure7(found, reference)
-    table = table.join(figure7.again(starts, measured, table, options, scene.folder, places))
-    made = {"bound": table, "bound_seeds": figure7.seeds_of(found, reference), "bound_images": measured}
-    made |= _behind(measured, table, question, reference, scene, starts)
-    notes = [*(note for start in starts for note in start.notes), *printout.cautions(table, scene, sources, tolerance)]
-    made["bound"] = table.assign(**{key: cell for key, cell in measurement.about().items() if key not in table})
-    if targets:
-        made["bound_distance"] = _distances(targets, measurement, chosen, places.device)
+    made = _bound_tables(measurement, starts, question, chosen, options, places)
+    if finetune:
+        made["bound_distance"] = distances(scene, named, chosen, shared.machine, places.device)
+    notes = [*(note for start in starts for note in start.notes)]
+    notes += printout.warnings(made["bound"], scene, sources, tolerance)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     measurement.write(made, starts, more)
-    print(printout.bound_text(shared.folder, notes, finetune))
+    print(printout.figure7(scene, question, tolerance, made, notes))
     print(measurement.farewell(made))
 
 
-def _behind(
-    measured: DataFrame, table: DataFrame, question: Question, reference: str, scene: Scene, starts: list[Start]
+def _bound_tables(
+    measurement: Measurement,
+    starts: list[StartNetwork],
+    question: Question,
+    chosen: dict[str, TrainingSample],
+    options: Options,
+    places: Places,
 ) -> dict[str, DataFrame]:
-    """The tables of what the bounds rest on, by their names."""
-    from analysis.measure import breakdown
+    """Figure 7 and what it rests on, by the names of the tables."""
+    from analysis.measure import breakdown, figure7
 
+    scene, names_of_starts = measurement.scene, [start.name for start in starts]
+    measured = figure7.measure(starts, chosen, options, scene.folder, places)
+    reference = "source" if "source" in names_of_starts else names_of_starts[0]
+    made = figure7.compared(measured, chosen, question, reference) | {"bound_images": measured}
+    table = made["bound"].join(figure7.again(starts, measured, made["bound"], options, scene.folder, places))
     train = scene.train()
     positives = {name: int(scene.store.present(name)[train].sum()) for name in question.attributes}
-    return {
-        "bound_anatomy": breakdown.anatomy(table, question, reference),
-        "bound_curve": breakdown.curves(table, question),
-        "bound_sensitivity": breakdown.sensitivity(table, measured, question, positives),
-        "bound_audit": breakdown.audits(measured, table, starts, scene, question.c),
-    }
+    made |= breakdown.rests_on(table, measured, question, reference, positives)
+    made["bound_audit"] = breakdown.audits(measured, table, starts, scene, question.c)
+    about = {key: cell for key, cell in measurement.about().items() if key not in table}
+    return made | {"bound": table.assign(**about)}
 
 
-def _distances(targets: Any, measurement: Measurement, chosen: dict[str, Sample], device: str) -> DataFrame:
-    """Train the segmenters, if they are not there, and measure how far they went from their starts."""
-    from analysis.measure.distance import distances
-    from tatl.studies.execution.schedule import execute
-
-    scene = measurement.scene
-    execute(targets.values(), scene.root, scene.store, measurement.shared.machine)
-    return distances(scene, targets, chosen, scene.boxes(), device)
-
-
-def spectrum(
+def measure_spectrum(
     settings: Settings,
     shared: Shared,
     images: str = "",
@@ -146,61 +137,25 @@ def spectrum(
         tolerance: relative residual at which these are found
         chunk: images that pass through the network at once; halved where memory runs out
     """
-    from analysis.measure import landscape, printout
+    from analysis.measure import printout
+    from analysis.measure.landscape import Effort, landscapes
     from analysis.measure.sample import Question, samples
-    from tatl.training.device import pick_device
+    from tatl.training.trainer import pick_device
 
     started = time.monotonic()
-    options = landscape.Options(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
+    effort = Effort(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
     place, _ = pick_device(shared.device), shared.names()
     scene = shared.scene(settings)
-    chosen = samples(Question(tuple(scene.planner.attributes), images), scene, FEW)
+    chosen = samples(Question(tuple(scene.planner.attributes), images), scene, few=12)
     measurement = Measurement("spectrum", shared, scene, started)
     starts = measurement.starts()
-    made, options = _landscapes(starts, chosen, options, place)
+    made, effort = landscapes(starts, chosen, effort, place)
     made["spectrum"] = made["spectrum"].assign(**measurement.about())
-    measurement.write(made, starts, vars(options))
-    print(printout.spectrum_text(shared.folder))
+    measurement.write(made, starts, vars(effort))
+    count = int(made["spectrum"]["images"].max())
+    print(f"{printout.scene_of(scene)}: mean loss over {count} of {len(scene.train())} training images.")
+    print(f"\n{printout.spectra(made['spectrum'])}\n")
     print(measurement.farewell(made))
-
-
-def _landscapes(
-    starts: list[Start], chosen: dict[str, Sample], options: Effort, device: torch.device
-) -> tuple[dict[str, DataFrame], Effort]:
-    """The tables of all starts, and the options that memory allowed: where it runs out the chunk is halved.
-
-    A start that was measured is kept.  MemoryError where one image at a time is too much.
-    """
-    import pandas as pd
-
-    from analysis.measure.landscape import landscapes
-
-    parts: list[dict[str, DataFrame]] = []
-    while len(parts) < len(starts):
-        try:
-            parts.append(landscapes([starts[len(parts)]], chosen, options, device))
-            continue
-        except (RuntimeError, MemoryError) as error:
-            chunk = _smaller(options.chunk, chosen, error)
-        print(f"note: memory ran out with {options.chunk} images at once: going on with {chunk}", file=sys.stderr)
-        options = dataclasses.replace(options, chunk=chunk)
-    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in parts[0]}, options
-
-
-def _smaller(chunk: int, chosen: dict[str, Sample], error: Exception) -> int:
-    """Half as many images at once as there were; the error where it is another one, or where there was one image."""
-    from analysis.curvature.evaluation import out_of_memory
-    from analysis.measure.risk import ImageError
-
-    at_once = min(chunk, max(len(sample.indices) for sample in chosen.values()))
-    if isinstance(error, ImageError) or not out_of_memory(error):
-        raise error
-    if at_once == 1:
-        raise MemoryError(
-            "memory ran out with one image at a time: choose a smaller store (prepare --size), fewer --products, or "
-            "another --device"
-        ) from error
-    return max(1, at_once // 2)
 
 
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:
@@ -221,7 +176,7 @@ def _help(described: Callable[..., Any], argument: str) -> str:
     return (described.__doc__ or "").partition(f" {argument}: ")[2].partition("\n")[0]
 
 
-def main(function: Callable[..., None], module: str, arguments: list[str] | None = None) -> int:
+def run_command(function: Callable[..., None], module: str, arguments: list[str] | None = None) -> int:
     """Parse the command line and call the function; a wrong input is one sentence and exit status 2."""
     arguments = sys.argv[1:] if arguments is None else arguments
 
@@ -234,4 +189,4 @@ def main(function: Callable[..., None], module: str, arguments: list[str] | None
         )
         function(settings, shared, **given)
 
-    return cli.run(command, resumes=function is bound)
+    return cli.run(command, resumes=function is measure_bound)

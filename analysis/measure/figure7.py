@@ -19,24 +19,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.curvature.bootstrap import interval, resampled
+from analysis.curvature.evaluation import per_image_losses
 from analysis.curvature.norms import Options
 from analysis.curvature.stability import bound, bounds
 from analysis.measure.ledger import DOUBLE, Places, curvatures, image_loss
-from analysis.measure.risk import ImageError, per_image_losses
-from analysis.measure.sample import Question, Sample
-from analysis.measure.starts import Start
+from analysis.measure.sample import Question, TrainingSample
+from analysis.measure.starts import StartNetwork
 from tatl.data.batches import Feed
 from tatl.names import AVERAGE
 
 
 def measure(
-    starts: Sequence[Start],
-    chosen: dict[str, Sample],
+    starts: Sequence[StartNetwork],
+    chosen: dict[str, TrainingSample],
     options: Options,
     folder: Path,
     places: Places,
@@ -61,21 +62,22 @@ def measure(
     return table.assign(norm=table["value"].abs())
 
 
-def _losses(start: Start, attribute: str, indices: np.ndarray, device: str) -> np.ndarray:
+def _losses(start: StartNetwork, attribute: str, indices: np.ndarray, device: str) -> np.ndarray:
     """Loss of each image, on the device; an error names the start and the case."""
     subject = start.subject
     feed = partial(Feed(subject.store, attribute, subject.boxes), device=device)
+    cases = subject.store.cases["id"]
     try:
-        return per_image_losses(subject.model.to(device), feed, indices, image_loss)
-    except ImageError as error:
-        case = subject.store.cases["id"].iloc[error.index]
-        raise type(error)(f"start {start.name}, {attribute}, case {case}: {error}", error.index) from error
+        return per_image_losses(
+            subject.model.to(device), feed, indices, image_loss,
+            name=lambda index: f"start {start.name}, {attribute}, case {cases.iloc[index]}",
+        )  # fmt: skip
     finally:
         subject.model.to("cpu")
 
 
 def again(
-    starts: Sequence[Start],
+    starts: Sequence[StartNetwork],
     measured: pd.DataFrame,
     table: pd.DataFrame,
     options: Options,
@@ -87,22 +89,23 @@ def again(
 
     Columns curvature_largest_float64 (NaN for the average over attributes) and curvature_largest_converged.
     """
+    single = table[table["attribute"] != AVERAGE]
     wanted: dict[tuple[str, int], dict[str, np.ndarray]] = {}
-    for _, row in table[table["attribute"] != AVERAGE].iterrows():
-        part = _part(measured, row["start"], row["attribute"], row["seed"])
-        most = part["index"].to_numpy()[part["norm"].argmax()]
-        wanted.setdefault((row["start"], row["seed"]), {})[row["attribute"]] = np.array([most])
+    for start, seed, attribute in single[["start", "seed", "attribute"]].itertuples(index=False):
+        part = _part(measured, start, attribute, seed)
+        wanted.setdefault((start, seed), {})[attribute] = part["index"].to_numpy()[[part["norm"].argmax()]]
     subjects = [start.subject for key in wanted for start in starts if (start.name, start.seed) == key]
     longer = replace(options, max_products=4 * options.max_products)
     tables = curvatures(subjects, list(wanted.values()), longer, folder, places, progress, DOUBLE)
-    found = {
-        (*key, row["attribute"]): (abs(row["value"]), row["converged"])
-        for key, each in zip(wanted, tables, strict=True)
-        for _, row in each.iterrows()
-    }
-    rows = zip(table["start"], table["seed"], table["attribute"], strict=True)
-    columns = ["curvature_largest_float64", "curvature_largest_converged"]
-    return pd.DataFrame([found.get(row, (np.nan, True)) for row in rows], table.index, columns)
+    found = pd.concat({key: each.set_index("attribute") for key, each in zip(wanted, tables, strict=True)})
+    double = found[["value", "converged"]].reindex(pd.MultiIndex.from_frame(table[["start", "seed", "attribute"]]))
+    return pd.DataFrame(
+        {
+            "curvature_largest_float64": double["value"].abs().to_numpy(dtype=float),
+            "curvature_largest_converged": double["converged"].fillna(True).to_numpy(dtype=bool),
+        },
+        table.index,
+    )
 
 
 def _part(measured: pd.DataFrame, start: str, attribute: str, seed: float) -> pd.DataFrame:
@@ -137,18 +140,33 @@ class Seeds:
 Every = dict[tuple[str, str], Seeds]
 
 
-def every_seed(measured: pd.DataFrame, chosen: dict[str, Sample], question: Question) -> Every:
-    """Each start on each attribute, and where there are several on their average, by (start, attribute)."""
-    found: Every = {}
-    for name, sample in chosen.items():
-        for start in measured["start"].unique():
-            found[start, name] = _seeds(measured, start, name, sample, question)
-    for start in measured["start"].unique() if len(chosen) > 1 else ():
-        found[start, AVERAGE] = _average([found[start, name] for name in chosen], start)
-    return found
+def compared(
+    measured: pd.DataFrame, chosen: dict[str, TrainingSample], question: Question, reference: str
+) -> dict[str, pd.DataFrame]:
+    """`bound`, one row per start and attribute, and `bound_seeds`, one per seed too; also of the average of several.
+
+    Columns of `bound`: `seed`: of the network that the row is of, of `seeds` that were trained; `ratio`: its bound as a
+    multiple of the reference's, whose seeds are taken in pairs; `curvature_median` and `curvature_largest` tell how
+    much of the mean rests on few images, `bound_without_largest` what the bound would be without the largest;
+    `bound_slack_m`: with the paper's slack, m^(-1/4) for n^(-1/4); `negative`: share of negative eigenvalues;
+    `unconverged`: share of images whose solve did not converge; `rising`: more curvature would raise the bound;
+    `lowest`: share of resamples, of images and of seeds, in which this start's bound is the lowest of those compared;
+    `lowest_seeds`: of seeds alone.
+    """
+    names = measured["start"].unique()
+    found: Every = {
+        (start, name): _seeds(measured, start, name, sample, question)
+        for name, sample in chosen.items()
+        for start in names
+    }
+    if len(chosen) > 1:
+        found |= {(start, AVERAGE): _average([found[start, name] for name in chosen], start) for start in names}
+    rows = [_row(found, start, name, reference) for start, name in found]
+    each = [_each_seed(seeds, found[reference, name]) for (_, name), seeds in found.items()]
+    return {"bound": pd.DataFrame(rows), "bound_seeds": pd.concat(each, ignore_index=True)}
 
 
-def _seeds(measured: pd.DataFrame, start: str, name: str, sample: Sample, question: Question) -> Seeds:
+def _seeds(measured: pd.DataFrame, start: str, name: str, sample: TrainingSample, question: Question) -> Seeds:
     n, picks = len(sample.indices), resampled(len(sample.indices))
     rows, draws = [], []
     for seed in measured["seed"][measured["start"] == start].unique():
@@ -182,44 +200,30 @@ def _average(each: list[Seeds], start: str) -> Seeds:
     return Seeds(table, np.mean([one.drawn for one in each], axis=0))
 
 
-def figure7(found: Every, reference: str) -> pd.DataFrame:
-    """One row per start and attribute, and the average over attributes.
-
-    `seed`: of the network that the row is of, of `seeds` that were trained; `ratio`: its bound as a multiple of the
-    reference's, whose seeds are taken in pairs; `curvature_median` and `curvature_largest` tell how much of the mean
-    rests on few images, `bound_without_largest` what the bound would be without the largest; `bound_slack_m`: with the
-    paper's slack, m^(-1/4) for n^(-1/4); `negative`: share of negative eigenvalues; `unconverged`: share of images
-    whose solve did not converge; `rising`: more curvature would raise the bound; `lowest`: share of resamples, of
-    images and of seeds, in which this start's bound is the lowest of those compared; `lowest_seeds`: of seeds alone.
-    """
-    rows = []
-    for (_, name), seeds in found.items():
-        others = {start: each for (start, attribute), each in found.items() if attribute == name}
-        count = max(len(each.table) for each in others.values())
-        points, resamples = zip(*(each.paired(count) for each in others.values()), strict=True)
-        (value, drawn), (beside, _) = seeds.paired(count), others[reference].paired(count)
-        at, own = seeds.at, others[reference]
-        rows.append({
-            **seeds.shown, "seeds": len(seeds.table),
-            "ratio": _ratio(seeds.shown["bound"], own.shown["bound"]).item(),
-            **_range("ratio", _ratio(value, beside)),
-            **_ends("ratio", _ratio(seeds.drawn[at], own.drawn[own.at])),
-            **({} if seeds.risks is None else _ends("risk", seeds.risks[at])),
-            **({} if seeds.norms is None else _ends("curvature", seeds.norms[at])),
-            **_ends("bound", seeds.drawn[at]), **_range("bound", value),
-            "lowest": _lowest(drawn, np.stack(resamples)), "lowest_seeds": _lowest(value, np.stack(points)),
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+def _row(found: Every, start: str, name: str, reference: str) -> dict[str, Any]:
+    """What is shown of a start, beside all starts on the same attribute."""
+    seeds, own = found[start, name], found[reference, name]
+    others = [each for (_, attribute), each in found.items() if attribute == name]
+    count = max(len(each.table) for each in others)
+    points, resamples = zip(*(each.paired(count) for each in others), strict=True)
+    (value, drawn), (beside, _), at = seeds.paired(count), own.paired(count), seeds.at
+    return {
+        **seeds.shown, "seeds": len(seeds.table),
+        "ratio": _ratio(seeds.shown["bound"], own.shown["bound"]).item(),
+        **_range("ratio", _ratio(value, beside)),
+        **_ends("ratio", _ratio(seeds.drawn[at], own.drawn[own.at])),
+        **({} if seeds.risks is None else _ends("risk", seeds.risks[at])),
+        **({} if seeds.norms is None else _ends("curvature", seeds.norms[at])),
+        **_ends("bound", seeds.drawn[at]), **_range("bound", value),
+        "lowest": _lowest(drawn, np.stack(resamples)), "lowest_seeds": _lowest(value, np.stack(points)),
+    }  # fmt: skip
 
 
-def seeds_of(found: Every, reference: str) -> pd.DataFrame:
+def _each_seed(seeds: Seeds, own: Seeds) -> pd.DataFrame:
     """Every seed by itself: start, attribute, seed, risk, curvature, g, bound, and its ratio to the reference's."""
-    names = ["start", "attribute", "seed", "risk", "curvature", "g", "bound"]
-    parts = []
-    for (_, name), seeds in found.items():
-        beside, _ = found[reference, name].paired(len(seeds.table))
-        parts.append(seeds.table[names].assign(ratio=_ratio(seeds.table["bound"].to_numpy(), beside)))
-    return pd.concat(parts, ignore_index=True)
+    beside, _ = own.paired(len(seeds.table))
+    table = seeds.table[["start", "attribute", "seed", "risk", "curvature", "g", "bound"]]
+    return table.assign(ratio=_ratio(table["bound"].to_numpy(), beside))
 
 
 def _ratio(value: np.ndarray | float, beside: np.ndarray | float) -> np.ndarray:

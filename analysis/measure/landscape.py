@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from tqdm import tqdm
 
-from analysis.curvature.spectrum import Density, MeanHessian, density, top, trace
+from analysis.curvature.evaluation import ImageFeed, memory_ran_out, per_image_losses
+from analysis.curvature.spectrum import MeanHessian, density, top, trace
 from analysis.measure.ledger import image_loss
-from analysis.measure.risk import per_image_losses
-from analysis.measure.sample import Sample
-from analysis.measure.starts import Start
+from analysis.measure.sample import TrainingSample
+from analysis.measure.starts import StartNetwork
 from tatl.data.batches import Feed
 
 
 @dataclass(frozen=True)
-class Options:
+class Effort:
     """How much is spent on each part: see the functions of `analysis.spectrum`."""
 
     probes: int = 4
@@ -43,37 +46,59 @@ class Options:
 
 
 def landscapes(
-    starts: Sequence[Start], chosen: dict[str, Sample], options: Options, device: torch.device, progress: bool = True
-) -> dict[str, pd.DataFrame]:
-    """`spectrum` (start, attribute, images, loss, trace and top1.. with their evidence) and `spectrum_density`.
+    starts: Sequence[StartNetwork],
+    chosen: dict[str, TrainingSample],
+    effort: Effort,
+    device: torch.device,
+    progress: bool = True,
+) -> tuple[dict[str, pd.DataFrame], Effort]:
+    """The tables of all starts, and the effort that memory allowed: where it runs out the chunk is halved.
 
-    The latter has start, attribute, eigenvalue, density, error: the standard error over probes.
+    `spectrum` has start, attribute, images, loss, trace and top1.. with their evidence; `spectrum_density` start,
+    attribute, eigenvalue, density, error: the standard error over probes.  MemoryError where one image at a time is too
+    much.
     """
     rows, curves = [], []
     bar = tqdm(desc="spectrum", unit="spectrum", total=len(starts) * len(chosen), disable=not progress)
     with bar:
-        for start in starts:
+        for start, (attribute, sample) in product(starts, chosen.items()):
             model = start.subject.model.to(device)
-            for attribute, sample in chosen.items():
-                feed = partial(Feed(start.subject.store, attribute, start.subject.boxes), device=device)
-                loss = per_image_losses(model, feed, sample.indices, image_loss)
-                hessian = MeanHessian(model, feed, sample.indices, image_loss, options.chunk)
-                keys: dict[str, Any] = {"start": start.name, "attribute": attribute}
-                row, found = _measure(hessian, options)
-                rows.append({**keys, "images": len(sample.indices), "loss": float(loss.mean()), **row})
-                curves.append(_curve(found).assign(**keys))
-                bar.update()
-    columns = ["start", "attribute", "eigenvalue", "density", "error"]
-    return {"spectrum": pd.DataFrame(rows), "spectrum_density": pd.concat(curves, ignore_index=True)[columns]}
+            feed = partial(Feed(start.subject.store, attribute, start.subject.boxes), device=device)
+            loss = per_image_losses(model, feed, sample.indices, image_loss)
+            row, curve, effort = _within_memory(model, feed, sample.indices, effort)
+            keys: dict[str, Any] = {"start": start.name, "attribute": attribute}
+            rows.append({**keys, "images": len(sample.indices), "loss": float(loss.mean()), **row})
+            curves.append(curve.assign(**keys)[[*keys, *curve.columns]])
+            bar.update()
+    return {"spectrum": pd.DataFrame(rows), "spectrum_density": pd.concat(curves, ignore_index=True)}, effort
 
 
-def _measure(hessian: MeanHessian, options: Options) -> tuple[dict[str, float], Density]:
+def _within_memory(
+    model: nn.Module, feed: ImageFeed, indices: np.ndarray, effort: Effort
+) -> tuple[dict[str, float], pd.DataFrame, Effort]:
+    """A row, the curve of its density, and the effort; with half the images at once, again, where memory runs out."""
+    while True:
+        try:
+            return *_measure(MeanHessian(model, feed, indices, image_loss, effort.chunk), effort), effort
+        except (RuntimeError, MemoryError) as error:
+            if not memory_ran_out(error):
+                raise
+            if (at_once := min(effort.chunk, len(indices))) == 1:
+                raise MemoryError(
+                    "memory ran out with one image at a time: choose a smaller store (prepare --size), fewer "
+                    "--products, or another --device"
+                ) from error
+        tqdm.write(f"note: memory ran out with {at_once} images at once: going on with {at_once // 2}", file=sys.stderr)
+        effort = replace(effort, chunk=at_once // 2)
+
+
+def _measure(hessian: MeanHessian, effort: Effort) -> tuple[dict[str, float], pd.DataFrame]:
     like = hessian.like
     # Three seeds: the trace that the density gives is a check of the other only if their vectors are others.
-    seeds = [3 * options.seed + k for k in range(3)]
-    found = density(hessian, like, probes=options.probes, steps=options.steps, seed=seeds[0])
-    whole = trace(hessian, like, products=options.products, seed=seeds[1])
-    leading = top(hessian, like, k=options.top, tolerance=options.tolerance, seed=seeds[2])
+    seeds = [3 * effort.seed + k for k in range(3)]
+    found = density(hessian, like, probes=effort.probes, steps=effort.steps, seed=seeds[0])
+    whole = trace(hessian, like, products=effort.products, seed=seeds[1])
+    leading = top(hessian, like, k=effort.top, tolerance=effort.tolerance, seed=seeds[2])
     check, check_error = found.moment(1)
     spent = leading.products + whole.products + int((found.weights > 0).sum())
     row = {
@@ -83,10 +108,6 @@ def _measure(hessian: MeanHessian, options: Options) -> tuple[dict[str, float], 
         "residual": float(leading.residuals.max(initial=0)), "products": spent,
         "converged": leading.converged,
     }  # fmt: skip
-    return row, found
-
-
-def _curve(found: Density) -> pd.DataFrame:
     grid, width = found.grid()
     mean, error = found.at(grid, width)
-    return pd.DataFrame({"eigenvalue": np.asarray(grid), "density": mean, "error": error})
+    return row, pd.DataFrame({"eigenvalue": grid, "density": mean, "error": error})

@@ -18,9 +18,9 @@ import hashlib
 import io
 import pickle
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from analysis.curvature.norms import ENGINE, Options, Solver, digest, weights_digest
+from analysis.curvature.norms import ENGINE, Options, Solver, tensor_digest, weights_digest
 from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.losses import ALPHA, BETA, segmentation_loss
@@ -40,13 +40,13 @@ image_loss = partial(segmentation_loss, pool="image")
 FOUND = ["value", "residual", "products", "converged"]
 LOSS = f"{segmentation_loss.__name__} per image alpha {ALPHA:g} beta {BETA:g}"
 SINGLE, DOUBLE = "float32", "float64"
-OPTIONS = [f.name for f in dataclasses.fields(Options)]
-BEFORE = ["subject", "image", "mask", *FOUND, *OPTIONS]  # columns of ledgers that do not say how they were made
-COLUMNS = [*BEFORE, "device", "precision", "loss", "engine"]
-WORDS = ["subject", "image", "mask", "method", "start", "device", "precision", "loss"]
-Row = dict[str, Any]
+_OPTIONS = [f.name for f in dataclasses.fields(Options)]
+OLD_COLUMNS = ["subject", "image", "mask", *FOUND, *_OPTIONS]  # columns of ledgers that do not say how they were made
+LEDGER_COLUMNS = [*OLD_COLUMNS, "device", "precision", "loss", "engine"]
+_WORDS = ["subject", "image", "mask", "method", "start", "device", "precision", "loss"]
+_Row = dict[str, Any]
 Wanted = dict[str, np.ndarray]
-Task = tuple[int, int, dict[str, str]]  # a subject, an image, and per checksum of a mask the name of one that has it
+_Task = tuple[int, int, dict[str, str]]  # a subject, an image, and per checksum of a mask the name of one that has it
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Subject:
         images, masks = Feed(self.store, mask, self.boxes)(np.array([index]))
         return images[0].contiguous(), masks[0]
 
-    def masks(self, index: int, names: Iterable[str]) -> dict[str, str]:
-        """The checksum of each mask of one image."""
-        return {name: digest(Feed(self.store, name, self.boxes).masks(np.array([index]))[0]) for name in names}
+    def mask_digest(self, index: int, mask: str) -> str:
+        """The checksum of one mask of one image."""
+        return tensor_digest(Feed(self.store, mask, self.boxes).masks(np.array([index]))[0])
 
 
 def subject_name(model: nn.Module, store: Store, boxes: np.ndarray | None, *more: object) -> str:
@@ -94,7 +94,7 @@ class Places:
         return [f"cuda:{number}" for number in range(max(1, min(count, tasks)))]
 
 
-def circumstances(options: Options, device: str = "cpu", precision: str = SINGLE) -> Row:
+def circumstances(options: Options, device: str = "cpu", precision: str = SINGLE) -> _Row:
     """All that decides a curvature beside the subject, the image and the mask, by its column."""
     kind = device.partition(":")[0]
     return dataclasses.asdict(options) | {"device": kind, "precision": precision, "loss": LOSS, "engine": ENGINE}
@@ -106,7 +106,7 @@ class Ledger:
     def __init__(self, path: Path, subject: str) -> None:
         self.path, self.subject = path, subject
 
-    def read(self, how: Row) -> pd.DataFrame:
+    def read(self, how: _Row) -> pd.DataFrame:
         """Rows of these `circumstances`, indexed by (image, mask); a line that a stop cut short is left out.
 
         Raises ValueError where the file is none of these, or holds rows of other weights.
@@ -114,12 +114,12 @@ class Ledger:
         kept = self._whole()
         remedy = f"move {self.path} away; it will be computed again"
         try:
-            table = pd.read_csv(io.StringIO(kept), dtype=dict.fromkeys(WORDS, str), keep_default_na=False)
-            wrong = list(table.columns) != COLUMNS
+            table = pd.read_csv(io.StringIO(kept), dtype=dict.fromkeys(_WORDS, str), keep_default_na=False)
+            wrong = list(table.columns) != LEDGER_COLUMNS
         except (ValueError, pd.errors.ParserError) as error:
             raise ValueError(f"{self.path} is not a table of curvatures ({error}): {remedy}") from error
         if wrong:
-            raise ValueError(f"{self.path} has other columns than {', '.join(COLUMNS)}: {remedy}")
+            raise ValueError(f"{self.path} has other columns than {', '.join(LEDGER_COLUMNS)}: {remedy}")
         if strange := set(table["subject"]) - {self.subject}:
             raise ValueError(f"{self.path} holds rows of other weights ({', '.join(sorted(strange))}): {remedy}")
         same = (table[list(how)] == pd.Series(how)).all(axis=1)
@@ -127,24 +127,20 @@ class Ledger:
 
     def _whole(self) -> str:
         """The text up to the last line that is whole; what follows is cut off, a ledger of before set aside."""
-        if self.path.is_file() and self.path.read_bytes().partition(b"\n")[0] == ",".join(BEFORE).encode():
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        if content.partition(b"\n")[0] == ",".join(OLD_COLUMNS).encode():
             self.path.replace(self.path.with_name(self.path.name + ".old"))
-        if not self.path.is_file():
+            content = b""
+        header, kept = (",".join(LEDGER_COLUMNS) + "\n").encode(), content.rfind(b"\n") + 1
+        if kept != len(content) or not kept:  # a stop cut its last line short, or its first
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if not whole:  # stopped while its first line was written
-            header = ",".join(COLUMNS) + "\n"
-            self.path.write_text(header, encoding="utf-8")
-            return header
-        if whole != content:
-            with self.path.open("r+b") as stream:
-                stream.truncate(len(whole))
-        return whole.decode(errors="replace")
+            with self.path.open("ab") as stream:
+                stream.truncate(kept)
+                stream.write(b"" if kept else header)
+        return (content[:kept] or header).decode(errors="replace")
 
-    def append(self, rows: Sequence[Row]) -> None:
-        text = pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False, header=False)
+    def append(self, rows: Sequence[_Row]) -> None:
+        text = pd.DataFrame(rows, columns=LEDGER_COLUMNS).to_csv(index=False, header=False)
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(text)
 
@@ -185,7 +181,7 @@ class Worker:
             self._solver, self._current = Solver(model, image_loss, self.options, checked), number
         return self._solver
 
-    def __call__(self, task: Task) -> tuple[int, list[Row]]:
+    def __call__(self, task: _Task) -> tuple[int, list[_Row]]:
         """The subject's number, and one row per distinct mask (without the subject's name)."""
         number, index, masks = task
         subject, solver = self.subjects[number], self.solver(number)
@@ -229,47 +225,37 @@ def curvatures(
     """
     each = [wanted] * len(subjects) if isinstance(wanted, dict) else wanted
     ledgers = [Ledger(folder / f"{subject.name}.csv", subject.name) for subject in subjects]
-    ids, how = subjects[0].store.cases["id"].to_numpy(), circumstances(options, places.device, precision)
-    masks = _masks(subjects[0], each)
-    todo: list[Task] = []
-    for number, (ledger, asked) in enumerate(zip(ledgers, each, strict=True)):
-        found = ledger.read(how).index
-        for index in _indices(asked):
-            names = {masks[index][a]: a for a, chosen in reversed(asked.items()) if index in chosen}
-            missing = {key: mask for key, mask in names.items() if (ids[index], key) not in found}
-            if missing:
-                todo.append((number, index, missing))
+    how, tables = circumstances(options, places.device, precision), _pairs(subjects[0], each)
+    todo: list[_Task] = []
+    for number, (ledger, table) in enumerate(zip(ledgers, tables, strict=True)):
+        new = table[~table.set_index(["image", "mask"]).index.isin(ledger.read(how).index)].sort_values("index")
+        images: dict[int, dict[str, str]] = {}
+        for index, mask, name in zip(new["index"], new["mask"], new["attribute"], strict=True):
+            images.setdefault(index, {})[mask] = name
+        todo += [(number, index, names) for index, names in images.items()]
     if todo:
-        total = sum(len(_indices(asked)) for asked in each)
+        total = sum(table["index"].nunique() for table in tables)
         label = "curvature" if precision == SINGLE else f"curvature in {precision}"
         bar = tqdm(desc=label, unit="image", total=total, initial=total - len(todo), disable=not progress)
         _solve(subjects, todo, options, ledgers, places, bar, precision)
-    tables = []
-    for ledger, asked in zip(ledgers, each, strict=True):
-        keys = [(a, int(i), ids[i], masks[int(i)][a]) for a, chosen in asked.items() for i in chosen]
-        table = pd.DataFrame(keys, columns=["attribute", "index", "image", "mask"])
-        tables.append(table.join(ledger.read(how), on=["image", "mask"]))
-    return tables
+    return [table.join(ledger.read(how), on=["image", "mask"]) for ledger, table in zip(ledgers, tables, strict=True)]
 
 
-def _indices(wanted: Wanted) -> list[int]:
-    """Every index once, in their order."""
-    return [int(index) for index in np.unique(np.concatenate(list(wanted.values())))]
-
-
-def _masks(subject: Subject, each: Sequence[Wanted]) -> dict[int, dict[str, str]]:
-    """Of every image the checksums of its masks of the attributes that any subject is asked for there."""
-    names: dict[int, dict[str, None]] = {}
-    for asked in each:
-        for attribute, chosen in asked.items():
-            for index in chosen:
-                names.setdefault(int(index), {})[attribute] = None
-    return {index: subject.masks(index, attributes) for index, attributes in names.items()}
+def _pairs(subject: Subject, each: Sequence[Wanted]) -> list[pd.DataFrame]:
+    """What is asked for, one table each: attribute, index, image (its name), mask (its checksum)."""
+    ids, mask = subject.store.cases["id"].to_numpy(), cache(subject.mask_digest)
+    return [
+        pd.DataFrame(
+            [(name, int(i), ids[i], mask(int(i), name)) for name, chosen in wanted.items() for i in chosen],
+            columns=["attribute", "index", "image", "mask"],
+        )
+        for wanted in each
+    ]
 
 
 def _solve(
     subjects: Sequence[Subject],
-    todo: list[Task],
+    todo: list[_Task],
     options: Options,
     ledgers: list[Ledger],
     places: Places,

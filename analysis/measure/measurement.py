@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tatl.names import BOUND_STARTS
 from tatl.studies.settings import Settings, comma_list
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from analysis.measure.starts import Scene, Start
+    from analysis.measure.starts import StartNetwork, StartScene
+    from tatl.run import Run
     from tatl.studies.execution.parallel import Machine
 
 # torch takes seconds to import: the functions import what needs it, so that --help does not.
@@ -63,8 +65,6 @@ class Shared:
 
     def names(self) -> list[str]:
         """The starts asked for, each once; FileNotFoundError for what is no start and no file."""
-        from tatl.names import BOUND_STARTS
-
         words = [each for word in self.starts for each in (BOUND_STARTS if word == "all" else comma_list(word))]
         for name in words:
             if name not in BOUND_STARTS and not Path(name).is_file():
@@ -73,54 +73,65 @@ class Shared:
                 )
         return list(dict.fromkeys(words))
 
-    def scene(self, settings: Settings) -> Scene:
+    def scene(self, settings: Settings) -> StartScene:
         """What the starts share: the store, and the first shape, fold and seed of the settings."""
-        from analysis.measure.starts import Scene
+        from analysis.measure.starts import StartScene
         from tatl.commands import open_store
         from tatl.studies.planner import Planner
 
         planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights, self.device)
         shape, fold, seed = comma_list(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
-        return Scene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
+        return StartScene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, called `name`, since when (`started`, of time.monotonic), under which options, of which seeds.
-
-    A file of weights is one start, whatever the seeds.
-    """
+    """What is measured, called `name`, since when (`started`, of time.monotonic), how, of which seeds."""
 
     name: str
     shared: Shared
-    scene: Scene
+    scene: StartScene
     started: float
     seeds: Sequence[int] = ()
 
-    def _scenes(self) -> list[Scene]:
-        """The scene of each seed; of its own alone where none is named."""
-        return [replace(self.scene, seed=seed) for seed in self.seeds or [self.scene.seed]]
+    def _each(self) -> list[tuple[StartScene, str]]:
+        """Every start in the scene of every seed; a file of weights is one start, whatever the seeds."""
+        scenes = [replace(self.scene, seed=seed) for seed in self.seeds or [self.scene.seed]]
+        named = self.shared.names()
+        return [(one, name) for name in named for one in (scenes if name in BOUND_STARTS else [self.scene])]
 
-    def starts(self) -> list[Start]:
+    def needed(self) -> list[Run]:
+        """The runs that the starts copy from, and Stage 1 where images are cut to the lesion."""
+        copied = [run for one, name in self._each() if name in BOUND_STARTS for run in one.run(name).needs()]
+        cropper = self.scene.cropper()
+        return [*copied, *([cropper] if cropper else [])]
+
+    def plan(self, targets: Sequence[Run] = ()) -> None:
+        """Say what would be trained, `targets` among it, and what it would take; nothing is trained or written."""
+        from tatl.studies.conduct import check_runs
+        from tatl.studies.planner import in_order
+        from tatl.studies.runtime.effort import plan
+
+        scene, needed = self.scene, [*self.needed(), *targets]
+        check_runs(needed)
+        print(f"{self.name}: {len(self._each())} starts to measure, those of every seed counted")
+        print(plan(needed, scene.root, scene.store, self.shared.device).words())
+        print("\n".join(f"  {run.title()}" for run in in_order(needed)))
+
+    def starts(self) -> list[StartNetwork]:
         """Train what the starts copy from, if it is not there, and make them."""
-        from tatl.names import BOUND_STARTS
         from tatl.studies.conduct import check_sources
         from tatl.studies.execution.schedule import execute
 
-        scene, asked = self.scene, self.shared.names()
-        for name in asked:
+        scene, named, needed = self.scene, self.shared.names(), self.needed()
+        for name in named:
             if name not in BOUND_STARTS:
                 scene.check(Path(name))
-        each = [(one, name) for name in asked for one in (self._scenes() if name in BOUND_STARTS else [scene])]
-        copied = [run for one, name in each if name in BOUND_STARTS for run in one.run(name).needs()]
-        cropper = scene.cropper()
-        needed = [*copied, *([cropper] if cropper else [])]
-        check_sources(
-            [*needed, *(scene.run(name) for name in asked if name == "source")], scene.root, scene.imagenet_weights
-        )
+        sources = [scene.run("source")] if "source" in named else []
+        check_sources([*needed, *sources], scene.root, scene.imagenet_weights)
         execute(needed, scene.root, scene.store, self.shared.machine)
         boxes = scene.boxes()
-        return [one.start(name, boxes) for one, name in each]
+        return [one.start(name, boxes) for one, name in self._each()]
 
     def about(self) -> dict[str, Any]:
         """What a row of a table must say to be quoted alone."""
@@ -129,7 +140,7 @@ class Measurement:
         about |= {"preset": self.shared.preset, "shape": scene.shape, "fold": scene.fold, "seed": scene.seed}
         return about | {"crop": scene.crop, "calibrated": scene.calibrate}
 
-    def write(self, made: dict[str, DataFrame], starts: list[Start], more: dict[str, Any]) -> None:
+    def write(self, made: dict[str, DataFrame], starts: list[StartNetwork], more: dict[str, Any]) -> None:
         """One CSV per table, and <name>.json, which says what they were made from, with `more`."""
         from tatl.data.store import write_csv
         from tatl.run import write_atomically
@@ -140,7 +151,7 @@ class Measurement:
             write_csv(frame, folder / f"{table}.csv")
         write_atomically(folder / f"{self.name}.json", json.dumps(self._provenance(starts) | more, indent=1) + "\n")
 
-    def _provenance(self, starts: list[Start]) -> dict[str, Any]:
+    def _provenance(self, starts: list[StartNetwork]) -> dict[str, Any]:
         from tatl.studies.write import provenance
 
         scene, measured = self.scene, list(dict.fromkeys(start.name for start in starts))

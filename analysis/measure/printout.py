@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.measure.starts import Scene
+from analysis.measure.starts import StartScene
 from analysis.tables.bound import BoundTables, origin_line, read_bound_table
 from analysis.tables.bound_frames import BoundFrames, explained, spectra_frame
 from analysis.tables.paper import Origin
@@ -53,7 +53,7 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def cautions(table: pd.DataFrame, scene: Scene, sources: int, tolerance: float) -> list[str]:
+def cautions(table: pd.DataFrame, scene: StartScene, sources: int, tolerance: float) -> list[str]:
     """What a reader must not take these numbers for."""
     settings, single = scene.planner.settings, table[table["attribute"] != AVERAGE]
     first: dict[str, list] = {"shape": comma_list(settings.shapes), "fold": settings.fold_numbers}

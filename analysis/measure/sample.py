@@ -15,15 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.curvature.stability import bound
-from analysis.measure.starts import Scene
+from analysis.measure.starts import StartScene
 
 POSITIVE, ALL = "positive", "all"
-FEW = 8
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the bound is asked for: attributes, images ("all", "positive", a number, or as many as `FEW`), K, c."""
+    """What the bound is asked for: attributes, images ("all", "positive", a number, or empty: a few), K, c."""
 
     attributes: tuple[str, ...]
     images: str = ""
@@ -37,14 +36,14 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """Of one attribute: the measured images (indices into the store), and m, the number they stand for."""
 
     indices: np.ndarray
     m: int
 
 
-def samples(question: Question, scene: Scene, few: int = FEW) -> dict[str, Sample]:
+def samples(question: Question, scene: StartScene, few: int = 8) -> dict[str, TrainingSample]:
     """The images of every attribute; ValueError where there are fewer than asked, or none.
 
     A number takes that many at random, the same for all attributes and seeds of training, nested: 32 are among the 64.
@@ -72,7 +71,7 @@ def samples(question: Question, scene: Scene, few: int = FEW) -> dict[str, Sampl
                     f"no training image of fold {scene.fold} of store {scene.store.name!r} has {name}, so m is 0: "
                     "choose other --attribute, or --images all"
                 )
-            chosen[name] = Sample(positive, len(positive))
+            chosen[name] = TrainingSample(positive, len(positive))
         else:
-            chosen[name] = Sample(order[:count], len(train))
+            chosen[name] = TrainingSample(order[:count], len(train))
     return chosen

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.torch import save_file
 from torch import nn
 
+from analysis.curvature.assumptions import Training
 from analysis.measure.ledger import Subject, subject_name
 from tatl.data.batches import Feed, even_chunks
 from tatl.data.crop import grow, read_boxes
@@ -21,17 +22,16 @@ from tatl.data.store import Store
 from tatl.models import build
 from tatl.models.starts import load_exactly, read_weights
 from tatl.names import BOUND_STARTS, UNION
-from tatl.run import Recipe, Run, read_run
+from tatl.run import Run, read_run
 from tatl.studies.planner import STAGES_OF, Planner
 from tatl.training.batch_norm import calibrate as estimate
 from tatl.training.tasks import start_model
 
-WHOLE, CROP = STAGES_OF["stage23"], STAGES_OF["stage123"]
-IMAGES = 128  # of the calibration pass, where the settings name no number
+_CALIBRATED = 128  # images of the calibration pass, where the settings name no number
 
 
 @dataclass(frozen=True)
-class Start:
+class StartNetwork:
     """A name, its weights on the store, the run whose start it is (None: a file), remarks for the reader, its seed."""
 
     name: str
@@ -42,7 +42,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Scene:
+class StartScene:
     """What all starts of a comparison share."""
 
     planner: Planner
@@ -64,9 +64,9 @@ class Scene:
 
     def run(self, name: str, attribute: str = "") -> Run:
         """The target segmenter that begins at this start, of the first attribute if none is named."""
-        variant = CROP if self.crop else WHOLE
+        stages = STAGES_OF["stage123" if self.crop else "stage23"]
         named = attribute or self.planner.attributes[0]
-        return self.planner.started(name, variant, named, self.shape, self.fold, self.seed)
+        return self.planner.started(name, stages, named, self.shape, self.fold, self.seed)
 
     @property
     def folder(self) -> Path:
@@ -84,7 +84,7 @@ class Scene:
             return None
         return grow(read_boxes(cropper.folder(self.root)), self.planner.settings.offset, self.store.size)
 
-    def start(self, name: str, boxes: np.ndarray | None = None) -> Start:
+    def start(self, name: str, boxes: np.ndarray | None = None) -> StartNetwork:
         """A start by its name, or from a file of weights; what it copies from must be trained.
 
         Raises ValueError or FileNotFoundError for an unknown name, and for weights that do not fit.
@@ -97,7 +97,7 @@ class Scene:
             self._calibrate(model, boxes, seen, self.folder / f"{called}.safetensors")
         model.eval()
         notes = () if run else tuple(self._strangers(Path(name)))
-        return Start(name, Subject(called, model, self.store, boxes), run, notes, self.seed)
+        return StartNetwork(name, Subject(called, model, self.store, boxes), run, notes, self.seed)
 
     def check(self, path: Path) -> None:
         """ValueError where the weights of a file do not fit, before anything is trained."""
@@ -135,7 +135,7 @@ class Scene:
     def calibration_images(self) -> np.ndarray:
         """The training images that statistics are estimated on, the same for every seed: indices."""
         shuffled = np.random.default_rng([0, 0, 1]).permutation(self.train())
-        return shuffled[: self.planner.settings.calibration or IMAGES]
+        return shuffled[: self.planner.settings.calibration or _CALIBRATED]
 
     def _calibrate(self, model: nn.Module, boxes: np.ndarray | None, seen: np.ndarray, path: Path) -> None:
         """Estimate the statistics, or read them: estimated anew, they could differ in the last bit."""
@@ -149,6 +149,9 @@ class Scene:
             partial.replace(path)
         model.load_state_dict(read_weights(path), strict=False)
 
-    def recipe(self) -> Recipe:
+    def training(self) -> Training:
         """How the target segmenters are trained, which the theorem has assumptions about."""
-        return self.planner.settings.recipe("target", self.planner.precision)
+        recipe = self.planner.settings.recipe("target", self.planner.precision)
+        sgd = "SGD" + (f" with momentum {recipe.momentum}" if recipe.momentum else "")
+        optimiser = sgd if recipe.optimizer == "sgd" else "AdamW"
+        return Training(optimiser, recipe.lr, recipe.epochs, recipe.batch, drawn=recipe.balance != 0)

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.curvature.assumptions import largest_step
+from analysis.curvature.stability import largest_step
 from analysis.tables.bound import BoundTables
 from analysis.tables.bound_frames import from_to
 from analysis.tables.read import read_about, read_csv
