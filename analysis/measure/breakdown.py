@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from analysis.curvature.assumptions import audit, kinks
@@ -27,6 +26,7 @@ from tatl.run import Run
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.training.tasks import start_model
+from tatl.training.trainer import pick_device
 
 _C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
 _KEYS = ["start", "attribute"]
@@ -140,7 +140,6 @@ def distances(
     starts: Sequence[str],
     chosen: dict[str, TrainingSample],
     machine: Machine,
-    device: str | torch.device = "cpu",
     progress: bool = True,
 ) -> pd.DataFrame:
     """One row per start and attribute: start, attribute, m, images, length, mean, largest, negative, measure.
@@ -150,7 +149,7 @@ def distances(
     """
     runs = targets(scene, starts, list(chosen))
     execute(runs.values(), scene.root, scene.store, machine)
-    rows, boxes = [], scene.boxes()
+    rows, boxes, device = [], scene.boxes(), pick_device(machine.device)
     for (name, attribute), run in tqdm(runs.items(), desc="Hessian distance", unit="network", disable=not progress):
         start, model = (start_model(run, scene.root, scene.imagenet_weights) for _ in range(2))
         weights = read_weights(run.folder(scene.root) / "weights.safetensors")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from analysis.curvature.norms import Options
-    from analysis.measure.ledger import Places
     from analysis.measure.sample import Question, TrainingSample
     from analysis.measure.starts import StartNetwork
 
@@ -39,10 +37,7 @@ def measure_bound(
     workers: int = 0,
     plan: bool = False,
 ) -> None:
-    """Risk, curvature and the generalisation bound of starts (Eq. 6-8, Figure 7), per attribute.
-
-    Every start is made from each of --seeds and measured on the same images: training moves a bound about as far as the
-    choice of images does (analysis.measure.sample says why three seeds and eight images).
+    """Risk, curvature and the generalisation bound of starts (Eq. 6-8, Figure 7), per attribute and of each of --seeds.
 
     Example: python -m analysis.bound --init tatl source --images 64
 
@@ -61,31 +56,40 @@ def measure_bound(
     from analysis.curvature.norms import Options
     from analysis.measure import printout
     from analysis.measure.breakdown import distances, targets
-    from analysis.measure.ledger import Places
-    from analysis.measure.sample import Question, samples
-    from tatl.training.trainer import pick_device
+    from analysis.measure.sample import Question
 
-    started = time.monotonic()
-    question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
-    places, named = Places(pick_device(shared.device).type, workers), shared.names()
-    scene = shared.scene(settings)
-    question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
-    chosen = samples(question, scene)
-    measurement = Measurement("bound", shared, scene, started, settings.seed_numbers)
+    question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
+    measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
+    scene, named = measurement.scene, shared.names() if finetune else []
     if plan:
-        measurement.plan([*targets(scene, named if finetune else [], question.attributes).values()])
-        return
+        return measurement.plan([*targets(scene, named, list(chosen)).values()])
     starts = measurement.starts()
-    made = _bound_tables(measurement, starts, question, chosen, options, places)
+    made = _bound_tables(measurement, starts, question, chosen, options, workers)
     if finetune:
-        made["bound_distance"] = distances(scene, named, chosen, shared.machine, places.device)
-    notes = [*(note for start in starts for note in start.notes)]
+        made["bound_distance"] = distances(scene, named, chosen, shared.machine)
+    notes = [note for start in starts for note in start.notes]
     notes += printout.warnings(made["bound"], scene, sources, tolerance)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     measurement.write(made, starts, more)
     print(printout.figure7(scene, question, tolerance, made, notes))
     print(measurement.farewell(made))
+
+
+def _opened(
+    name: str, settings: Settings, shared: Shared, question: Question, seeds: Sequence[int] = (), few: int = 8
+) -> tuple[Measurement, Question, dict[str, TrainingSample]]:
+    """What is measured, on which attributes (all where none is named), and their images.
+
+    What cannot be is refused before a store is made.
+    """
+    from analysis.measure.sample import samples
+    from tatl.training.trainer import pick_device
+
+    pick_device(shared.device), shared.names()
+    scene = shared.scene(settings)
+    question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
+    return Measurement(name, shared, scene, seeds), question, samples(question, scene, few)
 
 
 def _bound_tables(
@@ -94,14 +98,17 @@ def _bound_tables(
     question: Question,
     chosen: dict[str, TrainingSample],
     options: Options,
-    places: Places,
+    workers: int,
 ) -> dict[str, DataFrame]:
     """Figure 7 and what it rests on, by the names of the tables."""
     from analysis.measure import breakdown, figure7
+    from analysis.measure.ledger import Places
+    from tatl.training.trainer import pick_device
 
-    scene, names_of_starts = measurement.scene, [start.name for start in starts]
+    scene, named = measurement.scene, [start.name for start in starts]
+    places = Places(pick_device(measurement.shared.device).type, workers)
     measured = figure7.measure(starts, chosen, options, scene.folder, places)
-    reference = "source" if "source" in names_of_starts else names_of_starts[0]
+    reference = "source" if "source" in named else named[0]
     made = figure7.compared(measured, chosen, question, reference) | {"bound_images": measured}
     table = made["bound"].join(figure7.again(starts, measured, made["bound"], options, scene.folder, places))
     train = scene.train()
@@ -139,17 +146,14 @@ def measure_spectrum(
     """
     from analysis.measure import printout
     from analysis.measure.landscape import Effort, landscapes
-    from analysis.measure.sample import Question, samples
+    from analysis.measure.sample import Question
     from tatl.training.trainer import pick_device
 
-    started = time.monotonic()
     effort = Effort(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
-    place, _ = pick_device(shared.device), shared.names()
-    scene = shared.scene(settings)
-    chosen = samples(Question(tuple(scene.planner.attributes), images), scene, few=12)
-    measurement = Measurement("spectrum", shared, scene, started)
+    measurement, _, chosen = _opened("spectrum", settings, shared, Question((), images), few=12)
+    scene = measurement.scene
     starts = measurement.starts()
-    made, effort = landscapes(starts, chosen, effort, place)
+    made, effort = landscapes(starts, chosen, effort, pick_device(shared.device))
     made["spectrum"] = made["spectrum"].assign(**measurement.about())
     measurement.write(made, starts, vars(effort))
     count = int(made["spectrum"]["images"].max())

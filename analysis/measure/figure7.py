@@ -99,12 +99,9 @@ def again(
     tables = curvatures(subjects, list(wanted.values()), longer, folder, places, progress, DOUBLE)
     found = pd.concat({key: each.set_index("attribute") for key, each in zip(wanted, tables, strict=True)})
     double = found[["value", "converged"]].reindex(pd.MultiIndex.from_frame(table[["start", "seed", "attribute"]]))
+    columns = {"float64": double["value"].abs(), "converged": double["converged"].ne(False)}
     return pd.DataFrame(
-        {
-            "curvature_largest_float64": double["value"].abs().to_numpy(dtype=float),
-            "curvature_largest_converged": double["converged"].fillna(True).to_numpy(dtype=bool),
-        },
-        table.index,
+        {f"curvature_largest_{name}": column.to_numpy() for name, column in columns.items()}, table.index
     )
 
 
@@ -137,7 +134,7 @@ class Seeds:
         return self.table["bound"].to_numpy()[places], self.drawn[places]
 
 
-Every = dict[tuple[str, str], Seeds]
+_Every = dict[tuple[str, str], Seeds]
 
 
 def compared(
@@ -154,7 +151,7 @@ def compared(
     `lowest_seeds`: of seeds alone.
     """
     names = measured["start"].unique()
-    found: Every = {
+    found: _Every = {
         (start, name): _seeds(measured, start, name, sample, question)
         for name, sample in chosen.items()
         for start in names
@@ -200,7 +197,7 @@ def _average(each: list[Seeds], start: str) -> Seeds:
     return Seeds(table, np.mean([one.drawn for one in each], axis=0))
 
 
-def _row(found: Every, start: str, name: str, reference: str) -> dict[str, Any]:
+def _row(found: _Every, start: str, name: str, reference: str) -> dict[str, Any]:
     """What is shown of a start, beside all starts on the same attribute."""
     seeds, own = found[start, name], found[reference, name]
     others = [each for (_, attribute), each in found.items() if attribute == name]

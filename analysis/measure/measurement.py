@@ -86,13 +86,13 @@ class Shared:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, called `name`, since when (`started`, of time.monotonic), how, of which seeds."""
+    """What is measured, called `name`, how, of which seeds, since when (`started`)."""
 
     name: str
     shared: Shared
     scene: StartScene
-    started: float
     seeds: Sequence[int] = ()
+    started: float = field(default_factory=time.monotonic)
 
     def _each(self) -> list[tuple[StartScene, str]]:
         """Every start in the scene of every seed; a file of weights is one start, whatever the seeds."""
