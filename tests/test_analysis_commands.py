@@ -151,7 +151,7 @@ def test_the_same_command_trains_and_solves_nothing_and_gives_the_same(
     said = capsys.readouterr().out
     for name in TABLES:
         assert Path(f"b/{name}.csv").read_bytes() == Path(f"tables/{name}.csv").read_bytes()
-    for words in ("0 to do", "fold 0 of 3, seed 0", "6 of ", "source domain random", "not converged", "95 %"):
+    for words in ("0 to do", "seed 0, fold 0 of 3", "6 of ", "source domain random", "not converged", "95 %"):
         assert words in said
     assert said.splitlines()[-1] == "next: python -m analysis.report --study bound --tables b"
     assert "c <= min(1/beta, 1/(4 (2 beta ln T)^2)): " in said and "largest |eigenvalue| seen" in said
@@ -307,7 +307,7 @@ def test_the_spectrum_of_a_start(
     assert (table["top1"].abs() >= table["top2"].abs()).all() and (table["trace_error"] > 0).all()
     assert np.trapezoid(curve["density"], curve["eigenvalue"]) == pytest.approx(1, abs=0.1)
     said = capsys.readouterr().out
-    assert "mean loss over 3 of " in said and "trace" in said
+    assert "mean loss over 3 training images" in said and "trace" in said
     assert run_command(measure_spectrum, "analysis.spectrum", [*words, "--probes", "1"]) == 2
     assert "probes (1) must be at least 2" in capsys.readouterr().err
 

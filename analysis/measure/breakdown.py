@@ -25,8 +25,8 @@ from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.run import Run
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute
+from tatl.training.device import pick_device
 from tatl.training.tasks import start_model
-from tatl.training.trainer import pick_device
 
 _C_GRID = tuple(10.0**k for k in np.arange(-6, 0.5, 0.5))
 _KEYS = ["start", "attribute"]

@@ -69,10 +69,10 @@ def measure_bound(
     if finetune:
         made["bound_distance"] = distances(scene, named, chosen, shared.machine)
     notes = [note for start in starts for note in start.notes]
-    notes += printout.warnings(made["bound"], scene, sources, tolerance)
+    notes += printout.cautions(made["bound"], scene, sources, tolerance)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     measurement.write(made, starts, more)
-    print(printout.figure7(scene, question, tolerance, made, notes))
+    print(printout.bound_text(shared.folder, notes, finetune))
     print(measurement.farewell(made))
 
 
@@ -84,7 +84,7 @@ def _opened(
     What cannot be is refused before a store is made.
     """
     from analysis.measure.sample import samples
-    from tatl.training.trainer import pick_device
+    from tatl.training.device import pick_device
 
     pick_device(shared.device), shared.names()
     scene = shared.scene(settings)
@@ -103,7 +103,7 @@ def _bound_tables(
     """Figure 7 and what it rests on, by the names of the tables."""
     from analysis.measure import breakdown, figure7
     from analysis.measure.ledger import Places
-    from tatl.training.trainer import pick_device
+    from tatl.training.device import pick_device
 
     scene, named = measurement.scene, [start.name for start in starts]
     places = Places(pick_device(measurement.shared.device).type, workers)
@@ -147,18 +147,15 @@ def measure_spectrum(
     from analysis.measure import printout
     from analysis.measure.landscape import Effort, landscapes
     from analysis.measure.sample import Question
-    from tatl.training.trainer import pick_device
+    from tatl.training.device import pick_device
 
     effort = Effort(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
     measurement, _, chosen = _opened("spectrum", settings, shared, Question((), images), few=12)
-    scene = measurement.scene
     starts = measurement.starts()
     made, effort = landscapes(starts, chosen, effort, pick_device(shared.device))
     made["spectrum"] = made["spectrum"].assign(**measurement.about())
     measurement.write(made, starts, vars(effort))
-    count = int(made["spectrum"]["images"].max())
-    print(f"{printout.scene_of(scene)}: mean loss over {count} of {len(scene.train())} training images.")
-    print(f"\n{printout.spectra(made['spectrum'])}\n")
+    print(printout.spectrum_text(shared.folder))
     print(measurement.farewell(made))
 
 
