@@ -10,8 +10,9 @@ from tatl.names import LESION, UNION
 
 Key = tuple[str, str]  # an image and a mask
 
-_NAME = re.compile(
-    r"(?P<of>[^.].*)_attribute_(?P<attribute>.+)\.png|(?P<image>[^.].*)_(?P<other>segmentation|union)\.png",
+_NAME = re.compile(  # <id>_probability_union.png is the map of a union, not its mask
+    r"(?P<of>[^.].*)_attribute_(?P<attribute>.+)\.png"
+    r"|(?P<image>[^.].*)(?<!_probability)_(?P<other>segmentation|union)\.png",
     re.IGNORECASE,
 )
 _OTHERS = {LESION: "segmentation", UNION: "union"}
