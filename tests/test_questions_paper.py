@@ -71,11 +71,11 @@ def test_table_5_gives_no_data_set_and_so_no_difference(tmp_path: Path) -> None:
 
 def test_the_winners_of_table_7_stand_below_ours(tmp_path: Path) -> None:
     cost = Backbones.read(str(write(tmp_path, "backbones"))).cost.table
-    html = BackboneCosts(cost, "here").parameters().text
+    html = BackboneCosts(cost, "here", "").parameters().text
     assert "308,747,840" in html and "14,780,929" in html and ">0<" not in html
     own = cost.iloc[:1].assign(backbone="vgg16", shape="isic2017-winner", parameters=14_780_930)
     four = [cost.iloc[:1].assign(backbone=f"b{i}", shape="pyramid", parameters=80_000_000) for i in range(4)]
-    html = BackboneCosts(pd.concat([cost, own, *four]), "here").parameters().text
+    html = BackboneCosts(pd.concat([cost, own, *four]), "here", "").parameters().text
     assert "320,000,000" in html and "+11,252,160" in html and ">+1<" in html
 
 

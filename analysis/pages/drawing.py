@@ -71,7 +71,7 @@ def points(
             for name, part in _lanes(hollow, panel, look):
                 axes.plot(part["value"], part["y"], linestyle="none", **look.point(name, hollow=True))
             for name, part in _lanes(frame, panel, look):
-                style: Style = look.point(name) | {"linestyle": "none", "elinewidth": 1.6}
+                style: Style = look.point(name) | {"linestyle": "none", "elinewidth": 1.6, "zorder": 4}
                 axes.errorbar(part["value"], part["y"], xerr=_spread(part), **style)
             small = singles[singles["panel"] == panel]
             axes.plot(small["value"], small["y"], zorder=3.5, **_SMALL)
@@ -119,7 +119,7 @@ def lines(
             for name, part in _lanes(behind, panel, look):
                 axes.plot(part["x"], part["value"], color=look.colour[name], linewidth=0.8, alpha=0.55)
             for name, part in _lanes(frame, panel, look):
-                style = look.point(name, size=4 if dense else 6) | {"linewidth": 1.5, "elinewidth": 1.2}
+                style = look.point(name, size=4 if dense else 6) | {"linewidth": 1.5, "elinewidth": 1.2, "zorder": 4}
                 axes.errorbar(part["x"], part["value"], yerr=_spread(part), **style)
             small = singles[singles["panel"] == panel]
             axes.plot(small["x"], small["value"], zorder=3.5, **_SMALL)

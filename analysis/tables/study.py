@@ -33,6 +33,7 @@ from analysis.tables.read import (
     read_table,
 )
 from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, MICRO, SCORES, UNION
+from tatl.studies.again import command_like
 
 RUN_KEYS = ("variant", "shape", "seed", "fold")
 ROW_KEYS = ("variant", "shape", "attribute")
@@ -100,7 +101,11 @@ class StudyTables(BesidePaper):
 
     @property
     def command(self) -> str:
-        return command_of(self.study)
+        """What writes more of these tables: the same store, preset and settings; plain where the preset is gone."""
+        try:
+            return command_like(command_of(self.study), self.about, self.folder)
+        except (OSError, ValueError):
+            return command_of(self.study)
 
     @cached_property
     def masks(self) -> list[str]:

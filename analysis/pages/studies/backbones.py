@@ -20,7 +20,7 @@ from analysis.pages.studies.page import Cells, StudyPage, labelled
 from analysis.pages.text import counted, listed, plain, scores, wins
 from analysis.pages.theme import Look
 from analysis.tables.paper import read_paper
-from analysis.tables.read import ordered, read_optional
+from analysis.tables.read import command_of, ordered, read_optional
 from analysis.tables.study import StudyTables
 from tatl.names import AVERAGE, B0, BACKBONE_STARTS, BACKBONES, ENSEMBLE, MICRO
 
@@ -50,8 +50,9 @@ class Backbones(StudyPage):
         found = StudyTables.read(cls.study, tables, cls.own, shape, attributes, dataset)
         names = ordered(found.scores["backbone"].dropna(), BACKBONES)
         about = found.about | ({"backbone": listed(names)} if names else {})
-        costs = read_optional(found.folder / "backbones_cost.csv", COST_COLUMNS, found.command)
-        return cls(replace(found, about=about), BackboneCosts(costs, str(about.get("store_name", "not recorded"))))
+        costs = read_optional(found.folder / "backbones_cost.csv", COST_COLUMNS, command_of(cls.study))
+        store = str(about.get("store_name", "not recorded"))
+        return cls(replace(found, about=about), BackboneCosts(costs, store, found.command))
 
     @property
     def backbones(self) -> list[str]:

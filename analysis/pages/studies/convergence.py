@@ -23,7 +23,7 @@ from analysis.pages.studies.pace import before, over_runs, reaching, sure
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.text import counted, plain, score, wins
 from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
-from analysis.tables.read import read_table
+from analysis.tables.read import command_of, read_table
 from analysis.tables.study import RUN_KEYS, StudyTables
 from tatl.names import CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, UNION
 
@@ -48,7 +48,7 @@ class Convergence(StudyPage):
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
         frames = []
         for name, columns in (("curves", _CURVES), ("pace", _PACE)):
-            frame = read_table(tables.folder / f"convergence_{name}.csv", columns, tables.command)
+            frame = read_table(tables.folder / f"convergence_{name}.csv", columns, command_of(cls.study))
             frames.append(frame[frame["shape"] == tables.shape] if tables.shape != ENSEMBLE else frame)
         return frames
 
@@ -84,7 +84,8 @@ class Convergence(StudyPage):
         said = f"{_TATL} is above {PRETEXT} for {above} of {counted(len(table), 'attribute')}"
         if len(table) >= _CORRELATED and table.nunique().min() > 1:
             found = spearmanr(table[PRETEXT], table[_TATL])
-            said += f"; over attributes their rank correlation is {found.statistic:+.2f} (p {found.pvalue:.3f})"
+            p = f"p {found.pvalue:.3f}" if found.pvalue >= 0.001 else "p < 0.001"
+            said += f"; over attributes their rank correlation is {found.statistic:+.2f} ({p})"
         alt = "Dice of the target against that of the agnostic network it starts from, a point per attribute."
         return html.figure(_scatter(table), alt, f"{said}.")
 

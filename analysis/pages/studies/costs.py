@@ -16,7 +16,7 @@ from analysis.pages.studies.page import Cells, labelled
 from analysis.pages.text import extremes, listed, score
 from analysis.pages.theme import Look
 from analysis.tables.paper import WINNER_NAMES, read_paper
-from analysis.tables.read import command_of, ordered
+from analysis.tables.read import ordered
 from tatl.names import B0, BACKBONES, ISIC2018_WINNER
 
 _COSTS = {  # by column of the table: what it is called, and what it is multiplied by
@@ -29,10 +29,6 @@ COST_COLUMNS = ("backbone", "shape", "frozen", "trained", "batch", "size", "devi
 _OUR_NAMES = {"u": "tatl-u", "link": "tatl-link"}
 # The winners' networks where the table has them: their shape, and how many of them one winner is.
 _THEIR_SHAPES = {"isic2018-winner": ("pyramid", len(ISIC2018_WINNER)), "isic2017-winner": ("isic2017-winner", 1)}
-_UNMEASURED = (
-    "Parameters, memory and time were not measured: "
-    f"`{command_of('backbones')}` writes backbones_cost.csv."
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class BackboneCosts:
 
     table: pd.DataFrame
     store: str
+    command: str
 
     @property
     def lanes(self) -> pd.DataFrame:
@@ -49,6 +46,10 @@ class BackboneCosts:
         return self.table.assign(
             lane=self.table["shape"] + np.where(frozen, ", encoder frozen", ", all trained"), fixed=frozen
         )
+
+    @property
+    def unmeasured(self) -> str:
+        return f"Parameters, memory and time were not measured: `{self.command}` writes backbones_cost.csv."
 
     @property
     def caption(self) -> str:
@@ -69,7 +70,7 @@ class BackboneCosts:
         The challenge winners' counts stand below; ours beside them where all their networks were measured.
         """
         if self.table.empty:
-            return html.sentence(_UNMEASURED)
+            return html.sentence(self.unmeasured)
         grouped = self.lanes.sort_values("fixed").groupby(["backbone", "shape"], sort=False)
         counts = pd.DataFrame({"whole": grouped["parameters"].first(), "trained": grouped["trained"].last()})
         frame = counts.reset_index()
@@ -92,7 +93,7 @@ class BackboneCosts:
     def figure(self) -> Html:
         """Parameters, memory and time, a panel each."""
         if self.table.empty:
-            return html.sentence(_UNMEASURED)
+            return html.sentence(self.unmeasured)
         lanes = self.lanes
         parts = [
             lanes.assign(panel=title, row=lanes["backbone"], value=scale * lanes[name])
@@ -117,7 +118,7 @@ class BackboneCosts:
     def numbers(self) -> Html:
         """Every measured cost."""
         if self.table.empty:
-            return html.sentence(_UNMEASURED)
+            return html.sentence(self.unmeasured)
         lanes = self.lanes
         cells: Cells = {
             title: [score(scale * value, digits=1) for value in lanes[name]] for name, (title, scale) in _COSTS.items()

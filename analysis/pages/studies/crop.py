@@ -19,7 +19,7 @@ from analysis.pages.studies.page import Cells, StudyPage, labelled, tidy
 from analysis.pages.text import extremes, score, scores, wins
 from analysis.pages.theme import Look
 from analysis.tables.paper import PUBLISHED, read_paper
-from analysis.tables.read import ordered, read_table
+from analysis.tables.read import command_of, ordered, read_table
 from analysis.tables.study import StudyTables
 from tatl.names import AVERAGE, LESION, LESION_NETWORKS, OFFSETS, SCORES
 
@@ -48,7 +48,7 @@ class Crop(StudyPage):
         if "offset" not in tables.scores and set(tables.attributes) - {LESION}:
             path = tables.folder / f"{cls.study}.csv"
             raise ValueError(f"{path} lacks the column offset: write it again with `{tables.command}`")
-        return [read_table(tables.folder / "crop_lesion.csv", _LESION_COLUMNS, tables.command)]
+        return [read_table(tables.folder / "crop_lesion.csv", _LESION_COLUMNS, command_of(cls.study))]
 
     @property
     def networks(self) -> list[str]:

@@ -16,6 +16,7 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import Cells, StudyPage, labelled
 from analysis.pages.text import counted, difference, listed, score, scores, wins
+from analysis.pages.theme import Look
 from analysis.tables import pairs
 from analysis.tables.paper import read_paper
 from tatl.names import AVERAGE, CONTROLS, STARTS
@@ -100,15 +101,9 @@ class Paradigms(StudyPage):
             return html.sentence(f"No differences to {reference} can be taken: the table has the rows {known}.")
         names = [name for name in self.rows if name in set(found["variant"])]
         frame = found.rename(columns={"attribute": "panel", "difference": "value"})
-        axis = f"Dice minus that of {reference}, same fold and seed"
-        drawn = drawing.points(
-            frame.assign(row=frame["variant"], lane=frame["variant"]),
-            self.tables.panels,
-            names,
-            self.look,
-            axis,
-            zero=True,
-        )
+        axis, look = f"Dice minus that of {reference}, same fold and seed", Look.of(names, self.order)
+        frame = frame.assign(row=frame["variant"], lane=frame["variant"])
+        drawn = drawing.points(frame, self.tables.panels, names, look, axis, zero=True)
         alt = f"Paired difference in Dice of every start to {reference}, for each attribute."
         return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference))
 

@@ -14,7 +14,7 @@ from analysis.pages.studies.cases import draw_cases
 from analysis.pages.studies.page import Cells, StudyPage, labelled
 from analysis.pages.text import extremes, listed, plain, score, scores, wins
 from analysis.tables.paper import published
-from analysis.tables.read import ordered, read_table
+from analysis.tables.read import command_of, ordered, read_table
 from analysis.tables.study import StudyTables
 from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES, UNION, VARIANTS, WINNERS
 
@@ -35,7 +35,7 @@ class Variants(StudyPage):
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
-        return [read_table(tables.folder / "lesion.csv", _LESION_COLUMNS, tables.command)]
+        return [read_table(tables.folder / "lesion.csv", _LESION_COLUMNS, command_of(cls.study))]
 
     def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
         return {"variants": (VARIANTS, self.tables.variants)}
