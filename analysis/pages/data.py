@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.pages import data_drawing, html
 from analysis.pages.data_drawing import MASKS
 from analysis.pages.html import Html
-from analysis.pages.text import counted, dataset, extremes, listed, plain, score, warnings
+from analysis.pages.text import counted, dataset, listed, plain, score, warnings
 from analysis.tables.paper import PUBLISHED, Origin, beside_table2
 from analysis.tables.read import (
     COUNT_COLUMNS,
@@ -86,12 +86,14 @@ def _only(census: Census, names: Sequence[str]) -> Census:
 
 
 def _rarest(census: Census) -> str:
-    """The rarest and the commonest attribute."""
+    """The rarest attribute."""
     table = beside_table2(census.counts).set_index("mask").drop(index=list(MASKS), errors="ignore")
     rates = table["rate"].dropna()
     if rates.empty:
         return "counts.csv names no attribute whose masks are known."
-    return f"The share of images that show an attribute, in %, is {extremes(rates, digits=1)}."
+    name = str(rates.idxmin())
+    present, known = table.loc[name, ["present", "known"]]
+    return f"The rarest attribute is {name}: {present:.0f} of {known:.0f} images ({rates[name]:.1f} %)."
 
 
 def headline(census: Census) -> Html:

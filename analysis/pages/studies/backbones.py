@@ -12,12 +12,13 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.pages import html
 from analysis.pages.html import Html
 from analysis.pages.studies.costs import COST_COLUMNS, BackboneCosts
 from analysis.pages.studies.page import Cells, StudyPage, labelled
-from analysis.pages.text import counted, listed, plain, scores, wins
+from analysis.pages.text import counted, listed, plain, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import read_paper
 from analysis.tables.read import command_of, ordered, read_optional
@@ -42,6 +43,7 @@ class Backbones(StudyPage):
 
     study = "backbones"
     own = _KEYS
+    noun = "backbone and start"
     paper = "Table 6, the shape given for TATL alone, and Table 8, rare attributes"
     sections = ("headline", "average", "attributes", "table", "parameters", "costs", "cost_table")
 
@@ -89,33 +91,17 @@ class Backbones(StudyPage):
         here = (table["dataset"] == self.tables.reference) & table["attribute"].isin(self.tables.attributes)
         return table[here & table["shape"].isin(self.tables.paper_shapes)].drop(columns="dataset")
 
-    def headline(self) -> Html:
-        return html.sentence(f"{self.reading()}{self._gains()}")
-
-    def _gains(self) -> str:
-        """tatl minus source is positive for k of n backbones."""
+    def beyond(self, reference: str) -> str:
+        """For how many backbones tatl is above source."""
         apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}") for name in self.backbones]
         known = [row["difference"] > 0 for row in apart if row is not None]
         return f" {_TATL} is above {_SOURCE} for {sum(known)} of {counted(len(known), 'backbone')}." if known else ""
 
-    def _drawn(self, panels: list[str], paper: pd.DataFrame) -> Any:
-        hollow = paper.rename(columns=_HOLLOW)
-        look = Look.of(self.starts, self.order)
+    def draw(self, panels: Sequence[str]) -> Figure:
+        """A row per backbone, its starts as lanes; Table 6's averages and Table 8's attributes."""
+        six, look = self.table6(), Look.of(self.starts, self.order)
+        hollow = pd.concat([six[six["attribute"] == AVERAGE], self.table8()]).rename(columns=_HOLLOW)
         return self.drawn(panels, self.backbones, "backbone", "start", look, hollow=hollow)
-
-    def average(self) -> Html:
-        """Table 6 and more: the average of every backbone and start."""
-        if self.tables.average["dice"].isna().all():
-            return html.sentence(self.nothing)
-        alt = "Average Dice of every backbone and start, measured and published."
-        return html.figure(self._drawn(self.tables.panels[:1], self.table6()), alt, f"{self.reading()}{self._gains()}")
-
-    def attributes(self) -> Html:
-        """Table 8 as a figure: each attribute, a panel each."""
-        if self.tables.wide().empty:
-            return html.sentence(self.nothing)
-        alt = "Dice of every backbone and start for each attribute, measured and published."
-        return html.figure(self._drawn(self.tables.attributes, self.table8()), alt, f"{wins(self.tables.wide())}.")
 
     def table(self) -> Html:
         """Tables 6 and 8: every attribute, backbone and start, measured beside published."""

@@ -42,7 +42,7 @@ class Convergence(StudyPage):
     pace: pd.DataFrame
 
     study = "convergence"
-    sections = ("headline", "scores", "transfer", "losses", "reached", "steps", "area", "table")
+    sections = ("headline", "average", "transfer", "losses", "reached", "steps", "area", "table")
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
@@ -64,16 +64,14 @@ class Convergence(StudyPage):
     def _of_attributes(self, frame: pd.DataFrame) -> pd.DataFrame:
         return frame[frame["attribute"].isin(self.tables.attributes)]
 
-    def headline(self, reference: str = _SOURCE) -> Html:
-        return html.sentence(f"{self.reading()} {self._fastest(reference)}".strip())
+    def beyond(self, reference: str) -> str:
+        """Who gets where the reference gets in the fewest steps."""
+        table = sure(over_runs(self._reaching(reference))).dropna(how="all")
+        return f" To 90 % of {reference}'s best score, {wins(table, 'fastest', lowest=True)}." if len(table) else ""
 
-    def scores(self) -> Html:
+    def draw(self, panels: Sequence[str]) -> Figure:
         """Figure 5: the agnostic network on each attribute, beside what was trained from it and from elsewhere."""
-        if self.tables.average["dice"].isna().all():
-            return html.sentence(self.nothing)
-        drawn = self.drawn([], self.tables.panels, "attribute", "variant", self.look)
-        alt = "Dice of the agnostic network and of what starts from it and from elsewhere, for each attribute."
-        return html.figure(drawn, alt, self.reading())
+        return self.drawn([], self.tables.panels, "attribute", "variant", self.look)
 
     def transfer(self) -> Html:
         """Figure 5: is an attribute that the pretext finds one that its target gains on?"""
@@ -114,11 +112,6 @@ class Convergence(StudyPage):
         """Steps of every run to 90 % of the reference's best score, of the attributes that are shown."""
         return self._of_attributes(reaching(self.curves, reference))
 
-    def _fastest(self, reference: str) -> str:
-        """Who gets where the reference gets in the fewest steps."""
-        table = sure(over_runs(self._reaching(reference))).dropna(how="all")
-        return f"To 90 % of {reference}'s best score, {wins(table, 'fastest', lowest=True)}." if len(table) else ""
-
     def reached(self, reference: str = _SOURCE) -> Html:
         """Figure 6: training steps to 90 % of what the reference reaches."""
         runs = self._reaching(reference)
@@ -126,7 +119,9 @@ class Convergence(StudyPage):
             return html.sentence(f"{reference} has no validation loss of these attributes: no start is measured by it.")
         axis = f"training steps to 90 % of {reference}'s best score"
         note = f"On the same fold and seed as {reference}; no mark: never reached."
-        return self._paced(over_runs(runs), runs.assign(value=runs["steps"]), axis, self._fastest(reference), note)
+        return self._paced(
+            over_runs(runs), runs.assign(value=runs["steps"]), axis, self.beyond(reference).strip(), note
+        )
 
     def steps(self) -> Html:
         """Figure 6: training steps to 90 % of a start's own best score."""

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import Cells, StudyPage, labelled, tidy
-from analysis.pages.text import extremes, score, scores, wins
+from analysis.pages.text import extremes, score, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import PUBLISHED, read_paper
 from analysis.tables.read import command_of, ordered, read_table
@@ -41,6 +41,7 @@ class Crop(StudyPage):
     study = "crop"
     own = ("lesion_network",)
     order = LESION_NETWORKS
+    noun = "lesion network over the offset"
     sections = ("headline", "lesion", "lesion_table", "average", "table", "attributes")
 
     @classmethod
@@ -95,17 +96,18 @@ class Crop(StudyPage):
             return f"No lesion network was measured: crop_lesion.csv has no rows; `{self.tables.command}` writes it."
         return f"Dice of the lesion is {extremes(table['dice'], table['dice_std'])}."
 
-    def reading(self) -> str:
-        return super().reading() if self.cropped else self.absent
-
-    def headline(self) -> Html:
+    def headline(self, reference: str = "source") -> Html:
         return html.sentence(f"{self._lesion_reading()} {self.reading() if self.cropped else ''}".strip())
 
     @property
-    def absent(self) -> str:
+    def measured(self) -> bool:
+        return self.cropped and super().measured
+
+    @property
+    def nothing(self) -> str:
         """Why there are no attributes on crops."""
-        if self.tables.measured.empty:
-            return self.nothing
+        if self.tables.measured.empty or self.cropped:
+            return super().nothing
         return "The store has no attributes, or not all of them are known: the lesion alone was measured."
 
     def lesion(self) -> Html:
@@ -135,32 +137,24 @@ class Crop(StudyPage):
         cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
         return html.table(labelled(cells, frame["network"]), "Whole images of the test folds.")
 
-    def _lines(self, panels: Sequence[str], hollow: pd.DataFrame | None = None) -> Figure:
+    def draw(self, panels: Sequence[str]) -> Figure:
+        """Dice over the offset, and the paper's averages where they are in the frame."""
         names = ordered(self.tables.measured["lesion_network"].dropna(), LESION_NETWORKS)
         frame, singles = (
             tidy(part, "lesion_network", "lesion_network", x=part["offset"])
             for part in (self.tables.measured, self.tables.folds)
         )
-        axes, look = ("offset round the lesion's box (px)", "pooled Dice"), Look.of(names, LESION_NETWORKS)
-        return drawing.lines(frame, panels, look, axes, singles=singles, hollow=hollow)
-
-    def average(self) -> Html:
-        """Average Dice over attributes on every network's crop and offset, and the paper's where it is in the frame."""
-        if not self.cropped:
-            return html.sentence(self.absent)
-        paper, measured = read_paper("table5"), self.tables.measured
-        scale = self.at_paper_size(pd.Series([1.0])).iloc[0]
+        paper, scale = read_paper("table5"), self.at_paper_size(pd.Series([1.0])).iloc[0]
         at = {"lane": paper["lesion_network"], "x": paper["offset_px"] / scale, "value": paper["attribute_dice"]}
         hollow = pd.DataFrame({"panel": AVERAGE, **at})
-        hollow = hollow[hollow["x"] <= measured["offset"].max()]
-        drawn = self._lines(self.tables.panels[:1], hollow if self.tables.reference else None)
-        alt = "Average Dice over attributes against the offset, for every lesion network, measured and published."
-        return html.figure(drawn, alt, self.reading())
+        hollow = hollow[(hollow["x"] <= frame["x"].max()) & bool(self.tables.reference)]
+        axes, look = ("offset round the lesion's box (px)", "pooled Dice"), Look.of(names, LESION_NETWORKS)
+        return drawing.lines(frame, panels, look, axes, singles=singles, hollow=hollow)
 
     def table(self) -> Html:
         """Table 5: lesion and attribute Dice by network and offset, measured and published."""
         if not self.cropped:
-            return html.sentence(self.absent)
+            return html.sentence(self.nothing)
         frame = self.tables.average.assign(offset_px=self.at_paper_size(self.tables.average["offset"]))
         lesions = self.by_network().add_prefix("lesion_").reset_index(names="lesion_network")
         frame = frame.merge(lesions, on="lesion_network", how="left")
@@ -176,10 +170,3 @@ class Crop(StudyPage):
         }
         cells = {head: column for head, column in cells.items() if head[1] != _THEIRS or (any(column) and self.of_skin)}
         return html.table(labelled(cells, frame["lesion_network"]))
-
-    def attributes(self) -> Html:
-        """Each attribute, a panel each."""
-        if not self.cropped or self.tables.wide().empty:
-            return html.sentence(self.absent)
-        alt = "Dice against the offset for every lesion network, for each attribute."
-        return html.figure(self._lines(self.tables.attributes), alt, f"{wins(self.tables.wide())}.")

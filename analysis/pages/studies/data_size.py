@@ -26,6 +26,7 @@ class DataSize(StudyPage):
 
     study = "data-size"
     own = ("start", "fraction")
+    noun = "start over the share of the training groups"
     sections = ("headline", "average", "table", "attributes", "advantage")
 
     @property
@@ -50,31 +51,20 @@ class DataSize(StudyPage):
         said = extremes(part["dice"], part["dice_std"])
         return f"{self.what} at {_percent(least)} of the training groups is {said}."
 
-    def _lines(self, panels: Sequence[str]) -> Figure:
+    def draw(self, panels: Sequence[str]) -> Figure:
         frame, singles = (
             tidy(part, "start", "start", x=100 * part["fraction"]) for part in (self.tables.measured, self.tables.folds)
         )
         axes = ("share of the training groups (%)", "pooled Dice")
         return drawing.lines(frame, panels, Look.of(self.starts, self.order), axes, singles=singles)
 
-    def average(self) -> Html:
-        """Figure 4: the average over attributes."""
-        if self.tables.average["dice"].isna().all():
-            return html.sentence(self.nothing)
-        alt = "Average Dice over attributes against the share of training groups, for every start."
-        return html.figure(self._lines(self.tables.panels[:1]), alt, self.reading())
-
-    def attributes(self) -> Html:
-        """Each attribute, a panel each."""
-        if self.tables.wide().empty:
-            return html.sentence(self.nothing)
+    def highest(self) -> str:
+        """Which start is highest for most attributes at the smallest share."""
         part = self.tables.measured[self.tables.measured["attribute"].isin(self.tables.attributes)]
         least = part.dropna(subset=["dice"])["fraction"].min()
         smallest = part[part["fraction"] == least]
         wide = smallest.pivot_table(index="attribute", columns="start", values="dice", sort=False)
-        said = f"At {_percent(least)} of the training groups, {wins(wide)}."
-        alt = "Dice against the share of training groups for every start, for each attribute."
-        return html.figure(self._lines(self.tables.attributes), alt, said)
+        return f"At {_percent(least)} of the training groups, {wins(wide)}."
 
     def table(self) -> Html:
         """Average Dice and Jaccard by share and start."""

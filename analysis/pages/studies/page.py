@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed
+from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from analysis.pages.theme import STYLES, Look
 from analysis.tables.pairs import paired
 from analysis.tables.paper import published
@@ -30,7 +30,8 @@ Cells = dict[Any, Sequence[str]]
 class StudyPage:
     """The tables of one study, and what its page says of them.
 
-    study: its name; own: columns that only its tables have; order: of its rows; paper: the published table beside it.
+    study: its name; own: columns that only its tables have; order: of its rows; paper: the published table beside it;
+    noun: what a row is.
     """
 
     tables: StudyTables
@@ -39,6 +40,7 @@ class StudyPage:
     own: ClassVar[Sequence[str]] = ()
     order: ClassVar[Sequence[str]] = tuple(STYLES)
     paper: ClassVar[str] = ""
+    noun: ClassVar[str] = "start"
     sections: ClassVar[Sequence[str]] = ()
 
     @classmethod
@@ -69,8 +71,35 @@ class StudyPage:
         """What a reader must know of all numbers of this page."""
         return []
 
-    def headline(self) -> Html:
-        return html.sentence(self.reading())
+    def draw(self, panels: Sequence[str]) -> Figure:
+        """Dice of every row, a panel per attribute or average."""
+        return self.drawn(panels, self.rows, "variant", "variant", self.look)
+
+    def beyond(self, reference: str) -> str:
+        """What the page says beside who is highest on average, from a space on."""
+        return ""
+
+    def headline(self, reference: str = "source") -> Html:
+        return html.sentence(f"{self.reading()}{self.beyond(reference)}")
+
+    def average(self, reference: str = "source") -> Html:
+        """The average over attributes as a figure."""
+        if not self.measured:
+            return html.sentence(self.nothing)
+        said = f"{self.reading()}{self.beyond(reference)}"
+        return html.figure(self.draw(self.tables.panels[:1]), f"{self.what} of every {self.noun}.", said)
+
+    def attributes(self) -> Html:
+        """Every attribute, a panel each."""
+        if not self.measured:
+            return html.sentence(self.nothing)
+        alt = f"Dice of every {self.noun} for each attribute."
+        return html.figure(self.draw(self.tables.attributes), alt, self.highest())
+
+    def highest(self) -> str:
+        """Which row is highest for most attributes."""
+        table = self.tables.wide()
+        return self.nothing if table.empty else f"{wins(table)}."
 
     def origin(self) -> Html:
         """Where every number of the page comes from, in one paragraph."""
@@ -110,6 +139,11 @@ class StudyPage:
 
     def provenance(self) -> Html:
         return html.provenance(self.tables)
+
+    @property
+    def measured(self) -> bool:
+        """Is there an average to show?"""
+        return bool(self.tables.average["dice"].notna().any())
 
     @property
     def nothing(self) -> str:

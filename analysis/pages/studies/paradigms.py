@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import Cells, StudyPage, labelled
-from analysis.pages.text import counted, difference, listed, score, scores, wins
+from analysis.pages.text import counted, difference, listed, score, scores
 from analysis.pages.theme import Look
 from analysis.tables import pairs
 from analysis.tables.paper import read_paper
@@ -58,19 +59,14 @@ class Paradigms(StudyPage):
         here = self.tables.reference == "isic2018" and AVERAGE in self.tables.panels
         return table[table["shape"].isin(self.tables.paper_shapes) & here]
 
-    def headline(self, reference: str = "source") -> Html:
-        return html.sentence(f"{self.reading()}{self.against(_TATL, reference)}")
+    def beyond(self, reference: str) -> str:
+        return self.against(_TATL, reference)
 
-    def average(self, reference: str = "source") -> Html:
-        """Table 9 as a figure: the average of every start."""
-        if self.tables.average["dice"].isna().all():
-            return html.sentence(self.nothing)
+    def draw(self, panels: Sequence[str]) -> Figure:
         paper = self.published()
         names = {"row": paper["variant"], "lane": paper["variant"]}
         hollow = pd.DataFrame({"panel": AVERAGE, **names, "value": paper["dice"]})
-        drawn = self.drawn(self.tables.panels[:1], self.rows, "variant", "variant", self.look, hollow=hollow)
-        said = f"{self.reading()}{self.against(_TATL, reference)}"
-        return html.figure(drawn, "Average Dice of every start, measured and published.", said)
+        return self.drawn(panels, self.rows, "variant", "variant", self.look, hollow=hollow)
 
     def table(self) -> Html:
         """Table 9: measured beside published, their difference where data and attributes are the paper's."""
@@ -84,14 +80,6 @@ class Paradigms(StudyPage):
                 head = f"{name.capitalize()}, {shape}"
                 cells |= self.beside(head, both, name, f"published_{name}", self.tables.same_average)
         return html.table(labelled(cells | self.per_image(frame), frame.index))
-
-    def attributes(self) -> Html:
-        """Every attribute, a panel each."""
-        table = self.tables.wide()
-        if table.empty:
-            return html.sentence(self.nothing)
-        drawn = self.drawn(self.tables.attributes, self.rows, "variant", "variant", self.look)
-        return html.figure(drawn, "Dice of every start for each attribute.", f"{wins(table)}.")
 
     def paired(self, reference: str = "source") -> Html:
         """Paired differences to the reference, with intervals where there are pairs enough."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from analysis.pages import gallery, html
 from analysis.pages.html import Html
@@ -30,6 +31,7 @@ class Variants(StudyPage):
 
     study = "variants"
     order = VARIANTS
+    noun = "variant"
     paper = "Tables 3, 4 and A.10-A.13"
     sections = ("headline", "average", "average_table", "attributes", "attribute_table", "shapes", "lesion", "cases")
 
@@ -63,18 +65,17 @@ class Variants(StudyPage):
         table = table[table["attribute"].isin(names)]
         return table.sort_values(["attribute", "variant"], key=lambda s: s.map(place), kind="stable", ignore_index=True)
 
-    def average(self) -> Html:
-        """Tables 3 and 4 as a figure."""
-        if self.tables.average["dice"].isna().all():
-            return html.sentence(self.nothing)
-        paper = self._hollow(self.tables.panels[:1]).assign(row=lambda table: table["lane"])
-        drawn = self.drawn(self.tables.panels[:1], self.rows, "variant", "variant", self.look, hollow=paper)
-        said = f"{self.reading()}{self.against('stage123', 'stage3')}"
-        return html.figure(drawn, "Average Dice of every variant, measured and published.", said)
+    def beyond(self, reference: str) -> str:
+        return self.against("stage123", "stage3")
 
-    def _hollow(self, names: Sequence[str]) -> pd.DataFrame:
+    def draw(self, panels: Sequence[str]) -> Figure:
+        """The average with a row per variant; attributes in one panel, with a row each and its variants as lanes."""
         paper = self.merged().rename(columns={"attribute": "panel", "variant": "lane", "published_dice": "value"})
-        return paper.loc[paper["panel"].isin(names), ["panel", "lane", "value"]].dropna()
+        paper = paper[["panel", "lane", "value"]].dropna().assign(row=lambda table: table["lane"])
+        if panels == self.tables.panels[:1]:
+            return self.drawn(panels, self.rows, "variant", "variant", self.look, hollow=paper)
+        paper = paper.assign(row=paper["panel"], panel="")
+        return self.drawn([], panels, "attribute", "variant", self.look, hollow=paper)
 
     def average_table(self) -> Html:
         """Tables 3 and 4."""
@@ -92,16 +93,6 @@ class Variants(StudyPage):
         for name in ("jaccard", "dice"):
             cells |= self.beside(name.capitalize(), frame, name, f"published_{name}", alike)
         return cells
-
-    def attributes(self) -> Html:
-        """A.10-A.13 as a figure: each attribute and variant, its folds as dots."""
-        table = self.tables.wide()
-        if table.empty:
-            return html.sentence(self.nothing)
-        names = self.tables.attributes
-        paper = self._hollow(names).assign(row=lambda paper: paper["panel"], panel="")
-        drawn = self.drawn([], names, "attribute", "variant", self.look, hollow=paper)
-        return html.figure(drawn, "Dice of every attribute and variant, measured and published.", f"{wins(table)}.")
 
     def attribute_table(self) -> Html:
         """A.10-A.13; a star marks the attributes that the study has notes on, which stand below.
