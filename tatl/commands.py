@@ -41,8 +41,9 @@ def prepare_command(
     Example: python -m tatl prepare --data isic2018 --root ISIC2018 --store stores/isic2018 --size 384x512
 
     Args:
-        data: what to read: the official ISIC folders, a folder with a cases.csv (manifest), one label image a case
-            (labels), a COCO file, or the drawn phantom
+        data: what to read: the official ISIC folders, a folder with a cases.csv (manifest; the cell of an attribute is
+            its mask, empty where it is absent, ? where nobody looked for it), one label image a case (labels), a COCO
+            file, or the drawn phantom
         store: folder to write; a store that was stopped half-way is continued
         root: folder of the data; not for the phantom
         size: HEIGHTxWIDTH in pixels to which images and masks are reduced

@@ -25,14 +25,14 @@ from tatl.data.case import MAX_ATTRIBUTES
 from tatl.data.images.files import FileReader, Source, composed, existing_folder
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
-from tatl.names import PRETEXTS
+from tatl.names import AVERAGE, LESION, MICRO, PRETEXTS, UNION
 
 _REQUIRED = ("case", "image", "group")
-_COLUMNS = ("lesion", "union", "case", "image", "group", "average", "micro", "id", "height", "width")
-_RESERVED = (*_COLUMNS, *PRETEXTS)  # a run of a task is found by its name
-NO_FILE = set('/\\:"*?<>|')  # what the name of a file may not hold on some system
+# A run of a task is found by its name, and a row of a table by its attribute.
+_RESERVED = (LESION, UNION, *_REQUIRED, AVERAGE, MICRO, "id", "height", "width", *PRETEXTS)
+_NO_FILE = set('/\\:"*?<>|')  # what the name of a file may not hold on some system
 _HEAD = 1 << 16  # bytes that tell most pictures apart
-UNKNOWN = "?"  # the cell of a mask that nobody drew
+_UNKNOWN = "?"  # the cell of a mask that nobody drew
 
 
 class Manifest(FileReader):
@@ -44,7 +44,7 @@ class Manifest(FileReader):
         folder = existing_folder(root)
         _listed.cache_clear()
         rows = _table(folder / "cases.csv")
-        names = [name for name in rows[0] if name not in (*_REQUIRED, "lesion")]
+        names = [name for name in rows[0] if name not in (*_REQUIRED, LESION)]
         attributes = attribute_names(names, "cases.csv", "column")
         for name in attributes:
             _check_column(folder, name, [row[name] for row in rows])
@@ -120,7 +120,7 @@ def attribute_names(names: list[str], where: str, what: str) -> list[str]:
     for name in names:
         if name.lower() in _RESERVED:
             raise ValueError(f"{where} has a {what} {name!r}, a reserved name: rename it ({', '.join(_RESERVED)})")
-        if not name or name.startswith(".") or not name.isprintable() or {*NO_FILE, *",;"} & set(name):
+        if not name or name.startswith(".") or not name.isprintable() or {*_NO_FILE, *",;"} & set(name):
             raise ValueError(f"{where} has a {what} {name!r}, which cannot be part of a file's name: rename it")
     if twins := [name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1]:
         both = " and ".join(map(repr, twins[:2]))
@@ -132,12 +132,12 @@ def attribute_names(names: list[str], where: str, what: str) -> list[str]:
 
 def _check_column(root: Path, name: str, cells: Iterable[str]) -> None:
     """There is no closed list of attributes, so a column is known by naming a mask that exists, or by being empty."""
-    filled = [cell for cell in cells if cell not in ("", UNKNOWN)]
+    filled = [cell for cell in cells if cell not in ("", _UNKNOWN)]
     if filled and not any(_is_picture(cell) and _located(root, cell).is_file() for cell in filled):
         raise ValueError(
             f"cases.csv has an unknown column {name!r}: it names no mask that exists (its first value is "
-            f"{filled[0]!r}), and every column beside case, image, group and lesion must name masks, or hold {UNKNOWN} "
-            "where they are unknown: remove it"
+            f"{filled[0]!r}), and every column beside case, image, group and lesion must name masks, or hold "
+            f"{_UNKNOWN} where they are unknown: remove it"
         )
 
 
@@ -169,10 +169,10 @@ def _problem(root: Path, row: dict[str, str], number: int, follow_links: bool) -
     for name in _REQUIRED:
         if not row[name]:
             return f"{which}: its {name} cell is empty"
-    if odd := [letter for letter in row["case"] if letter in NO_FILE or not letter.isprintable()]:
+    if odd := [letter for letter in row["case"] if letter in _NO_FILE or not letter.isprintable()]:
         return f"{which}: its case name holds {odd[0]!r} and must be able to name a file: rename it"
     for name, cell in row.items():
-        drawn = cell and not (cell == UNKNOWN and name not in _REQUIRED)
+        drawn = cell and not (cell == _UNKNOWN and name not in _REQUIRED)
         if drawn and name not in ("case", "group") and (what := _bad_path(root, cell, follow_links)):
             return f"{which}: its {name} {what}"
     return ""
@@ -201,9 +201,9 @@ def _linked(root: Path, path: Path, cell: str) -> str:
 
 
 def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
-    known = [name for name in attributes if row[name] != UNKNOWN]
+    known = [name for name in attributes if row[name] != _UNKNOWN]
     masks = {name: _located(root, row[name]) if row[name] else None for name in known}
-    lesion = _located(root, row["lesion"]) if row.get("lesion", UNKNOWN) not in ("", UNKNOWN) else None
+    lesion = _located(root, row[LESION]) if row.get(LESION, _UNKNOWN) not in ("", _UNKNOWN) else None
     return Source(row["case"], row["group"], _located(root, row["image"]), lesion, masks)
 
 
