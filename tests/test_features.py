@@ -21,9 +21,8 @@ from tatl.models.starts import seeded
 from tatl.names import B0
 from tatl.prediction.ensemble import mean_probabilities, share_encoders
 from tatl.run import Run
-from tatl.studies.execution.parallel import Machine, Trainer
-from tatl.studies.execution.schedule import _one_by_one, execute
-from tatl.studies.runtime.effort import Clock
+from tatl.studies.execution.parallel import Machine, Trainer, outcomes_of
+from tatl.studies.execution.schedule import execute
 from tatl.training import frozen_features as features
 from tatl.training.frozen_features import Frozen, Kept, encoder_digest
 from tatl.training.tasks import Segmentation
@@ -149,11 +148,10 @@ def test_features_are_released_with_the_last_run_that_stands_on_them(toy_store: 
     held = []
     machine = Machine(device="cpu", progress=False)
     execute([agnostic], tmp_path, toy_store, machine)
-    clock = Clock(targets[:2], toy_store)
-    for run, outcome in _one_by_one(targets[:2], tmp_path, toy_store, machine, clock, 1):
+    for run, outcome in outcomes_of(targets[:2], tmp_path, toy_store, machine, tmp_path):
         held.append((run.task, isinstance(outcome, float), len(features._kept)))
     assert held == [("disc", True, 1), ("bar", True, 1)] and not features._kept
-    trainer = Trainer(tmp_path, toy_store, "cpu", None, threads=0, progress=False, gpu="")
+    trainer = Trainer(tmp_path, toy_store, machine)
     assert isinstance(trainer((targets[2],))[0], float) and not features._kept
 
 

@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 
 from tatl.data.store import Store
 from tatl.run import Run, finished
-from tatl.studies.execution.parallel import Lost, Machine, Trainer, gpus, together
+from tatl.studies.execution.board import Board, Teller
+from tatl.studies.execution.parallel import Lost, Machine, Trainer, gpus, pieces_of
 from tatl.studies.execution.schedule import FAILED, execute
 from tatl.studies.runtime.cost import Network
-from tatl.studies.runtime.effort import Clock, plan, work
+from tatl.studies.runtime.effort import plan, work
 from tatl.studies.runtime.rates import measured, network_of, operations, rates
 from toy import SMALL, toy_run
 
@@ -55,16 +56,16 @@ def test_several_at_once_give_the_same_weights(trained: Path, toy_store: Store, 
 def test_a_failure_takes_only_those_with_it_that_need_it(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tatl.studies.execution import schedule
+    from tatl.studies.execution import parallel
 
-    fit = schedule.fit
+    fit = parallel.fit
 
     def failing(run: Run, *given: Any, **options: Any) -> Path:
         if run.task == "union":
             raise FloatingPointError("the loss is nan")
         return fit(run, *given, **options)
 
-    monkeypatch.setattr(schedule, "fit", failing)
+    monkeypatch.setattr(parallel, "fit", failing)
     runs = family(toy_store)
     failures = execute(runs, tmp_path, toy_store, QUIET, keep_going=True)
     assert [failure.run.task for failure in failures] == ["union", "disc", "bar"]
@@ -73,7 +74,7 @@ def test_a_failure_takes_only_those_with_it_that_need_it(
     assert finished(runs[2], tmp_path) and not finished(runs[0], tmp_path)
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         execute(runs, tmp_path, toy_store, QUIET)
-    monkeypatch.setattr(schedule, "fit", fit)
+    monkeypatch.setattr(parallel, "fit", fit)
     assert execute(runs, tmp_path, toy_store, QUIET, keep_going=True) == []
     assert all(finished(run, tmp_path) for run in runs)
     assert not (failures[0].run.folder(tmp_path) / FAILED).exists()
@@ -137,7 +138,7 @@ def test_two_processes_on_the_same_runs_train_nothing_twice(toy_store: Store, tm
         from pathlib import Path
         from tatl.studies.execution import schedule
         from tatl.data.store import Store
-        from tatl.parallel import Machine
+        from tatl.studies.execution.parallel import Machine
         from tatl.run import Run
         schedule.POLL = 0.05
         runs = [Run.from_json(values) for values in json.loads(Path({str(tmp_path / "runs.json")!r}).read_text())]
@@ -190,7 +191,8 @@ def test_after_a_cuda_error_the_process_is_replaced_and_its_run_tried_once_more(
 ) -> None:
     """With one worker, too: as on a GPU (`pick_device`), it is a process of its own."""
     monkeypatch.setattr("tatl.studies.execution.parallel.Trainer", trainer)
-    monkeypatch.setattr("tatl.studies.execution.schedule.pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("tatl.studies.execution.parallel.pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("tatl.studies.execution.parallel.gpus", lambda *given: [""])
     runs = [toy_run(toy_store, name) for name in ("bar", "disc", "dot")]
     failures = execute(runs, tmp_path, toy_store, replace(QUIET, workers=workers), keep_going=True)
     met = (tmp_path / "met").read_text().split()
@@ -213,7 +215,7 @@ def test_what_a_process_had_still_to_do_when_its_gpu_failed_is_not_tried_there(
 
     monkeypatch.setattr("tatl.studies.execution.parallel.fit", fit)
     piece = tuple(toy_run(toy_store, name) for name in ("disc", "bar", "dot"))
-    outcomes = Trainer(tmp_path, toy_store, "cpu", None, 0, False, "")(piece)
+    outcomes = Trainer(tmp_path, toy_store, QUIET)(piece)
     assert tried == ["disc", "bar"] and [isinstance(outcome, Lost) for outcome in outcomes] == [False, True, True]
 
 
@@ -223,7 +225,7 @@ def test_targets_of_one_frozen_encoder_are_trained_in_one_process(toy_store: Sto
     free = [toy_run(toy_store, name, start="tatl", parent=union) for name in ("disc", "bar")]
     turned = replace(frozen[2], recipe=replace(frozen[2].recipe, augment=True))
     other = replace(frozen[0], fold=1, parent=replace(union, fold=1))
-    pieces = together([union, free[0], frozen[0], other, free[1], *frozen[1:], turned])
+    pieces = pieces_of([union, free[0], frozen[0], other, free[1], *frozen[1:], turned])
     assert pieces == [(union,), (free[0],), tuple(frozen), (other,), (free[1],), (turned,)]
 
 
@@ -241,7 +243,7 @@ def test_a_failure_in_a_process_of_its_own_is_named_too(toy_store: Store, tmp_pa
 
 
 def test_what_is_there_is_not_trained_again(trained: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.studies.execution.schedule.fit", None)
+    monkeypatch.setattr("tatl.studies.execution.parallel.fit", None)
     assert execute(family(toy_store), trained, toy_store, QUIET) == []
 
 
@@ -287,17 +289,15 @@ def test_a_plan_counts_with_what_each_network_takes_here(
     assert asked == [("efficientnet-b0", "96x128", 2)] and not any(tmp_path.iterdir())
 
 
-def test_what_is_left_counts_a_network_s_operations(toy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_counts_a_network_s_operations(toy_store: Store) -> None:
     """A large backbone was counted as a small one, and the time left was that of as many small ones."""
     small, large = (replace(toy_run(toy_store), backbone=name) for name in ("efficientnet-b0", "resnet152"))
     ratio = operations(network_of(large)) / operations(network_of(small))
     assert work(large, toy_store) == pytest.approx(ratio * work(small, toy_store)) and ratio > 5
-    now = [0.0]
-    monkeypatch.setattr("tatl.studies.runtime.effort.time", SimpleNamespace(monotonic=lambda: now[0]))
-    clock = Clock([small, large], toy_store)
-    now[0] = 600.0
-    clock.ticked(small)
-    assert clock.left() == f", about {10 * ratio:.0f} min left"
+    with Board([small, large], toy_store, shown=False) as board:
+        board.started -= 600
+        board.end(small, "done")
+        assert board.left() == f"{10 * ratio:.0f} min left"
 
 
 def test_a_step_is_timed_in_earnest(toy_store: Store) -> None:
@@ -311,13 +311,24 @@ def _seconds(run: Run, root: Path) -> float:
     return float((run.folder(root) / "log").read_text().splitlines()[1].split(" s in")[0])
 
 
-def test_the_clock_says_how_much_is_left(toy_store: Store) -> None:
+def test_the_bar_counts_what_is_begun_and_shows_its_loss_in_80_columns(
+    toy_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs = family(toy_store)
-    clock = Clock(runs, toy_store)
-    assert clock.left() == "" and clock.count(1) == "[1/3]"
-    clock.ticked(runs[0])
-    clock.started -= 600
-    assert clock.left() == ", about 20 min left" and clock.count() == "[1/3]"
+    trainer: Any = SimpleNamespace(current_epoch=0, num_training_batches=2)
+    with Board(runs, toy_store, shown=True) as board:
+        assert board.left() == ""
+        board.started -= 600
+        board.end(runs[0], "30 s")
+        assert board.left() == "20 min left" and "[1/3]" in capsys.readouterr().err.partition("30 s, about 20 min")[0]
+        for run in runs[1:]:
+            Teller(replace(run, task="milia_like_cyst"), board.folder).path.unlink(missing_ok=True)
+            teller = Teller(run, board.folder)
+            teller.on_train_batch_end(trainer, Any, {"loss": torch.tensor(0.4123)}, None, 0)  # type: ignore[arg-type]
+        board.draw()
+        share = 0.5 / runs[1].recipe.epochs
+        assert board.bar.n == pytest.approx((1 + 2 * share) / 3)
+        assert "bar 1/" in board.bar.desc and board.bar.desc.count("loss 0.41") == 2 and len(board.bar.desc) < 72
 
 
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,12 +346,9 @@ def test_a_run_alone_has_the_threads_that_it_has_in_company(
     threads: list[int] = []
     monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 8)
     monkeypatch.setattr(
-        "tatl.studies.execution.schedule.fit", lambda *given, **options: threads.append(torch.get_num_threads())
+        "tatl.studies.execution.parallel.fit", lambda *given, **options: threads.append(torch.get_num_threads())
     )
     before = torch.get_num_threads()
     for workers in (0, 4, 1):
         execute([toy_run(toy_store)], tmp_path, toy_store, replace(QUIET, workers=workers))
     assert threads == [4, 2, before] and torch.get_num_threads() == before
-    with pytest.raises(FloatingPointError), Machine("cpu").share(8):
-        raise FloatingPointError("a run that failed")
-    assert torch.get_num_threads() == before

@@ -75,6 +75,7 @@ def fit(
     imagenet_weights: Path | None = None,
     progress: bool = True,
     title: str = "",
+    watcher: Callback | None = None,
 ) -> Path:
     """Train a run unless it is finished, continuing where it broke; returns its folder.
 
@@ -91,7 +92,7 @@ def fit(
         if not finished(run, root):
             task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
-            _train(run, task, folder, place, EpochBar(title or run.title()) if progress else None)
+            _train(run, task, folder, place, watcher or (EpochBar(title or run.title()) if progress else None))
     return folder
 
 

@@ -1,8 +1,9 @@
-"""Several runs at once, each in a process of its own, on its share of the threads or on its GPU.
+"""Where runs are trained: in this process one after another, or several at once in processes of their own.
 
-Runs on one frozen encoder go to one process, which computes its features once.  A process that is lost (ended from
-outside, or its GPU failed: after a CUDA error a process can do nothing more there) is replaced, and what it was at is
-tried once more, alone in a fresh one, so that a run that needs too much memory fails alone.
+Each has its share of the threads, or its GPU.  Runs on one frozen encoder go to one process, which computes its
+features once.  A process that is lost (ended from outside, or its GPU failed: after a CUDA error a process can do
+nothing more there) is replaced, and what it was at is tried once more, alone in a fresh one, so that a run that needs
+too much memory fails alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from tatl.cli import ERRORS
 from tatl.data.store import Store
 from tatl.machine.processes import cores, do, end, raise_unstarted, start
 from tatl.models.starts import start_rule
 from tatl.run import Run, finished
+from tatl.studies.execution.board import Teller
 from tatl.training import frozen_features as features
 from tatl.training.device import pick_device
 from tatl.training.trainer import fit
@@ -47,7 +48,7 @@ class Machine:
 
     device            auto, cpu or cuda
     imagenet_weights  file of ImageNet weights, or folder of one per backbone
-    progress          show bars
+    progress          say what is done, and on a terminal draw a bar
     workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
     """
 
@@ -62,71 +63,65 @@ class Machine:
         there = torch.cuda.device_count() if cuda else 1 if large else max(min(cores(), 2), cores() // THREADS)
         return self.workers or max(1, there)
 
-    @contextmanager
-    def share(self, workers: int) -> Iterator[None]:
-        """Inside, a CPU's threads are those of one of so many workers: in company or alone, a run rounds alike."""
-        before = torch.get_num_threads()
-        if workers > 1 and pick_device(self.device).type == "cpu":
-            torch.set_num_threads(max(1, cores() // workers))
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Inside, so many threads of a CPU; 0: as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def together(todo: Sequence[Run]) -> list[Piece]:
+def pieces_of(todo: Sequence[Run]) -> list[Piece]:
     """Runs of one frozen encoder on the same images as one piece, every other run as a piece of its own."""
     pieces: dict[object, list[Run]] = {}
     for run in todo:
-        frozen = stands(run)
+        frozen = start_rule(run.start).frozen and not run.recipe.augment
         encoder = (run.start, run.parent, run.shape, run.backbone, run.seed)
         images = (run.fold, run.n_folds, run.split_seed, run.fraction, run.cropper, run.offset)
         pieces.setdefault((*encoder, *images) if frozen else run, []).append(run)
     return [tuple(piece) for piece in pieces.values()]
 
 
-def stands(run: Run) -> bool:
-    """Whether a run stands on a frozen encoder's features."""
-    return start_rule(run.start).frozen and not run.recipe.augment
-
-
 @dataclass(frozen=True)
 class Trainer:
-    """Trains the runs of a piece in a process of its own, on its share of the threads or on its GPU."""
+    """Trains the runs of a piece one after another, on so many threads (0: all) or on a GPU; tells it in a folder."""
 
     root: Path
     store: Store
-    device: str
-    imagenet_weights: Path | None
-    threads: int
-    progress: bool
-    gpu: str
+    machine: Machine
+    threads: int = 0
+    gpu: str = ""
+    told: Path | None = None
 
     def __call__(self, piece: Piece) -> list[float | BaseException]:
+        return [outcome for _, outcome in self.outcomes(piece)]
+
+    def outcomes(self, piece: Piece) -> Iterator[Outcome]:
+        """Of one run after another; after a failure of the GPU the others are lost too."""
         if self.gpu:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        outcomes: list[float | BaseException] = []
+        lost: Lost | None = None
         for run in piece:
-            gone = outcomes and isinstance(outcomes[-1], Lost)
-            outcomes.append(outcomes[-1] if gone else self._seconds(run))
+            outcome = lost or self._train(run)
+            lost = outcome if isinstance(outcome, Lost) else None
+            yield run, outcome
         features.release()
-        return outcomes
 
-    def _seconds(self, run: Run) -> float | BaseException:
+    def _train(self, run: Run) -> float | BaseException:
         if finished(run, self.root):
             return 0.0
-        started = time.monotonic()
+        started, own = time.monotonic(), self.machine
+        teller = Teller(run, self.told) if self.told else None
         try:
-            fit(
-                run,
-                self.root,
-                self.store,
-                device=self.device,
-                imagenet_weights=self.imagenet_weights,
-                progress=self.progress,
-            )
+            with threads(self.threads):
+                fit(
+                    run, self.root, self.store,
+                    device=own.device, imagenet_weights=own.imagenet_weights, progress=False, watcher=teller,
+                )  # fmt: skip
         except ERRORS as error:
             return Lost(f"its GPU failed in two processes ({error})") if GPU_FAILED.search(str(error)) else error
         return time.monotonic() - started
@@ -138,102 +133,98 @@ def gpus(count: int, visible: str | None) -> list[str]:
     return (named or [str(number) for number in range(count)])[:count]
 
 
-def several(pieces: Sequence[Piece], root: Path, store: Store, machine: Machine, workers: int) -> Iterator[Outcome]:
-    """Train pieces as soon as what they need is there, `workers` at a time; the outcome of every run as it comes.
+def outcomes_of(
+    todo: Sequence[Run], root: Path, store: Store, machine: Machine, told: Path | None
+) -> Iterator[Outcome]:
+    """Of every run that can be tried, as they come; those that need a run that failed are left out.
 
-    Pieces that need a run that failed are left out.
+    On a GPU each process trains for another, even one alone: what a CUDA error leaves of it is not this process.
     """
-    cuda = pick_device(machine.device).type == "cuda"
-    threads = 0 if cuda else max(1, cores() // workers)
-    names = gpus(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")) if cuda else [""]
-    count = min(workers, len(pieces))
-    alone = machine.progress and count == 1  # then its own bar is shown
-    given = (root, store, machine.device, machine.imagenet_weights, threads, alone)
-    trainers = [Trainer(*given, names[number % len(names)]) for number in range(count)]
-    waiting = list(pieces)
-    with tqdm(
-        desc=f"{count} runs at once", unit="run", total=sum(map(len, pieces)), disable=alone or not machine.progress
-    ) as bar:
-        again = True
-        while again:
-            lost = yield from _at_once(waiting, trainers, bar)
-            again = bool(lost)
-            for run in lost:
-                yield from _alone(run, trainers[0], bar)
+    pieces, cuda = pieces_of(todo), pick_device(machine.device).type == "cuda"
+    workers = machine.at_once(any(run.shape in LARGE for run in todo))
+    share = max(1, cores() // workers) if workers > 1 and not cuda else 0  # in company or alone, a run rounds alike
+    if min(workers, len(pieces)) > 1 or cuda:
+        names = gpus(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")) if cuda else [""]
+        seats = [
+            Seat(Trainer(root, store, machine, share, names[number % len(names)], told))
+            for number in range(min(workers, len(pieces)))
+        ]
+        yield from _seated(pieces, seats, root)
+        return
+    trainer = Trainer(root, store, machine, share, told=told)
+    for piece in pieces:
+        if all(_ready(run, root) for run in piece):
+            yield from trainer.outcomes(piece)
 
 
-def _at_once(waiting: list[Piece], trainers: list[Trainer], bar: tqdm) -> Generator[Outcome, None, list[Run]]:
-    """Train what waits and can begin; the runs whose process was lost."""
-    root, lost = trainers[0].root, list[Run]()
-    flying: dict[Future, tuple[Piece, int]] = {}
-    with _seats(trainers) as seats:
+class Seat:
+    """A process of one trainer, started when it is needed and, once it was lost, anew."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.process: ProcessPoolExecutor | None = None
+
+    def submit(self, piece: Piece) -> Future:
+        if self.process is None:
+            self.process = start([self.trainer])
+        try:
+            return self.process.submit(do, piece)
+        except BrokenProcessPool:  # ended while it had nothing to do
+            self.end()
+            return self.submit(piece)
+
+    def end(self) -> None:
+        """End it at once: its run goes on from its last checkpoint another time."""
+        if self.process is not None:
+            end(self.process)
+        self.process = None
+
+    def outcomes(self, piece: Piece, future: Future) -> Iterator[Outcome]:
+        """What came of a piece; where the process was lost it is ended."""
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            assert self.process is not None
+            raise_unstarted(self.process)
+            error = Lost(
+                "its process was ended from outside, most likely because memory ran out: give the same command again "
+                "where more is free, or with a smaller --batch"
+            )
+        found = future.result() if error is None else [error] * len(piece)
+        if isinstance(found[-1], Lost):
+            self.end()
+        return zip(piece, found, strict=True)
+
+
+def _seated(pieces: Sequence[Piece], seats: Sequence[Seat], root: Path) -> Iterator[Outcome]:
+    """Train pieces as soon as what they need is there; what was lost once more, alone, when all else is done."""
+    waiting, again = list(pieces), list[Run]()
+    flying = dict[Future[list[float | BaseException]], tuple[Piece, Seat]]()
+    try:
         while True:
-            taken = {seat for _, seat in flying.values()}
-            free = [seat for seat in range(len(seats)) if seat not in taken]
+            taken = [seat for _, seat in flying.values()]
+            free = [seat for seat in seats if seat not in taken]
             ready = [piece for piece in waiting if all(_ready(run, root) for run in piece)]
             for piece, seat in zip(ready, free, strict=False):
-                flying[_submit(piece, seats, seat, trainers)] = piece, seat
+                flying[seat.submit(piece)] = piece, seat
                 waiting.remove(piece)
+            alone = bool(again) and not flying
+            if alone:
+                seats[0].end()
+                piece = (again.pop(0),)
+                flying[seats[0].submit(piece)] = piece, seats[0]
             if not flying:
-                return lost  # what still waits needs a run that failed or was lost
+                return  # what still waits needs a run that failed
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
             for future in done:
                 piece, seat = flying.pop(future)
-                for run, outcome in _outcomes(piece, future, seats[seat]):
-                    if isinstance(outcome, Lost):
-                        lost.append(run)
-                        continue
-                    bar.update()
-                    yield run, outcome
-                if lost and lost[-1] == piece[-1]:
-                    _renew(seats, seat, trainers)
-
-
-def _submit(piece: Piece, seats: list[ProcessPoolExecutor], seat: int, trainers: list[Trainer]) -> Future:
-    try:
-        return seats[seat].submit(do, piece)
-    except BrokenProcessPool:  # ended while it had nothing to do
-        _renew(seats, seat, trainers)
-        return seats[seat].submit(do, piece)
-
-
-def _renew(seats: list[ProcessPoolExecutor], seat: int, trainers: list[Trainer]) -> None:
-    end(seats[seat])
-    seats[seat] = start([trainers[seat]])
-
-
-def _alone(run: Run, trainer: Trainer, bar: tqdm) -> Iterator[Outcome]:
-    """Train one run with no other beside it."""
-    with _seats([trainer]) as (process,):
-        future = process.submit(do, (run,))
-        wait([future])
-        yield from _outcomes((run,), future, process)
-    bar.update()
-
-
-def _outcomes(piece: Piece, future: Future, process: ProcessPoolExecutor) -> Iterator[Outcome]:
-    error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        raise_unstarted(process)
-        error = Lost(
-            "its process was ended from outside, most likely because memory ran out: give the same command again where "
-            "more is free, or with a smaller --batch"
-        )
-    return zip(piece, future.result() if error is None else [error] * len(piece), strict=True)
-
-
-@contextmanager
-def _seats(trainers: Sequence[Trainer]) -> Iterator[list[ProcessPoolExecutor]]:
-    """A process for each trainer, so that one that is lost takes no other with it.
-
-    They are ended at once where this process is stopped: their runs go on from their last checkpoint another time.
-    """
-    seats = [start([trainer]) for trainer in trainers]
-    try:
-        yield seats
+                for run, outcome in seat.outcomes(piece, future):
+                    if isinstance(outcome, Lost) and not alone:
+                        again.append(run)
+                    else:
+                        yield run, outcome
     finally:
         for seat in seats:
-            end(seat)
+            seat.end()
 
 
 def _ready(run: Run, root: Path) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,30 +33,6 @@ TIMED = {
 def work(run: Run, store: Store) -> float:
     """Floating-point operations of the forward passes of training, by which runs share out the time that they take."""
     return images(run, store) * operations(network_of(run))
-
-
-class Clock:
-    """How long the runs still to do may take: their work, at the pace of those that are done.
-
-    Early stopping makes this an upper estimate.
-    """
-
-    def __init__(self, todo: Sequence[Run], store: Store) -> None:
-        self.remaining, self.runs = sum(work(run, store) for run in todo), len(todo)
-        self.store, self.done, self.finished, self.started = store, 0.0, 0, time.monotonic()
-
-    def ticked(self, run: Run) -> None:
-        self.done += work(run, self.store)
-        self.finished += 1
-
-    def count(self, ahead: int = 0) -> str:
-        return f"[{self.finished + ahead}/{self.runs}]"
-
-    def left(self) -> str:
-        if not self.done or self.finished == self.runs:
-            return ""
-        minutes = (self.remaining - self.done) * (time.monotonic() - self.started) / self.done / 60
-        return f", about {minutes:.0f} min left" if minutes >= 1 else ", under a minute left"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,104 @@
+"""How far the runs to do are: a line for each that has ended, and on a terminal a bar that is drawn every second.
+
+The processes that train write where they are into a folder that the bar reads.  One estimate of the time left: the work
+of what is done and begun, at the pace so far.  Early stopping makes it an upper one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from tatl.data.store import Store
+from tatl.run import Run
+from tatl.studies.runtime.effort import work
+
+SECOND = 1.0
+LINE = "{percentage:3.0f}% {desc} |{bar}|"  # the bar takes what the words leave
+TASK = 10  # letters of a task that the bar shows, so that two runs at work fit into 80 columns
+
+
+class Teller(Callback):
+    """Writes once a second where the training of a run is."""
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.path, self.task, self.epochs = folder / run.hash, run.task, run.recipe.epochs
+        self.told = 0.0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
+        if time.monotonic() - self.told < SECOND:
+            return
+        self.told, epoch = time.monotonic(), trainer.current_epoch
+        share = (epoch + (index + 1) / trainer.num_training_batches) / self.epochs
+        words = f"{self.task[:TASK]} {epoch + 1}/{self.epochs} loss {float(outputs['loss']):.2f}"
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps([share, words]), encoding="utf-8")
+        partial.replace(self.path)
+
+
+class Board:
+    """What is said while runs are trained; inside `with`, their tellers write into `folder`."""
+
+    def __init__(self, todo: Sequence[Run], store: Store, shown: bool) -> None:
+        self.work = {run: work(run, store) for run in todo}
+        self.ended, self.shown, self.started = set[Run](), shown, time.monotonic()
+        self._scratch = tempfile.TemporaryDirectory(prefix="tatl-")
+        self.folder, self._over = Path(self._scratch.name), threading.Event()
+        hidden = not shown or not sys.stderr.isatty()
+        self.bar = tqdm(total=1.0, bar_format=LINE, dynamic_ncols=True, disable=hidden)
+        self._drawer = threading.Thread(target=self._redraw, daemon=True)
+
+    def __enter__(self) -> Board:
+        if not self.bar.disable:
+            self._drawer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._drawer.is_alive():
+            self._drawer.join()
+        self.bar.close()
+        self._scratch.cleanup()
+
+    def say(self, text: str) -> None:
+        if self.shown:
+            tqdm.write(text)
+
+    def end(self, run: Run, what: str) -> None:
+        """A line for a run that has ended."""
+        self.ended.add(run)
+        left = self.left()
+        self.say(f"[{len(self.ended)}/{len(self.work)}] {run.title()}: {what}" + (f", about {left}" if left else ""))
+
+    def left(self, begun: float = 0.0) -> str:
+        """The time left, with so much work begun; empty before there is a pace, and at the end."""
+        done, whole = begun + sum(self.work[run] for run in self.ended), sum(self.work.values())
+        if not done or len(self.ended) == len(self.work):
+            return ""
+        minutes = (whole - done) * (time.monotonic() - self.started) / done / 60
+        return f"{max(minutes, 1):.0f} min left"
+
+    def draw(self) -> None:
+        """The bar as it is now: the share of the work, the time left, and the runs at work with their loss."""
+        told = [(run, self.folder / run.hash) for run in self.work if run not in self.ended]
+        at_work = [(run, *json.loads(path.read_text(encoding="utf-8"))) for run, path in told if path.is_file()]
+        begun = sum(self.work[run] * share for run, share, _ in at_work)
+        self.bar.n = (begun + sum(self.work[run] for run in self.ended)) / max(sum(self.work.values()), 1.0)
+        words = [f"{len(self.ended)}/{len(self.work)}", self.left(begun), *(words for _, _, words in at_work)]
+        self.bar.set_description_str(", ".join(filter(None, words)))
+
+    def _redraw(self) -> None:
+        while not self._over.wait(SECOND):
+            self.draw()
