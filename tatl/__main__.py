@@ -10,7 +10,8 @@ from typing import Any, get_args
 from jsonargparse import ArgumentParser, Namespace
 
 from tatl import cli, commands
-from tatl.studies.settings import Settings, StudyName, load_preset
+from tatl.data.images.reading import Reading
+from tatl.studies.settings import Asked, Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare_command, "images and masks -> store"),
@@ -19,7 +20,14 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "predict": (commands.predict_command, "images -> lesion box, union and attribute masks"),
     "score": (commands.score_command, "predicted masks against true ones"),
 }
-CONFIGURED = ("train", "study")
+OPTIONS: dict[str, dict[str, type]] = {  # parameters whose fields are options of their own
+    "prepare": {"reading": Reading},
+    "train": {"settings": Settings},
+    "study": {"asked": Asked, "settings": Settings},
+    "predict": {"reading": Reading},
+    "score": {"reading": Reading},
+}
+LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")
 
 
@@ -30,16 +38,17 @@ def build_parser(preset: str, study: str = "", own_store: bool = False) -> Argum
     """
     parser = cli.parser(prog="python -m tatl", description="Task agnostic transfer learning, from images to runs.")
     subcommands = parser.add_subcommands(required=True, dest="command")
-    _, settings, options = load_preset(preset, study)
+    of_preset = load_preset(preset, study)
     for name, (function, line) in COMMANDS.items():
         sub = cli.parser(description=cli.describe(function, line))
         if name == "predict":  # jsonargparse would want the list as JSON
             sub.add_argument("images", nargs="+", type=Path, help="pictures to segment")
-        skip: set[str | int] = {"settings", "images"}
+        skip: set[str | int] = {*OPTIONS[name], "images"}
         sub.add_function_arguments(function, skip=skip, as_group=False, as_positional=name == "study")
-        if name in CONFIGURED:
-            sub.add_class_arguments(Settings, as_group=False)
-            own = {**settings, **(options if name == "study" else {}), "preset": preset}
+        for options in OPTIONS[name].values():
+            sub.add_class_arguments(options, as_group=False, skip=set(LEFT_OUT.get(name, ())))
+        if "settings" in OPTIONS[name]:
+            own = {**of_preset.settings, **(of_preset.options if name == "study" else {}), "preset": preset}
             if own_store:
                 own.pop("attributes", None)
             sub.set_defaults(own)
@@ -64,9 +73,9 @@ def asked_study(arguments: list[str]) -> str:
 
 def call(name: str, given: Namespace) -> None:
     values: dict[str, Any] = dict(vars(given))
-    if name in CONFIGURED:
-        fields = Settings.__dataclass_fields__
-        values["settings"] = Settings(**{k: values.pop(k) for k in list(values) if k in fields})
+    for parameter, options in OPTIONS[name].items():
+        fields = options.__dataclass_fields__  # type: ignore[attr-defined]
+        values[parameter] = options(**{k: values.pop(k) for k in list(values) if k in fields})
     COMMANDS[name][0](**values)
 
 
@@ -80,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "the bound is no study of tatl any more: give python -m analysis.bound --start all with the same "
                 "options (for --variants random,tatl: --start random tatl)"
             )
-        flags = cli.flags(Settings, *(function for function, _ in COMMANDS.values()))
+        flags = cli.flags(Settings, Reading, *(function for function, _ in COMMANDS.values()))
         own_store = any(word.partition("=")[0] == "--store" for word in arguments)
         parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)
         given = parser.parse_args(cli.spelled_out(arguments, flags))

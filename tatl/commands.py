@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tatl.data.case import Size
-from tatl.data.images.reading import MAX_PIXELS, Reading
+from tatl.data.images.reading import Reading
 from tatl.data.prepare.problems import by_kind
 from tatl.data.readers import reader
 from tatl.data.store import Store, counts, prepare, write_csv
-from tatl.names import LESION
-from tatl.studies.settings import Settings, StudyName, load_preset
+from tatl.names import LESION, STAGE1
+from tatl.studies.places import command_line, open_store, tables_of
+from tatl.studies.settings import Asked, Settings, StudyName
 
 # torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
 
 
 def prepare_command(
+    reading: Reading,
     data: Literal["isic2018", "isic2017", "manifest", "labels", "coco", "phantom"],
     store: Path,
     root: Path | None = None,
@@ -27,12 +29,6 @@ def prepare_command(
     enrich: bool = False,
     skip_bad: bool = False,
     workers: int = 0,
-    foreground: str = "",
-    ignore: str = "",
-    threshold: int | None = None,
-    exif: Literal["apply", "ignore"] = "apply",
-    max_pixels: int = MAX_PIXELS,
-    follow_links: bool = False,
     labels: Path | None = None,
     annotations: Path | None = None,
 ) -> None:
@@ -53,33 +49,14 @@ def prepare_command(
         enrich: raise the phantom's rare attributes above their real frequencies
         skip_bad: leave bad cases out, listed in store.json, instead of stopping with their list
         workers: processes that decode; 0: one a core
-        foreground: of label images, the levels that are the mask: 1,2 for all masks, or lesion=1,2,dots=2
-        ignore: of label images, the levels of pixels that nobody judged, written alike: they count as background
-        threshold: of grey masks (resized with interpolation), the level of 0 to 255 above which a pixel is set: 128
-        exif: apply the EXIF orientation of pictures, or ignore it, where masks were drawn on the stored pixels
-        max_pixels: larger pictures are refused
-        follow_links: let linked folders lead out of the folder of a cases.csv
         labels: of label images, the YAML that says which colour or index is what; else labels.yaml of the root
         annotations: of COCO, the .json file; else the only one in the root
     """
-    reading = Reading(foreground, ignore, threshold, exif, max_pixels, follow_links)
-    made = prepare(
-        reader(
-            data,
-            root,
-            cases=cases,
-            seed=seed,
-            enrich=enrich,
-            split=split or None,
-            reading=reading,
-            labels=labels,
-            annotations=annotations,
-        ),
-        store,
-        Size.parse(size),
-        workers=workers or None,
-        skip_bad=skip_bad,
-    )
+    drawn: dict[str, Any] = {"cases": cases, "seed": seed, "enrich": enrich}
+    source = reader(
+        data, root, split=split or None, reading=reading, labels=labels, annotations=annotations, **drawn
+    )  # fmt: skip
+    made = prepare(source, store, Size.parse(size), workers=workers or None, skip_bad=skip_bad)
     print(counts(made).to_string(index=False))
     for line in [*by_kind(made.notes), *_nowhere(made)]:
         print(f"note: {line}")
@@ -95,6 +72,7 @@ def train_command(
     runs: Path = Path("runs"),
     device: str = "auto",
     imagenet_weights: Path | None = None,
+    plan: bool = False,
 ) -> None:
     """Train every network of one variant and print its scores.
 
@@ -108,45 +86,42 @@ def train_command(
         device: auto, cpu or cuda
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
+        plan: list what would be trained, how long it may take and its size on disk, and train and write nothing
     """
-    from tatl.names import ENSEMBLE, STAGE1
     from tatl.prediction.select import variant_of
-    from tatl.studies.conduct import check_sources, note_outdated
+    from tatl.studies.conduct import check_sources, note_runs, show_plan
     from tatl.studies.execution.parallel import Machine
     from tatl.studies.execution.schedule import execute
     from tatl.studies.planner import Planner
     from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
+    from tatl.studies.write import averages
 
-    opened = open_store(store, preset)
+    opened = open_store(store, preset, write=not plan)
     planner = Planner(settings, opened, imagenet_weights, device)
     members = planner.members([variant])
     needed = [member.run for member in members]
+    if plan:
+        show_plan(needed, runs, opened, device)
+        return
     check_sources(needed, runs, imagenet_weights)
-    note_outdated(needed, runs)
+    note_runs(needed, runs, opened)
     execute(needed, runs, opened, Machine(device, imagenet_weights))
-    table = over_folds(per_fold(scores_of(members, runs, opened)))
-    print(table[table["shape"] == ENSEMBLE].drop(columns="shape").to_string(index=False, float_format="%.3f"))
+    print(averages(over_folds(per_fold(scores_of(members, runs, opened))), every=True))
     for note in lost_notes(members, runs) + (planner.notes() if variant != STAGE1 else []):
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
-    print(
-        f"next: python -m tatl predict IMAGE --runs {runs} --store {opened.path} "
-        f"--variant {variant_of(members[0].run)} --out predictions"
-    )
+    told = {"runs": runs, "store": opened.path, "variant": variant_of(members[0].run), "out": "predictions"}
+    print(f"next: {command_line('predict IMAGE', told)}")
 
 
 def study_command(
     settings: Settings,
+    asked: Asked,
     name: StudyName,
     store: Path | None = None,
     preset: str = "quick",
     runs: Path = Path("runs"),
     tables: Path | None = None,
-    variants: str = "",
-    fractions: str = "",
-    offsets: str = "",
-    networks: str = "",
-    backbones: str = "",
     plan: bool = False,
     device: str = "auto",
     workers: int = 0,
@@ -163,31 +138,25 @@ def study_command(
         preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; finished ones are not trained again
         tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
-        variants: which rows of the comparison, with commas; empty: all that the store allows
-        fractions: of data-size: percentages of the training groups, with commas; empty: 100,80,60,40
-        offsets: of crop: pixels of the store's frame round the lesion's box, with commas; empty: 0,20,40,60
-        networks: of crop: lesion networks, with commas; empty: u,unet,segnet,mask-rcnn
-        backbones: of backbones: with commas; empty: vgg16,resnet152,inceptionresnetv2,densenet169,efficientnet-b0
-        plan: say what would be trained, how long it may take and its size on disk, and train nothing
+        plan: list what would be trained, how long it may take and its size on disk, and train and write nothing
         device: auto, cpu or cuda
         workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
             its cores where it has more than eight
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
-    from tatl.studies.catalogue import Asked
-    from tatl.studies.conduct import Comparison
+    from tatl.studies.conduct import Experiment
     from tatl.studies.execution.parallel import Machine
     from tatl.studies.planner import Planner
 
-    planner = Planner(settings, open_store(store, preset), imagenet_weights, device)
-    asked = Asked(variants, fractions, offsets, networks, backbones)
+    planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)
     machine = Machine(device, imagenet_weights, workers=workers)
-    comparison = Comparison(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
-    comparison.plan() if plan else comparison.carry_out()
+    asked_for = Experiment(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
+    asked_for.plan() if plan else asked_for.carry_out()
 
 
 def predict_command(
+    reading: Reading,
     images: list[Path],
     out: Path = Path("predictions"),
     variant: str = "stage123",
@@ -197,11 +166,6 @@ def predict_command(
     where: str = "",
     truth: Path | None = None,
     device: str = "auto",
-    foreground: str = "",
-    ignore: str = "",
-    threshold: int | None = None,
-    exif: Literal["apply", "ignore"] = "apply",
-    max_pixels: int = MAX_PIXELS,
     in_sample: bool = False,
 ) -> None:
     """Segment images with trained networks, in their original size; images of the store with those that never saw them.
@@ -220,29 +184,21 @@ def predict_command(
         where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
         truth: folder of true masks (ISIC file names), drawn in green under the red predictions
         device: auto, cpu or cuda
-        foreground: of true label images, the levels that are the mask: 1,2 for all masks, or lesion=1,2,dots=2
-        ignore: of true label images, the levels of pixels that nobody judged, written alike: they count as background
-        threshold: of grey true masks, the level of 0 to 255 above which a pixel is set: 128
-        exif: apply the EXIF orientation of pictures, or ignore it, as the store was prepared
-        max_pixels: larger pictures are refused
         in_sample: of images of the store that all networks were trained on, use these all the same
     """
     from tatl.prediction.predict import predict_images
 
-    reading = Reading(foreground, ignore, threshold, exif, max_pixels)
     predict_images(images, out, variant, runs, store, folds, where, truth, device, reading, in_sample)
     print(f"masks, probability maps and overlays are in {out}")
-    print(f"next: python -m tatl score --predictions {out} --truth {truth or 'TRUTH'} --only-predicted")
+    print(f"next: {command_line('score', {'predictions': out, 'truth': truth or 'TRUTH'})} --only-predicted")
 
 
 def score_command(
+    reading: Reading,
     predictions: Path,
     truth: Path,
     out: Path = Path("scores.csv"),
     only_predicted: bool = False,
-    foreground: str = "",
-    ignore: str = "",
-    threshold: int | None = None,
 ) -> None:
     """Score a folder of ISIC-named masks against another, by the official definition.
 
@@ -252,29 +208,21 @@ def score_command(
         predictions: folder of <id>_attribute_<name>.png; <id>_segmentation.png (the lesion) and <id>_union.png, where
             they are, are scored beside the attributes, which alone are averaged
         truth: folder of the same names; the true union is the OR of an image's true attributes
-        out: CSV of the by_kind; per-image fractions go beside it as *_images.csv
+        out: CSV of the summary; per-image fractions go beside it as *_images.csv
         only_predicted: leave out true masks of images and attributes without any prediction, instead of refusing
-        foreground: of true label images, the levels that are the mask: 1,2 for all masks, or streaks=1,globules=2
-        ignore: of true label images, the levels of pixels that nobody judged, written alike: they count as background
-        threshold: of grey true masks, the level of 0 to 255 above which a pixel is set: 128
     """
     from tatl.prediction.score import score_folders
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give --out the file for the scores, such as {out / 'scores.csv'}")
-    reading = Reading(foreground, ignore, threshold)
     table, per_image = score_folders(predictions, truth, only_predicted, reading)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, out)
     write_csv(per_image, images := out.with_name(out.stem + "_images.csv"))
     print(table.to_string(index=False, float_format="%.4f"))
     print(f"scores are in {out}, per image in {images}")
-    print(f"next: python -m tatl predict IMAGE --truth {truth} --out {predictions} draws the truth beside the masks")
-
-
-def tables_of(store: Path | None, preset: str) -> Path:
-    """Where the tables of a store go, so that two stores do not overwrite each other's."""
-    return Path("reports") / (preset if store is None else f"{store.resolve().name}-{preset}") / "tables"
+    again = command_line("predict IMAGE", {"truth": truth, "out": predictions})
+    print(f"next: {again} draws the truth beside the masks")
 
 
 def _nowhere(store: Store) -> list[str]:
@@ -285,16 +233,7 @@ def _nowhere(store: Store) -> list[str]:
 
 def _next_of(store: Store) -> str:
     """The command that a store is ready for: a study of the variants whose masks it has, or Stage 1 alone."""
-    if not store.attributes or not all(store.known(name).any() for name in store.attributes):
-        return f"python -m tatl train --variant stage1 --store {store.path}"
-    whole = "" if store.known(LESION).any() else " --variants stage3,stage23"
-    return f"python -m tatl study variants --store {store.path}{whole}"
-
-
-def open_store(path: Path | None, preset: str) -> Store:
-    """The store at `path`, or the preset's phantom, made if it is not there."""
-    if path is not None:
-        return Store.open(path)
-    data = load_preset(preset).data
-    phantom = reader("phantom", cases=data.cases, seed=data.seed, enrich=data.enrich)
-    return prepare(phantom, Path("stores") / f"phantom-{preset}", Size.parse(data.size))
+    if not store.attributes or not all(store.known(name).all() for name in store.attributes):
+        return command_line("train", {"variant": STAGE1, "store": store.path})
+    whole = {} if store.known(LESION).all() else {"variants": "stage3,stage23"}
+    return command_line("study variants", {"store": store.path, **whole})

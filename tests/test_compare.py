@@ -14,7 +14,7 @@ from tatl.models import build
 from tatl.models.imagenet import file_digest
 from tatl.run import Run
 from tatl.studies.catalogue import STUDIES, Asked
-from tatl.studies.conduct import check_runs, check_sources, report_of
+from tatl.studies.conduct import check_runs, check_sources, note_runs, report_of
 from tatl.studies.planner import WHOLE, Planner
 from tatl.studies.settings import Settings
 from tatl.training.trainer import save_weights
@@ -107,6 +107,31 @@ def test_a_store_without_lesions_has_no_crop(
     said = refused(["study", "crop", "--offsets", "0", *SMOKE, "idrid"], capsys)
     assert "the study crop needs lesion masks, unknown in all 24 images of store 'idrid'" in said
     assert "choose a store with lesion masks" in said
+
+
+@pytest.mark.parametrize("command", [["study", "variants"], ["train", "--variant", "stage3"]])
+def test_a_plan_writes_nothing_not_even_a_store(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "--preset", "smoke", "--plan"]) == 0 and not list(tmp_path.iterdir())
+    said = capsys.readouterr().out
+    assert "0 are there" in said and "\n  to do  streaks u random (random) whole fold 0 seed 0" in said
+
+
+def test_another_backbone_than_the_runs_so_far_is_said(
+    toy_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, asked = toy_run(toy_store, "disc"), toy_run(toy_store, "disc", backbone="resnet18")
+    folder = there.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(there.dumps())
+    save_weights({}, folder / "weights.safetensors")
+    note_runs([there], tmp_path, toy_store)
+    assert not capsys.readouterr().out
+    note_runs([asked], tmp_path, toy_store)
+    said = capsys.readouterr().out
+    assert said.startswith("note: ") and there.backbone in said and "resnet18: give --backbone" in said
 
 
 @pytest.mark.parametrize("command", [["study", "variants", "--variants", "stage3"], ["train", "--variant", "stage3"]])

@@ -23,10 +23,8 @@ from tatl.run import Run, finished
 from tatl.studies.execution.board import Board, Teller
 from tatl.studies.execution.parallel import Lost, Machine, Trainer, gpus, pieces_of
 from tatl.studies.execution.schedule import FAILED, execute
-from tatl.studies.runtime.cost import Network
-from tatl.studies.runtime.effort import plan, work
-from tatl.studies.runtime.rates import measured, network_of, operations, rates
-from toy import SMALL, toy_run
+from tatl.studies.runtime.effort import operations, plan, work
+from toy import toy_run
 
 QUIET = Machine("cpu", progress=False)
 
@@ -250,61 +248,38 @@ def test_what_is_there_is_not_trained_again(trained: Path, toy_store: Store, mon
 def test_a_plan_trains_nothing_and_counts(trained: Path, toy_store: Store, tmp_path: Path) -> None:
     runs = family(toy_store)
     fresh = plan(runs, tmp_path, toy_store, "cpu")
-    assert (fresh.runs, fresh.there, fresh.measured) == (4, 0, False) and not any(tmp_path.iterdir())
+    assert (len(fresh.runs), len(fresh.there)) == (4, 0) and not any(tmp_path.iterdir())
     assert fresh.bytes > 4 * 4 * 9e4 and fresh.seconds > 0  # four Link networks of 0.09 million numbers
-    assert "4 runs: 0 are there, 4 to do" in fresh.words() and f"steps timed here: {SMALL} (link)" in fresh.words()
-    whole = plan(runs, trained, toy_store)
-    assert (whole.there, whole.seconds, whole.bytes, whole.measured) == (4, 0, 0, True)
-    half = plan([*runs, replace(runs[2], seed=1)], trained, toy_store)
+    head, *lines = fresh.words().splitlines()
+    assert "4 runs: 0 are there, 4 to do" in head and "not measured here" in head
+    assert [line.split()[:3] for line in lines] == [["to", "do", run.task] for run in fresh.runs]
+    whole = plan(runs, trained, toy_store, "cpu")
+    assert (len(whole.there), whole.seconds, whole.bytes) == (4, 0, 0) and whole.words().count("done") == 4
+    half = plan([*runs, replace(runs[2], seed=1)], trained, toy_store, "cpu")
     taken = sum(_seconds(run, trained) for run in (*runs, runs[0].parent) if run)
     done = sum(work(run, toy_store) for run in (*runs, runs[0].parent) if run)
     assert half.seconds == pytest.approx(work(runs[2], toy_store) * taken / done, rel=0.01)
 
 
-def test_a_plan_counts_with_what_each_network_takes_here(
-    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By made-up timings: what is too large for the time given is timed small, or scaled, and always named."""
-    asked: list[tuple[str, str, int]] = []
-
-    def timed(network: Network, device: torch.device) -> float:
-        asked.append((network.backbone, network.size, network.recipe.batch))
-        return 1e-12 * operations(network) * (2 if network.backbone == "resnet152" else 1)
-
-    monkeypatch.setattr("tatl.studies.runtime.rates.measured", timed)
-    small, large = (replace(toy_run(toy_store, batch=16), backbone=name) for name in ("efficientnet-b0", "resnet152"))
-    taken = {run.backbone: plan([run], tmp_path, toy_store, "cpu") for run in (small, large)}
-    ratio = operations(network_of(large)) / operations(network_of(small))
-    assert ratio > 5 and taken["resnet152"].seconds == pytest.approx(2 * ratio * taken["efficientnet-b0"].seconds)
-    assert taken["resnet152"].timed == {"measured": ["resnet152 (link)"]}
-    paper = network_of(replace(large, size="384x512"))
-    step = 3 * 16 * 1e-12 * operations(paper)
-    for budget, how in ((1000 + step, "measured"), (step / 2, "small"), (0, "scaled")):
-        monkeypatch.setattr("tatl.studies.runtime.rates.time.monotonic", lambda: 0.0)
-        asked.clear()
-        rate = rates([paper], torch.device("cpu"), budget)[paper]
-        assert rate.how == how and asked[0] == ("efficientnet-b0", "96x128", 2)
-        factor = 1 if how == "scaled" else 2
-        assert rate.seconds == pytest.approx(factor * 1e-12 * operations(paper))
-    assert asked == [("efficientnet-b0", "96x128", 2)] and not any(tmp_path.iterdir())
+def test_a_plan_scales_with_the_backbone(trained: Path, toy_store: Store, tmp_path: Path) -> None:
+    small, large = (replace(toy_run(toy_store, seed=1), backbone=name) for name in ("efficientnet-b0", "resnet152"))
+    ratio = operations(large) / operations(small)
+    assert ratio > 5
+    for root in (tmp_path, trained):
+        first, second = (plan([*family(toy_store), run], root, toy_store, "cpu").seconds for run in (small, large))
+        alone = plan(family(toy_store), root, toy_store, "cpu").seconds
+        assert second - alone == pytest.approx(ratio * (first - alone))
 
 
 def test_what_is_left_counts_a_network_s_operations(toy_store: Store) -> None:
     """A large backbone was counted as a small one, and the time left was that of as many small ones."""
     small, large = (replace(toy_run(toy_store), backbone=name) for name in ("efficientnet-b0", "resnet152"))
-    ratio = operations(network_of(large)) / operations(network_of(small))
+    ratio = operations(large) / operations(small)
     assert work(large, toy_store) == pytest.approx(ratio * work(small, toy_store)) and ratio > 5
     with Board([small, large], toy_store, shown=False) as board:
         board.started -= 600
         board.end(small, "done")
         assert board.left() == f"{10 * ratio:.0f} min left"
-
-
-def test_a_step_is_timed_in_earnest(toy_store: Store) -> None:
-    network = network_of(toy_run(toy_store))
-    found = rates([network], torch.device("cpu"), budget=60)[network]
-    assert found.how == "measured" and 0 < found.seconds < 10
-    assert measured(network, torch.device("cpu")) == found.seconds  # remembered
 
 
 def _seconds(run: Run, root: Path) -> float:

@@ -59,7 +59,7 @@ class Shared:
     @property
     def folder(self) -> Path:
         """Where the tables go."""
-        from tatl.commands import tables_of
+        from tatl.studies.places import tables_of
 
         return self.tables or tables_of(self.store, self.preset)
 
@@ -76,7 +76,7 @@ class Shared:
     def scene(self, settings: Settings) -> StartScene:
         """What the starts share: the store, and the first shape, fold and seed of the settings."""
         from analysis.measure.starts import StartScene
-        from tatl.commands import open_store
+        from tatl.studies.places import open_store
         from tatl.studies.planner import Planner
 
         planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights, self.device)

@@ -22,7 +22,7 @@ from nbconvert import HTMLExporter
 from analysis.site.card import DONE, FAILED, MISSING, PARTIAL, TEMPLATES, Card, Value, fill, recorded
 from analysis.site.notebook import failure, run_notebook, tagged
 from tatl.cli import sentence
-from tatl.studies.again import command_like
+from tatl.studies.places import command_like
 
 DEAD = (
     "DeadKernelError: the kernel that executed this notebook died, most likely because memory ran out: "

@@ -19,7 +19,7 @@ from analysis.tables.paper import Origin
 from analysis.tables.read import attributes_asked, ordered, read_about, read_csv
 from analysis.tables.words import Told, counted, dataset, listed, warnings
 from tatl.names import AVERAGE, BOUND_STARTS
-from tatl.studies.again import command_like
+from tatl.studies.places import command_like
 
 _COMMANDS = {"bound": "python -m analysis.bound --start all", "spectrum": "python -m analysis.spectrum --start all"}
 _KEYS = ["start", "attribute"]

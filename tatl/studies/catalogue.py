@@ -23,29 +23,11 @@ from typing import Any
 from tatl import names
 from tatl.names import LESION, PRETEXT, STAGE1, VARIANTS, WINNERS
 from tatl.studies.planner import STAGES_OF, WHOLE, Member, Planner
-from tatl.studies.settings import comma_list, comma_numbers
+from tatl.studies.settings import Asked, comma_list, comma_numbers
 
 SCRATCH = replace(WHOLE, scratch=True)
 LONG = {f"{name}-long": name for name in ("stage3", "stage13")}  # rows of `variants` that can be asked for
 SIZES = dict(zip(names.SIZE_STARTS, (("tatl", WHOLE), ("tatl", SCRATCH), ("source", WHOLE)), strict=True))
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What narrows a study; empty: all.
-
-    variants   its rows
-    fractions  of data-size: percentages of the training groups
-    offsets    of crop: pixels of the store's frame
-    networks   of crop: lesion networks
-    backbones  of backbones
-    """
-
-    variants: str = ""
-    fractions: str = ""
-    offsets: str = ""
-    networks: str = ""
-    backbones: str = ""
 
 
 def _variants(planner: Planner, asked: Asked) -> list[Member]:
@@ -174,6 +156,7 @@ class Study:
     members: Callable[[Planner, Asked], list[Member]]
 
 
+__all__ = ["STUDIES", "Asked", "Study"]
 STUDIES = {
     "variants": Study("Tables 3, 4, A.10-A.13", _variants),
     "paradigms": Study("Table 9", _paradigms),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Iterable
@@ -11,11 +12,12 @@ from pathlib import Path
 import torch
 
 from tatl.data.case import Size
+from tatl.data.store import Store
 from tatl.models import build
 from tatl.models.encoders import encoder
 from tatl.models.imagenet import imagenet_encoder
-from tatl.names import RIVALS
-from tatl.run import Run, finished, outdated
+from tatl.names import B0, PLAIN, RIVALS, TEXTURES
+from tatl.run import Run, finished, outdated, trained
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute
@@ -33,7 +35,7 @@ RULED = {  # settings that the rows of a study differ in, and the options that c
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Experiment:
     """A study asked for: its name and rows, where its runs and tables are, and what trains it."""
 
     name: str
@@ -47,11 +49,8 @@ class Comparison:
     def plan(self) -> None:
         """Say what would be trained."""
         members = self._members()
-        needed = [member.run for member in members]
-        check_runs(needed)
         print(f"study {self.name} ({STUDIES[self.name].paper}): {len(members)} target segmenters")
-        print(plan_of(needed, self.runs, self.planner.store, self.machine.device).words())
-        note_outdated(needed, self.runs)
+        show_plan([member.run for member in members], self.runs, self.planner.store, self.machine.device)
 
     def carry_out(self) -> None:
         """Train what is not there and write the tables; RuntimeError names the runs that failed.
@@ -61,12 +60,13 @@ class Comparison:
         started, members = time.monotonic(), self._members()
         needed = [member.run for member in members]
         check_sources(needed, self.runs, self.machine.imagenet_weights)
-        note_outdated(needed, self.runs)
+        note_runs(needed, self.runs, self.planner.store)
         self._train(needed)
         shown = list(dict.fromkeys(member.variant for member in members))
         settings, store = self.planner.settings, self.planner.store
         described = provenance(self.name, self.preset, settings, store, self.planner, shown, self.runs)
         trained = sum(seconds(run, self.runs) for run in in_order(needed))
+        described["asked"] = {name: words for name, words in vars(self.asked).items() if words}
         described |= {"seconds": round(time.monotonic() - started, 1), "training_seconds": round(trained, 1)}
         write_tables(self.name, members, self.runs, store, self.tables, described, self.machine.device)
         for note in described["notes"]:
@@ -121,10 +121,33 @@ def check_runs(runs: Iterable[Run]) -> None:
             raise ValueError(f"offset {run.offset} is larger than the images of {run.size}: give a smaller --offset")
 
 
-def note_outdated(runs: Iterable[Run], root: Path) -> None:
-    """Say which finished runs are there in the place of these and no longer count."""
-    for said in outdated(in_order(runs), root):
+def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> None:
+    """Say what training these would take, and list them; nothing is trained or written."""
+    needed = list(runs)
+    check_runs(needed)
+    print(plan_of(needed, root, store, device).words())
+    note_runs(needed, root, store)
+
+
+def note_runs(runs: Iterable[Run], root: Path, store: Store) -> None:
+    """Say which finished runs no longer count, and where the store's runs so far are all of other backbones."""
+    ordered = list(in_order(runs))
+    for said in outdated(ordered, root):
         print(f"note: {said}")
+    there = {name for name in _backbones_of(root / store.name) if name not in (PLAIN, "")}
+    asked = dict.fromkeys(run.backbone for run in ordered if run.task != TEXTURES and run.shape not in RIVALS)
+    if there and asked and not there & set(asked):
+        print(
+            f"note: the runs of {store.name} so far have the backbone {', '.join(sorted(there))}, and these train "
+            f"{', '.join(asked)}: give --backbone to go on with those"
+        )
+
+
+def _backbones_of(folder: Path) -> set[str]:
+    """The backbones of the runs of a store, one asked of each kind of run."""
+    kinds = {path.parent.parent: path for path in folder.glob("*/*/*/run.json") if trained(path.parent)}
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in kinds.values()]
+    return {str(each.get("backbone", B0)) for each in found if each.get("shape") not in RIVALS}
 
 
 def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None) -> None:

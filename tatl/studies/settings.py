@@ -125,6 +125,25 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What narrows a study.
+
+    Args:
+        variants: which rows of the comparison, with commas; empty: all that the store allows
+        fractions: of data-size: percentages of the training groups, with commas; empty: 100,80,60,40
+        offsets: of crop: pixels of the store's frame round the lesion's box, with commas; empty: 0,20,40,60
+        networks: of crop: lesion networks, with commas; empty: u,unet,segnet,mask-rcnn
+        backbones: of backbones: with commas; empty: vgg16,resnet152,inceptionresnetv2,densenet169,efficientnet-b0
+    """
+
+    variants: str = ""
+    fractions: str = ""
+    offsets: str = ""
+    networks: str = ""
+    backbones: str = ""
+
+
+@dataclass(frozen=True)
 class PhantomData:
     """The phantom that a preset prepares where no store is given."""
 

@@ -17,7 +17,7 @@ import torch
 from tatl.data.census import census
 from tatl.data.store import Store, counts, write_csv
 from tatl.machine.version import commit, versions
-from tatl.names import AVERAGE, ENSEMBLE
+from tatl.names import AVERAGE, ENSEMBLE, MICRO
 from tatl.run import write_atomically
 from tatl.studies.examples import gallery
 from tatl.studies.pace import pace
@@ -34,6 +34,8 @@ from tatl.studies.results import (
 )
 from tatl.studies.runtime.cost import Place, costs, networks
 from tatl.studies.settings import Settings, comma_list
+
+SHOWN = ("variant", "attribute", "jaccard", "jaccard_std", "dice", "dice_std", "folds", "positives")
 
 
 def write_tables(
@@ -69,8 +71,23 @@ def write_tables(
         shown = [m for m in members if m.variant == "stage123"] or members
         described["notes"] += _write_gallery(folder / "gallery.npz", shown, runs, store)
     write_atomically(about, json.dumps(described, indent=1) + "\n")
-    best = table[(table["shape"] == ENSEMBLE) & (table["attribute"] == AVERAGE)]
-    print(best[["variant", "jaccard", "dice", "folds"]].to_string(index=False, float_format="%.3f"))
+    print(averages(table))
+
+
+def averages(table: pd.DataFrame, every: bool = False) -> str:
+    """The scores of the averaged shapes in a terminal, and what they are means of; with `every` of each attribute too.
+
+    A score that does not exist, such as a spread of one fold, is a dash.
+    """
+    shown = table[table["shape"] == ENSEMBLE]
+    attributes = shown.loc[~shown["attribute"].isin((AVERAGE, MICRO)), "attribute"].nunique()
+    shown = shown if every else shown[shown["attribute"] == AVERAGE].drop(columns="attribute")
+    rounded = shown[["jaccard", "jaccard_std", "dice", "dice_std"]].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
+    shown = shown.assign(**rounded)[[c for c in SHOWN if c in shown]].rename(columns={"folds": "folds x seeds"})
+    return (
+        f"Pooled over the test images of a fold, the mean over {attributes} attributes, then over folds and seeds; "
+        f"positives: test images with the attribute, of all folds and attributes.\n{shown.to_string(index=False)}"
+    )
 
 
 def _write_gallery(path: Path, members: list[Member], runs: Path, store: Store) -> list[str]:

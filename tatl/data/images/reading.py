@@ -30,12 +30,13 @@ Levels = tuple[int, ...]
 class Reading:
     """How the files of a data set are read.
 
-    foreground    levels of a label image that are the mask, `1,2`, or a mask each, `lesion=1,2,dots=2`
-    ignore        levels of pixels that nobody judged, written alike: they count as background
-    threshold     masks are set above this level of 0 .. 255, whatever grey levels they have
-    exif          apply or ignore the EXIF orientation
-    max_pixels    larger pictures are refused
-    follow_links  linked folders may lead out of a manifest's folder
+    Args:
+        foreground: of label images, the levels that are the mask: 1,2 for all masks, or lesion=1,2,dots=2
+        ignore: of label images, the levels of pixels that nobody judged, written alike: they count as background
+        threshold: of grey masks (resized with interpolation), the level of 0 to 255 above which a pixel is set: 128
+        exif: apply the EXIF orientation of pictures, or ignore it, where masks were drawn on the stored pixels
+        max_pixels: larger pictures are refused
+        follow_links: let linked folders lead out of the folder of a cases.csv
     """
 
     foreground: str = ""

@@ -1,9 +1,10 @@
-"""How long runs take and how much disk: the work in them, a clock of what is left, and a plan before any training."""
+"""How long runs take and how much disk: the work in them, and a plan before any training."""
 
 from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,92 +12,108 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from tatl.data.case import Size
 from tatl.data.store import Store
 from tatl.models import build, count_parameters
+from tatl.models.starts import start_rule
 from tatl.names import ROTATION, TEXTURES
 from tatl.run import Run, finished
 from tatl.studies.planner import in_order
-from tatl.studies.runtime.cost import Network
-from tatl.studies.runtime.rates import network_of, operations, rates
 from tatl.training.device import pick_device
 from tatl.training.pretext import TextureClassification
 
-TIMED = {
-    "measured": "steps timed here:",
-    "small": "steps of two small images timed here, scaled by operations:",
-    "scaled": "not timed, by its operations alone:",
-}
+# Seconds of training per operation of a forward pass where nothing was trained yet: of one of two runs at once on two
+# CPU cores, and of a GPU in bf16 (not measured).
+PACES = {"cpu": 2.5e-10, "cuda": 2e-13}
+COUNTED = Size(96, 128)
+
+Kind = tuple[str, str, bool]  # backbone, shape, and whether the encoder is kept fixed
 
 
 def work(run: Run, store: Store) -> float:
     """Floating-point operations of the forward passes of training, by which runs share out the time that they take."""
-    return images(run, store) * operations(network_of(run))
+    return _images(run, store) * operations(run)
+
+
+def operations(run: Run) -> float:
+    """Floating-point operations of a forward pass of one image; an encoder alone counts as a Link shape."""
+    size = Size.parse(run.size)
+    return _per_pixel(run.shape, run.backbone) * size.height * size.width
+
+
+@lru_cache(maxsize=256)
+def _per_pixel(shape: str, backbone: str) -> float:
+    """Counted without computing; Mask R-CNN's, which depend on what it finds, as those of a Link shape."""
+    with torch.device("meta"):
+        model = build("link" if shape in ("encoder", "mask-rcnn") else shape, backbone).eval()
+        image = torch.empty(1, 3, *COUNTED)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(image)
+    return counter.get_total_flops() / (COUNTED.height * COUNTED.width)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study would do.
+    """What would be trained: the runs in their order, those that are there, and seconds and bytes of the others.
 
-    Runs asked for, runs that are there, seconds and bytes of the rest, whether runs that are there say how long some
-    of it takes, and by how their steps were timed the other networks: "measured", "small" or "scaled"
-    (tatl.studies.runtime.rates).
+    `pace` says where the seconds come from.
     """
 
-    runs: int
-    there: int
+    runs: Sequence[Run]
+    there: frozenset[Run]
     seconds: float
     bytes: float
-    measured: bool
-    timed: dict[str, list[str]]
+    pace: str
 
     def words(self) -> str:
-        """For people."""
-        paces = ["at the pace of the runs that are there"] if self.measured else []
-        paces += [f"{text} {', '.join(self.timed[how])}" for how, text in TIMED.items() if how in self.timed]
+        """For people: a line of sums, then one a run."""
         time = f"{self.seconds / 3600:.1f} h" if self.seconds >= 5400 else f"{self.seconds / 60:.0f} min"
-        return (
-            f"{self.runs} runs: {self.there} are there, {self.runs - self.there} to do; about {time} one after "
-            f"another ({'; '.join(paces) or 'nothing to do'}), {self.bytes / 1e6:.0f} MB"
+        todo = len(self.runs) - len(self.there)
+        head = (
+            f"{len(self.runs)} runs: {len(self.there)} are there, {todo} to do; about {time} one after another "
+            f"({self.pace if todo else 'nothing to do'}), {self.bytes / 1e6:.0f} MB"
         )
+        return "\n".join([head, *(f"  {'done' if run in self.there else 'to do'}  {run.title()}" for run in self.runs)])
 
 
 def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> Plan:
-    """What training these runs would take, nothing trained or written: a few steps of each network are timed.
+    """What training these runs would take; nothing is trained, timed or written.
 
-    Runs of a network of which runs are there take as long an image as these did, on this kind of device.
+    A network that was trained here takes as long an operation as it did, on this kind of device; another as long as
+    those on average; and where nothing was trained, what is usual (PACES).
     """
     ordered, place = list(in_order(runs)), pick_device(device)
-    there = [run for run in ordered if finished(run, root)]
-    todo = [run for run in ordered if not finished(run, root)]
-    known = _known(there, root, place)
-    other = rates((network_of(run) for run in todo if network_of(run) not in known), place)
-    paces = known | {network: rate.seconds for network, rate in other.items()}
-    needed = 0.0
-    for run in todo:
-        looked = 0 if network_of(run) in known else _looked_at(run, store) / 3  # without gradients
-        needed += (images(run, store) + looked) * paces[network_of(run)]
-    timed: dict[str, list[str]] = {}
-    for network, rate in other.items():
-        timed.setdefault(rate.how, []).append(f"{network.backbone} ({network.shape})")
-    names = {how: sorted(set(found)) for how, found in timed.items()}
-    return Plan(len(ordered), len(there), needed, sum(_bytes(run, store) for run in todo), bool(known), names)
+    there = frozenset(run for run in ordered if finished(run, root))
+    todo = [run for run in ordered if run not in there]
+    paces = _paces(there, root, place)
+    usual = statistics.median(paces.values()) if paces else PACES[place.type]
+    needed = sum(work(run, store) * paces.get(_kind(run), usual) for run in todo)
+    pace = (
+        f"at the pace of the runs that are there on this {place.type}" if paces else f"at a usual {place.type}'s pace"
+    )
+    return Plan(ordered, there, needed, sum(_bytes(run, store) for run in todo), pace)
 
 
-def _known(there: Sequence[Run], root: Path, device: torch.device) -> dict[Network, float]:
-    """Seconds per image trained on of the networks of finished runs, their evaluations counted in."""
-    taken: dict[Network, list[float]] = {}
+def _kind(run: Run) -> Kind:
+    return run.backbone, run.shape, start_rule(run.start).frozen
+
+
+def _paces(there: Iterable[Run], root: Path, device: torch.device) -> dict[Kind, float]:
+    """Seconds per operation of the networks of finished runs, their evaluations counted in."""
+    taken: dict[Kind, list[float]] = {}
     for run in there:
         history = run.folder(root) / "history.csv"
         if (took := seconds(run, root, device)) and history.is_file():
-            total = taken.setdefault(network_of(run), [0.0, 0.0])
+            steps = pd.read_csv(history)["step"].max() * (4 if run.task == ROTATION else 1)
+            total = taken.setdefault(_kind(run), [0.0, 0.0])
             total[0] += took
-            total[1] += pd.read_csv(history)["step"].max() * run.recipe.batch * (4 if run.task == ROTATION else 1)
-    return {network: took / count for network, (took, count) in taken.items()}
+            total[1] += steps * run.recipe.batch * operations(run)
+    return {kind: took / count for kind, (took, count) in taken.items() if count}
 
 
-def images(run: Run, store: Store) -> float:
+def _images(run: Run, store: Store) -> float:
     """Images that training passes, in whole mini-batches; of rotation every turn of each."""
     batches = math.ceil(_trained(run, store) / run.recipe.batch)
     return run.recipe.epochs * batches * run.recipe.batch * (4 if run.task == ROTATION else 1)
@@ -106,11 +123,6 @@ def _trained(run: Run, store: Store) -> float:
     if run.task == TEXTURES:
         return TextureClassification.trained
     return (1 - 1 / run.n_folds) * 0.9 * run.fraction * len(store)
-
-
-def _looked_at(run: Run, store: Store) -> float:
-    """Images that are evaluated: before the first step and after every epoch, and those that calibrate."""
-    return (run.recipe.epochs + 1) * (run.recipe.calibration + _trained(run, store) / 9)
 
 
 def seconds(run: Run, root: Path, device: torch.device | None = None) -> float:
