@@ -69,7 +69,7 @@ class Plan:
 
     def words(self) -> str:
         """For people: a line of sums, then one a run."""
-        time = f"{self.seconds / 3600:.1f} h" if self.seconds >= 5400 else f"{self.seconds / 60:.0f} min"
+        time = f"{self.seconds / 3600:.1f} h" if self.seconds >= 5400 else f"{max(self.seconds / 60, 1):.0f} min"
         todo = len(self.runs) - len(self.there)
         head = (
             f"{len(self.runs)} runs: {len(self.there)} are there, {todo} to do; about {time} one after another "
@@ -91,7 +91,9 @@ def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") ->
     usual = statistics.median(paces.values()) if paces else PACES[place.type]
     needed = sum(work(run, store) * paces.get(_kind(run), usual) for run in todo)
     pace = (
-        f"at the pace of the runs that are there on this {place.type}" if paces else f"at a usual {place.type}'s pace"
+        f"at the pace of the runs that are there on this {place.type}"
+        if paces
+        else "at a usual pace, not measured here"
     )
     return Plan(ordered, there, needed, sum(_bytes(run, store) for run in todo), pace)
 
