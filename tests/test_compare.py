@@ -116,7 +116,7 @@ def test_a_plan_writes_nothing_not_even_a_store(
     monkeypatch.chdir(tmp_path)
     assert main([*command, "--preset", "smoke", "--plan"]) == 0 and not list(tmp_path.iterdir())
     said = capsys.readouterr().out
-    assert "0 are there" in said and "\n  to do  streaks u random (random) whole fold 0 seed 0" in said
+    assert "0 are there" in said and "\n  to do  streaks link random (random) whole fold 0 seed 0" in said
 
 
 def test_another_backbone_than_the_runs_so_far_is_said(
