@@ -72,7 +72,7 @@ def test_a_command_line_of_a_docstring_runs(
     if name == "curvature":
         smoke = load_preset("smoke")
         monkeypatch.setattr(module, "load_preset", lambda _: smoke)
-        monkeypatch.setattr(module, "STARTS", ("tatl",))
+        monkeypatch.setattr(module, "BOUND_STARTS", ("tatl",))
         monkeypatch.setattr(module, "Places", partial(Places, workers=1))
         monkeypatch.setattr(module, "Options", partial(Options, max_products=3))
         monkeypatch.setattr(module, "spectral_norms", lambda *a, **k: spectral_norms(*a, **k | {"max_products": 3}))
