@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from analysis.pages import gallery, gallery_viewer
-from analysis.pages.gallery import Cases
+from analysis.pages import gallery_viewer
+from analysis.pages.gallery import Gallery
 from analysis.site import build as report
 from analysis.site import notebook as execute
+from analysis.tables.words import plain
 from fake_study import ISIC, write
 
 NOTEBOOK = report.NOTEBOOKS / "gallery.ipynb"
@@ -83,12 +84,13 @@ def test_dice_of_the_shown_cases_is_pooled(tables: Path) -> None:
         "boxes": np.zeros((0, 4), int),
     }
     counted: dict[str, np.ndarray] = {"truth": truth, "probability": found, "union": found[:, 0]}
-    shown = Cases.read(change(tables, attributes=np.array(_names(tables)[:2]), **arrays, **counted))
+    shown = Gallery.read(change(tables, attributes=np.array(_names(tables)[:2]), **arrays, **counted))
     assert list(shown.dice) == [pytest.approx(8 / 9), pytest.approx(np.nan, nan_ok=True)]
     assert shown.union_dice == pytest.approx(8 / 9) and shown.boxes is None
     first, second = (name.replace("_", " ") for name in shown.attributes)
-    assert f"stage123 is 0.889 for {first}; that of the union map is 0.889." in gallery.reading(shown)
-    says = {layer.name: list(layer.says) for case in (0, 1) for layer in gallery_viewer.layers(shown, case)}
+    said = shown.headline().text
+    assert said.count("0.889") == 2 and first in said and "union map" in said
+    says = {layer.name: list(layer.says) for case in (0, 1) for layer in shown.layers(case)}
     assert says["prediction"] == [f"{first}: Dice 0.00 (none found)", f"{second}: none, none found"]
     assert says["truth"] == [f"{first}: 6.2 %", f"{second}: none"]
 
@@ -99,59 +101,69 @@ def _names(tables: Path) -> list[str]:
 
 
 def test_sentences_are_computed_from_what_is_shown(tables: Path) -> None:
-    shown = Cases.read(tables, cases=3, attributes="streaks, globules")
+    shown = Gallery.read(tables, cases=3, attributes="streaks, globules")
     assert shown.attributes == ["globules", "streaks"] and len(shown.ids) == 3
-    assert gallery.reading(shown).startswith("3 test images, chosen to show every attribute")
+    said = shown.headline().text
+    assert "stage123 on 3 test images" in said
+    assert f"chosen to show {', '.join(map(plain, ISIC[:-1]))} and streaks" in shown.origin().text
     low, high = shown.dice.sort_values().index
-    assert gallery.headline(shown).endswith(f"{shown.dice[low]:.3f} ({low}) to {shown.dice[high]:.3f} ({high}).")
-    above = (shown.dice > shown.everywhere["dice"]).sum()
-    assert f"for {above} of 2 attributes" in gallery.likeness(shown)
-    table = gallery.numbers(shown)
-    assert list(table.index) == ["globules", "streaks", "union map"]
-    assert table["pooled Dice, shown images"]["streaks"] == f"{shown.dice['streaks']:.3f}"
+    assert f"{high} ({shown.dice[high]:.3f}) and lowest for {low} ({shown.dice[low]:.3f})" in said
+    above, numbers = (shown.dice > shown.everywhere["dice"]).sum(), shown.numbers().text
+    assert f"for {above} of 2 attributes" in numbers and f">{shown.dice['streaks']:.3f}</td>" in numbers
+    assert re.findall(r"<th class=.row[^>]*>([a-z ]+)</th>", numbers)[-3:] == ["globules", "streaks", "union map"]
+
+
+def test_what_is_found_where_nothing_is_true_has_no_dice(tables: Path) -> None:
+    nothing = np.zeros((6, 96, 128), np.uint16)
+    shown = Gallery.read(change(tables, truth=nothing, probability=np.full((6, len(ISIC), 96, 128), 255, np.uint8)))
+    assert {said for layer in shown.layers(0) if layer.name == "prediction" for said in layer.says} == {
+        f"{plain(name)}: none, 100.0 % found" for name in ISIC
+    }
 
 
 def test_a_variant_without_stages_has_neither_union_nor_box(tables: Path) -> None:
-    shown = Cases.read(without_stages(tables))
-    html = gallery_viewer.viewer(shown).text
-    assert [layer.name for layer in gallery_viewer.layers(shown, 0)] == ["image", "truth", "prediction"]
-    assert "stage3 has no Stage 2, so there is no union map." in html and "box of Stage 1" not in html
-    assert 'max="2"' in html and "union map" not in gallery.numbers(shown).index
+    shown = Gallery.read(without_stages(tables))
+    html = shown.cases().text
+    assert [layer.name for layer in shown.layers(0)] == ["image", "truth", "prediction"]
+    assert "no Stage 2" in shown.headline().text and "box of Stage 1" not in html
+    assert 'max="2"' in html and "union map" not in shown.numbers().text
 
 
 @pytest.mark.parametrize("cases", [0, -1])
 def test_no_case_is_a_sentence(tables: Path, cases: int) -> None:
-    shown = Cases.read(tables, cases)
-    assert "nothing to show" in gallery.headline(shown)
-    assert gallery_viewer.viewer(shown).text == f'<p class="reading">{gallery.reading(shown)}</p>'
-    assert gallery_viewer.cover(shown).text == "" and "nothing to show" in gallery.likeness(shown)
+    shown = Gallery.read(tables, cases)
+    assert "nothing to show" in shown.headline().text and shown.cases().text == shown.headline().text
+    assert shown.cover().text == "" and "nothing to show" in shown.numbers().text
 
 
 def test_a_study_without_gallery_is_a_sentence(tmp_path: Path) -> None:
-    shown = Cases.read(write(tmp_path, gallery=False))
-    assert "left no gallery.npz" in gallery_viewer.viewer(shown).text and gallery.numbers(shown).empty
+    shown = Gallery.read(write(tmp_path, gallery=False))
+    assert "left no gallery.npz" in shown.cases().text and "<table" not in shown.numbers().text
 
 
 def test_bad_arrays_and_unknown_attributes_say_what_to_do(tables: Path) -> None:
     with pytest.raises(ValueError, match=r"attribute dots is not in .*choose of .*streaks"):
-        Cases.read(tables, attributes="streaks,dots")
+        Gallery.read(tables, attributes="streaks,dots")
     with pytest.raises(ValueError, match=r"different lengths .*image 1.*write it again with `python -m tatl study"):
-        Cases.read(change(tables, image=np.zeros((1, 96, 128, 3), np.uint8)))
+        Gallery.read(change(tables, image=np.zeros((1, 96, 128, 3), np.uint8)))
     with pytest.raises(ValueError, match=r"gallery.npz lacks truth, or has another shape: write it again"):
-        Cases.read(change(tables, truth=np.zeros(3, np.uint16)))
+        Gallery.read(change(tables, truth=np.zeros(3, np.uint16)))
     (tables / "gallery.npz").write_bytes(b"PK no archive")
     with pytest.raises(ValueError, match=r"gallery.npz cannot be read .*write it again with"):
-        Cases.read(tables)
+        Gallery.read(tables)
 
 
-def test_pictures_lie_in_the_page_and_have_alternative_texts(tmp_path: Path) -> None:
-    shown = Cases.read(change(write(tmp_path), ids=np.array([f'<b>"{i}"</b>' for i in range(6)])))
-    html = gallery_viewer.viewer(shown).text
+def test_pictures_have_alternative_texts_and_lie_in_a_notebook_opened_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TATL_PAGE", raising=False)
+    shown = Gallery.read(change(write(tmp_path), ids=np.array([f'<b>"{i}"</b>' for i in range(6)])))
+    html = shown.cases().text
     pictures = re.findall(r'<img alt="([^"]*)" width="128" height="96" src="([^"]{30})', html)
-    assert len(pictures) == html.count("<img") == 6 * len(LAYERS) and "<b>&quot;" not in html
+    assert len(pictures) == html.count("<img") == 6 * len(LAYERS) and '<b>"' not in html
     assert all(source.startswith("data:image/webp;base64,") for _, source in pictures)
     for alt, name in zip((alt for alt, _ in pictures), 6 * LAYERS, strict=True):
-        assert re.match(rf"&lt;b&gt;&quot;\d&quot;&lt;/b&gt;, {name}", alt)
+        assert re.match(rf"&lt;b&gt;(&quot;|&#34;)\d(&quot;|&#34;)&lt;/b&gt;, {name}", alt)
         assert ("Dice" in alt) == (name in ("union map", "prediction")) or "none, none found" in alt
     assert "http" not in html.replace("http://www.w3.org", "")
 
@@ -162,14 +174,14 @@ def test_many_attributes_on_large_noisy_images_stay_light(tmp_path: Path) -> Non
     small = dict(np.load(folder / "gallery.npz"))
     large = {name: small[name].repeat(4, -2).repeat(4, -1) for name in ("truth", "union", "probability")}
     noise = rng.integers(0, 40, (6, 384, 512, 3)) + small["image"].repeat(4, 1).repeat(4, 2) // 2
-    shown = Cases.read(change(folder, image=noise.astype(np.uint8), **large), cases=2)
-    html = gallery_viewer.viewer(shown).text
+    shown = Gallery.read(change(folder, image=noise.astype(np.uint8), **large), cases=2)
+    html = shown.cases().text
     assert 3 * len(html) < 2e6 and html.count("<option") == 16  # the usual six cases
 
 
 def test_more_cases_have_smaller_pictures() -> None:
-    assert gallery_viewer._longest(6) == gallery_viewer.LONGEST
-    assert 50 * gallery_viewer._longest(50) ** 2 <= 1.01 * gallery_viewer.FEW * gallery_viewer.LONGEST**2
+    assert gallery_viewer.longest_side(6) == gallery_viewer.LONGEST_SIDE
+    assert 50 * gallery_viewer.longest_side(50) ** 2 <= 1.01 * gallery_viewer.FEW_CASES * gallery_viewer.LONGEST_SIDE**2
 
 
 def test_the_notebook_declares_its_parameters() -> None:
@@ -188,8 +200,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_report_shows_headline_and_cover_on_its_card(site: Path) -> None:
     index = (site / "index.html").read_text()
-    assert "stage123 on 6 test images" in index and 'src="data:image/svg+xml;base64,' in index
-    assert len((site / "gallery.html").read_text()) < 2e6 and len(index) < 1e6
+    assert "stage123 on 6 test images" in index and 'src="files/gallery-cover.svg"' in index
+    assert len((site / "gallery.html").read_text()) < 2e5 and len(index) < 1e5
+    pictures = sorted(path.suffix for path in (site / "files").iterdir())
+    assert pictures == [".csv", ".svg", ".tex", *[".webp"] * 24]
     assert (site / "gallery.html").read_text().count('classList.add("live")') == 1
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.measure.commands import measure_bound, run_command
-from analysis.pages.gallery import Cases
+from analysis.pages.gallery import Gallery
 from tatl.__main__ import main
 from tatl.data.store import Store
 
@@ -75,7 +75,7 @@ def test_the_committed_provenance_has_what_the_code_writes(written: Path) -> Non
 
 
 def test_the_cases_of_the_gallery_can_be_read() -> None:
-    cases = Cases.read(REFERENCE / "tables")
+    cases = Gallery.read(REFERENCE / "tables")
     assert len(cases.ids) == 6 and cases.attributes and cases.dice.between(0, 1).all()
     assert cases.union_map is not None and cases.boxes is not None
 

@@ -29,11 +29,16 @@ def address(name: str, content: bytes) -> str:
     """Where the page finds a file, which is written; its content as data where there is no page."""
     page = os.environ.get("TATL_PAGE")
     if not page:
-        return f"data:{KINDS[Path(name).suffix]};base64,{base64.b64encode(content).decode()}"
+        return data_address(Path(name).suffix, content)
     file = Path(page).parent / "files" / f"{Path(page).stem}-{name}"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content)
     return f"files/{quote(file.name)}"
+
+
+def data_address(suffix: str, content: bytes) -> str:
+    """A file as its own address."""
+    return f"data:{KINDS[suffix]};base64,{base64.b64encode(content).decode()}"
 
 
 def link(label: str, name: str, content: bytes) -> str:

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from analysis.pages.gallery import Cases
+from analysis.pages.gallery import Gallery
 from analysis.pages.theme import BOX, PREDICTION, TRUTH, label, theme
 from tatl.prediction.contour import contour
 
@@ -20,7 +20,7 @@ _WIDTH = 1.62  # inches of a panel
 _DASHES = (0, (3, 1.2))
 
 
-def draw_cases(shown: Cases) -> Figure:
+def draw_cases(shown: Gallery) -> Figure:
     """Image with its Stage-1 box if any, true union, union map and every attribute; a case may take several lines."""
     titles = ["image", "true union", "union map", *shown.attributes]
     lines = ceil(len(titles) / _WIDEST)
@@ -46,7 +46,7 @@ def draw_cases(shown: Cases) -> Figure:
     return figure
 
 
-def _case(panels: np.ndarray, shown: Cases, case: int) -> None:
+def _case(panels: np.ndarray, shown: Gallery, case: int) -> None:
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(shown.image[case])

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages import gallery, html
+from analysis.pages import html
+from analysis.pages.gallery import Gallery
 from analysis.pages.html import Html
 from analysis.pages.studies.cases import draw_cases
 from analysis.pages.studies.page import Cells, StudyPage, labelled
@@ -140,10 +141,10 @@ class Variants(StudyPage):
 
     def cases(self, cases: int = 6, attributes: str = "") -> Html:
         """Figures 8 and 9: test images with their masks and what was found."""
-        shown = gallery.Cases.read(self.tables.folder, cases, attributes)
-        if gallery.nothing(shown):
-            return html.sentence(gallery.nothing(shown))
+        shown = Gallery.read(self.tables.folder, cases, attributes)
+        if shown.nothing:
+            return html.sentence(shown.nothing)
         box = "" if shown.boxes is None else " with the Stage-1 box"
         union = "true union" if shown.union_map is None else "true and predicted union"
         alt = f"Test images{box}, {union}, and each attribute: truth green, prediction red."
-        return html.figure(draw_cases(shown), alt, gallery.reading(shown))
+        return html.figure(draw_cases(shown), alt, shown.reading(), shown.chosen())
