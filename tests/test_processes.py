@@ -13,7 +13,7 @@ import pytest
 
 from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
-from tatl.machine.processes import LONGEST
+from tatl.machine.processes import SOCKET_BYTES
 
 PREPARE = "from tatl.data.phantom.drawing import Phantom; from tatl.data.store import prepare"
 WITHOUT_GUARD = f"{PREPARE}\nprepare(Phantom(8, seed=0), 'mine', (24, 32), workers=2, progress=False)\n"
@@ -48,7 +48,7 @@ def test_temporary_files_may_lie_deep(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * 110)
     deep.mkdir()
     ended = python("-m", "tatl", *WORDS, "2", cwd=tmp_path, TMPDIR=str(deep))
-    assert len(str(deep)) > LONGEST and ended.returncode == 0, ended.stderr
+    assert len(str(deep)) > SOCKET_BYTES and ended.returncode == 0, ended.stderr
     assert len(Store.open(tmp_path / "s")) == 4 and not list(deep.iterdir())
 
 

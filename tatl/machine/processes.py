@@ -22,7 +22,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 AHEAD = 2  # tasks in flight per process
-LONGEST = 70  # bytes of a folder's path that leave a socket in it the 104 that every system allows
+SOCKET_BYTES = 70  # bytes of a folder's path that leave a socket in it the 104 that every system allows
 UNSTARTED = 1  # the exit status of a process that could not import what it was to do; in a task it would be an error
 
 _work: Callable[[Any], Any] | None = None
@@ -99,7 +99,7 @@ def start(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
 def _keep_sockets_short() -> None:
     """multiprocessing lays its sockets where temporary files go, and the path of a socket may have some 100 bytes."""
     before = tempfile.gettempdir()
-    if sys.platform != "win32" and len(os.fsencode(before)) > LONGEST:
+    if sys.platform != "win32" and len(os.fsencode(before)) > SOCKET_BYTES:
         tempfile.tempdir = "/tmp"
         try:
             util.get_temp_dir()  # which is kept for this process and those that it starts
