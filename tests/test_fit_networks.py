@@ -50,7 +50,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
         path.unlink()
 
 
-@pytest.mark.parametrize("shape", NETWORKS)
+@pytest.mark.parametrize(
+    "shape", [name if name == "pyramid" else pytest.param(name, marks=pytest.mark.large) for name in NETWORKS]
+)
 def test_a_network_is_trained_scored_and_read_again(shape: str, smallest: Store, root: Path) -> None:
     run = toy_run(smallest, shape=shape, backbone=NETWORKS[shape], batch=2, lr=1e-3, calibration=4)
     folder = fit(run, root, smallest, **OPTIONS)

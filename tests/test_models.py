@@ -104,6 +104,16 @@ def backbone(request: pytest.FixtureRequest) -> nn.Module:
     return encoder(request.param)
 
 
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("shape", ["link", "pyramid"])
+@torch.no_grad()
+def test_large_backbones_fit_the_shapes(shape: str, name: str, offline: None) -> None:
+    """Their shapes without their numbers."""
+    with torch.device("meta"):
+        assert build(shape, name).eval()(torch.zeros(1, 3, 50, 70)).shape == (1, 1, 50, 70)
+
+
+@pytest.mark.large
 @pytest.mark.parametrize("shape", ["link", "pyramid"])
 def test_large_backbones_give_logits_and_use_all_they_hold(shape: str, backbone: Any, offline: None) -> None:
     """The pyramid holds the U."""

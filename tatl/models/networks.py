@@ -9,7 +9,7 @@ from torch import nn
 
 from tatl.models.decoders import DECODERS, OUT_CHANNELS
 from tatl.models.encoders import encoder
-from tatl.models.rivals import rival
+from tatl.models.rivals import NETWORKS
 from tatl.models.segmenter import Segmenter
 from tatl.names import B0, RIVALS
 
@@ -17,13 +17,15 @@ from tatl.names import B0, RIVALS
 def build(shape: str, backbone: str | None = None, classes: int = 1) -> Segmenter:
     """A segmenter at random weights, built without network access.
 
-    `shape` is a decoder of `tatl.run.SHAPES`, for any backbone (EfficientNet-b0 where none is given), with a 3x3 head;
+    `shape` is a decoder of `SHAPES`, for any backbone (EfficientNet-b0 where none is given), with a 3x3 head;
     "u" and "link" on "efficientnet-b0" are the paper's networks (Table 7: 10,115,501 and 6,096,333).  Or it is one of
-    `tatl.run.RIVALS`, which have one backbone each.  Raises ValueError for an unknown shape or backbone, and for
+    `RIVALS`, which have one backbone each.  Raises ValueError for an unknown shape or backbone, and for
     another backbone than a rival's own.
     """
     if shape in RIVALS:
-        return rival(shape, backbone, classes)
+        if backbone not in (None, own := RIVALS[shape]):
+            raise ValueError(f"{shape} is made of one backbone: give {own!r} instead of {backbone!r}, or leave it out")
+        return NETWORKS[shape](classes)
     if shape not in DECODERS:
         raise ValueError(f"shape {shape!r} is unknown: choose one of {', '.join([*DECODERS, *RIVALS])}")
     features = encoder(B0 if backbone is None else backbone)

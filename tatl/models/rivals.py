@@ -1,4 +1,4 @@
-"""Networks the paper compares with, each made of one backbone: `tatl.run.RIVALS` names both.
+"""Networks the paper compares with, each made of one backbone: `tatl.names.RIVALS` names both.
 
     isic2017-winner  VGG16; maps of six depths resized to the image and joined by one 1x1 convolution
     segnet           VGG16 with BatchNorm; the decoder puts values back where the encoder's pooling found them
@@ -174,11 +174,3 @@ def unet(classes: int = 1) -> Segmenter:
 NETWORKS: dict[str, Callable[[int], Segmenter]] = dict(
     zip(RIVALS, (Isic2017Winner, segnet, unet, MaskRCNN), strict=True)
 )
-
-
-def rival(name: str, backbone: str | None = None, classes: int = 1) -> Segmenter:
-    """The rival called so, at random weights; ValueError for a backbone that is not its own."""
-    own = RIVALS[name]
-    if backbone not in (None, own):
-        raise ValueError(f"{name} is made of one backbone: give {own!r} instead of {backbone!r}, or leave it out")
-    return NETWORKS[name](classes)

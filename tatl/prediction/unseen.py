@@ -85,19 +85,18 @@ def sample_notes(groups: Sequence[Assigned], tasks: Sequence[str]) -> list[str]:
     """For people: how many images are of the store and what segments them, and which masks no such network finds."""
     lines = []
     for group in groups:
-        count = f"note: {len(group.images)} image{'s' * (len(group.images) > 1)}"
         folds = ", ".join(map(str, sorted({run.fold for run in group.runs})))
-        if group.sample == "out of fold":
-            lines.append(f"{count} of the store, segmented by the networks of fold {folds}, which have not seen them")
-            if lost := [task for task in tasks if task not in parts(group.runs)]:
-                lines.append(f"note: fold {folds} has no network of {', '.join(lost)}, which is not looked for there")
-        elif group.sample == "in sample":
-            lines.append(f"{count} of the store, segmented by networks that were trained on them (--in-sample)")
-        elif group.sample == "unknown":
-            lines.append(
-                f"{count} that no run names; the store of the runs is not at {STORES / group.runs[0].store}, so that "
-                "they may still be of its training images: give its folder with --store"
-            )
+        said = {
+            "out of fold": f"of the store, segmented by the networks of fold {folds}, which have not seen them",
+            "in sample": "of the store, segmented by networks that were trained on them (--in-sample)",
+            "unknown": f"that no run names; the store of the runs is not at {STORES / group.runs[0].store}, so that "
+            "they may still be of its training images: give its folder with --store",
+        }
+        if group.sample in said:
+            lines.append(f"note: {len(group.images)} image{'s' * (len(group.images) > 1)} {said[group.sample]}")
+        lost = [task for task in tasks if task not in parts(group.runs)]
+        if lost and group.sample == "out of fold":
+            lines.append(f"note: fold {folds} has no network of {', '.join(lost)}, which is not looked for there")
     return lines
 
 
