@@ -167,7 +167,7 @@ class Convergence(StudyPage):
             "mean score": _spreads(grouped["area"]),
             "runs": grouped.size().map(str),
         }
-        frame = pd.DataFrame(cells, index=index).fillna("")
+        frame = pd.DataFrame(cells, index=index).astype(object).fillna("")
         names = [plain(name) for name in index.get_level_values("attribute")]
         frame.index = pd.MultiIndex.from_arrays([names, index.get_level_values("variant")], names=[None, None])
         note = (
