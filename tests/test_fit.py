@@ -446,7 +446,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch(
 
 
 def test_pictures_that_no_store_holds_are_named_by_number() -> None:
-    learner = Learner(texture_run(), SimpleNamespace(model=torch.nn.Linear(1, 1)))  # type: ignore[arg-type]
+    drawn: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), ids=np.arange(20), of_store="")
+    learner = Learner(texture_run(), drawn)
     learner._pending = [(torch.tensor(float("nan")), np.array([3, 14]))]
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 1 \(epoch 0\) on images 3, 14: lower"):
         learner._record()
