@@ -33,7 +33,7 @@ from analysis.tables.read import (
     read_table,
 )
 from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, MICRO, SCORES, UNION
-from tatl.studies.again import command_like
+from tatl.studies.places import command_like
 
 RUN_KEYS = ("variant", "shape", "seed", "fold")
 ROW_KEYS = ("variant", "shape", "attribute")

@@ -10,8 +10,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.pages import bound, bound_tables
+from analysis.pages.bound.figure7 import Figure7
 from analysis.pages.theme import INK, palette, theme
+from analysis.tables.bound import BoundTables
 from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.names import SKIN_ATTRIBUTES
@@ -44,8 +45,8 @@ def phantom() -> Figure:
 
 
 def main() -> None:
-    measured = bound_tables.Measured.read(HERE.parent / "quick/tables")
-    for name, drawn in (("phantom", phantom()), ("bound", bound.figure7(measured))):
+    tables = BoundTables.read(HERE.parent / "quick/tables")
+    for name, drawn in (("phantom", phantom()), ("bound", Figure7(tables).figure())):
         with theme():
             drawn.savefig(HERE / f"{name}.png", dpi=110, facecolor="white")
         print(HERE / f"{name}.png")
