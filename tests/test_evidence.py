@@ -1,0 +1,124 @@
+"""Differences between rows: what they are by hand, what they cover, and what they cannot tell."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.tables.evidence import UNDECIDED, Effect, effects
+from tatl.names import AVERAGE
+
+FOLDS = 5
+
+
+def made(seed: int, groups: int = 100, seeds: int = 3, gain: float = 0.0, noise: float = 0.0) -> pd.DataFrame:
+    """Two rows on the same images: `gain` is the true difference of hits, `noise` that of one training."""
+    draws = np.random.default_rng(seed)
+    size = draws.lognormal(-3, 1, groups)
+    rows = []
+    for row, more in (("tatl", gain), ("source", 0.0)):
+        for run in range(seeds):
+            for fold in range(FOLDS):
+                of_run = draws.normal(0, noise)
+                own = np.arange(groups) % FOLDS == fold
+                hit = np.clip(0.5 + more + of_run + draws.normal(0, 0.15, groups), 0, 1)
+                rows.append(pd.DataFrame({
+                    "variant": row, "shape": "mean", "seed": run, "fold": fold, "attribute": "dot",
+                    "image": np.arange(groups)[own], "group": (np.arange(groups) // 2)[own],
+                    "tp": (size * hit)[own], "fn": (size * (1 - hit))[own], "fp": (size * (1 - hit))[own],
+                }))  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+@pytest.fixture(autouse=True)
+def fewer_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.tables.evidence.RESAMPLES", 400)
+
+
+def of(frame: pd.DataFrame, attribute: str = "dot") -> pd.Series:
+    table = effects(frame, "source")
+    return table[table["attribute"] == attribute].iloc[0]
+
+
+def test_by_hand() -> None:
+    """Two groups, one fold each: pooled over both, and not the mean of the folds."""
+    frame = pd.DataFrame(
+        [("tatl", 0, "a", 0.4, 0.0, 0.1), ("tatl", 1, "b", 0.0, 0.1, 0.1),
+         ("source", 0, "a", 0.2, 0.0, 0.3), ("source", 1, "b", 0.1, 0.1, 0.0)],
+        columns=["variant", "fold", "group", "tp", "fp", "fn"],
+    ).assign(shape="mean", seed=0, attribute="dot")  # fmt: skip
+    frame["image"] = frame["group"]
+    found = of(frame)
+    assert found["difference"] == pytest.approx(0.8 / 1.1 - 0.6 / 1.0)
+    assert (found["groups"], found["positives"], found["folds"], found["seeds"]) == (2, 2, 2, 1)
+    assert found["word"] == UNDECIDED  # of two groups nothing can be said
+
+
+def test_a_row_against_itself_is_no_difference() -> None:
+    frame = made(0)
+    same = frame[frame["variant"] == "source"].assign(variant="tatl")
+    found = of(pd.concat([same, frame[frame["variant"] == "source"]]))
+    assert found[["difference", "low", "high", "images", "training", "folds_low", "folds_high"]].eq(0).all()
+    assert found["word"] == UNDECIDED
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_word_is_rarely_said_of_nothing_and_often_of_something(seeds: int) -> None:
+    """Where training noise is as large as the images', an interval over images alone would be wrong too often."""
+    words = {
+        gain: [of(made(trial, seeds=seeds, gain=gain, noise=0.03))["word"] for trial in range(40)]
+        for gain in (0.0, 0.25)
+    }
+    assert sum(word != UNDECIDED for word in words[0.0]) <= 4  # 5 % each, and both intervals have to agree
+    assert words[0.25].count("better") >= 34
+
+
+def test_what_is_detectable_is_detected_in_about_four_of_five() -> None:
+    """The interval over images holds the truth, without training noise, as often as it says."""
+    first = of(made(0, groups=400, seeds=1))
+    assert first["detectable"] == pytest.approx(2.8 * np.hypot(first["images"], first["training"]), rel=0.01)
+    inside = [(found := of(made(trial, groups=200, seeds=1)))["low"] <= 0 <= found["high"] for trial in range(100)]
+    assert 88 <= sum(inside) <= 100
+
+
+def test_more_groups_or_more_seeds() -> None:
+    effect = Effect(
+        0.01, -0.01, 0.03, -0.02, 0.04, images=0.01, training=0.01, groups=100, positives=50, folds=5, seeds=2
+    )
+    assert effect.word == UNDECIDED and effect.detectable == pytest.approx(0.0396, abs=1e-4)
+    needed = effect.needed(effect.detectable)
+    assert needed == {"groups": 100, "seeds": 2}
+    assert effect.needed(0.0281)["groups"] > 10_000 and effect.needed(0.028)["seeds"] == np.inf
+
+
+def test_the_average_is_over_attributes_that_are_shown() -> None:
+    frame = made(0, gain=0.2)
+    other = made(1, gain=-0.1).assign(attribute="veil")
+    empty = made(2).assign(attribute="none", tp=0.0, fn=0.0)
+    frame = pd.concat([frame, other, empty])
+    table = effects(frame, "source").set_index("attribute")
+    assert table.loc[AVERAGE, "difference"] == pytest.approx(table.loc[["dot", "veil"], "difference"].mean())
+    assert table.loc["none", "word"] == UNDECIDED and table.loc["none", "positives"] == 0
+
+
+def test_rows_are_paired_on_what_both_have() -> None:
+    frame = made(0)
+    fewer = frame[(frame["variant"] == "source") | (frame["seed"] == 0)]
+    assert of(fewer)["seeds"] == 1 and of(frame)["seeds"] == 3
+    one = of(frame[frame["fold"] == 0])
+    assert one["folds"] == 1 and one["word"] == UNDECIDED and np.isnan(one["folds_low"]) is np.False_
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="group"), "lacks the columns group"),
+        (lambda f: f.assign(shape="u"), "no shape 'mean': it has u"),
+        (lambda f: f[f["variant"] != "source"], "row source is not there"),
+        (lambda f: pd.concat([f, f]), "is tested twice"),
+    ],
+)
+def test_bad_tables(change, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        effects(change(made(0)), "source")
