@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    from analysis.tables.pairs import main
+    from analysis.tables.pairs import run_compare
 
-    sys.exit(main())
+    sys.exit(run_compare())

@@ -35,7 +35,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from analysis.curvature.graphs import Captured
 from analysis.curvature.norms import Options, SpectralNorms, spectral_norms
 from analysis.curvature.products import Hessians, flatten, unflatten
-from analysis.measure.ledger import Places, curvatures, image_loss
+from analysis.measure.ledger import image_loss
+from analysis.measure.solve import Places, curvatures
 from analysis.measure.starts import StartNetwork, StartScene
 from tatl import cli
 from tatl.data.batches import Feed

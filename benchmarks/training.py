@@ -35,7 +35,8 @@ from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.names import VARIANTS
 from tatl.run import Recipe, Run
-from tatl.studies.planner import Planner, in_order
+from tatl.run.order import in_order
+from tatl.studies.planner import Planner
 from tatl.studies.runtime.effort import work
 from tatl.studies.settings import Settings, load_preset
 from tatl.training import device as places

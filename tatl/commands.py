@@ -94,7 +94,7 @@ def train_command(
     from tatl.studies.execution.schedule import execute
     from tatl.studies.planner import Planner
     from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
-    from tatl.studies.write import averages
+    from tatl.studies.write import averages, planner_notes
 
     opened = open_store(store, preset, write=not plan)
     planner = Planner(settings, opened, imagenet_weights, device)
@@ -107,7 +107,7 @@ def train_command(
     note_runs(needed, runs, opened)
     execute(needed, runs, opened, Machine(device, imagenet_weights))
     print(averages(over_folds(per_fold(scores_of(members, runs, opened))), every=True))
-    for note in lost_notes(members, runs) + (planner.notes() if variant != STAGE1 else []):
+    for note in lost_notes(members, runs) + (planner_notes(planner) if variant != STAGE1 else []):
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
     told = {"runs": runs, "store": opened.path, "variant": variant_of(members[0].run), "out": "predictions"}

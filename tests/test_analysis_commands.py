@@ -16,7 +16,7 @@ from analysis.curvature.stability import bound as formula
 from analysis.measure import landscape
 from analysis.measure.commands import measure_bound, measure_spectrum, run_command
 from analysis.measure.landscape import Effort
-from analysis.measure.ledger import Worker
+from analysis.measure.solve import Worker
 from tatl.data.store import Store
 from tatl.models import build
 from toy import make_store
@@ -144,7 +144,7 @@ def test_the_same_command_trains_and_solves_nothing_and_gives_the_same(
         raise AssertionError("solved again")
 
     monkeypatch.chdir(compared)
-    monkeypatch.setattr("analysis.measure.ledger.Worker.__call__", solved)
+    monkeypatch.setattr("analysis.measure.solve.Worker.__call__", solved)
     assert (
         run(toy_store, "--init", "random,rotation,tatl", "--attributes", "disc,dot", "--images", "6", tables="b") == 0
     )

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from analysis.curvature.norms import Options, spectral_norms
-from analysis.measure.ledger import Places
+from analysis.measure.solve import Places
 from tatl import cli
 from tatl.studies.settings import load_preset
 

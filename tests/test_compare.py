@@ -17,6 +17,7 @@ from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.conduct import check_runs, check_sources, note_runs, report_of
 from tatl.studies.planner import WHOLE, Planner
 from tatl.studies.settings import Settings
+from tatl.studies.write import planner_notes
 from tatl.training.trainer import save_weights
 from toy import make_store, toy_run
 
@@ -96,7 +97,7 @@ def test_where_an_attribute_is_unknown_crop_says_that_it_measures_lesions_alone(
     assert {member.attribute for member in STUDIES["crop"].members(planner, Asked(networks="u", offsets="0"))} == {
         "lesion"
     }
-    assert "bar unknown in all images; the lesion's Dice alone is measured" in planner.notes()
+    assert "bar unknown in all images; the lesion's Dice alone is measured" in planner_notes(planner)
 
 
 def test_a_store_without_lesions_has_no_crop(

@@ -16,8 +16,9 @@ from tatl.models import OwnLoss
 from tatl.names import PLAIN, RIVALS
 from tatl.prediction.ensemble import network
 from tatl.run import Run
+from tatl.run.order import in_order
 from tatl.studies.catalogue import STUDIES, Asked
-from tatl.studies.planner import Planner, in_order
+from tatl.studies.planner import Planner
 from tatl.studies.results import probabilities, scores_of
 from tatl.studies.settings import Settings
 from tatl.training.inference import truth

@@ -18,13 +18,12 @@ from analysis.measure.ledger import (
     LEDGER_COLUMNS,
     OLD_COLUMNS,
     Ledger,
-    Places,
     Subject,
     circumstances,
-    curvatures,
     image_loss,
     subject_name,
 )
+from analysis.measure.solve import Places, curvatures
 from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.models import build
@@ -101,7 +100,7 @@ def test_what_is_there_is_not_solved_again(
     def solved(*_: Any) -> None:
         raise AssertionError("solved again")
 
-    monkeypatch.setattr("analysis.measure.ledger.Worker.__call__", solved)
+    monkeypatch.setattr("analysis.measure.solve.Worker.__call__", solved)
     table, folder = whole
     (again,) = curvatures([subject], WANTED, OPTIONS, folder, HERE, progress=False)
     pd.testing.assert_frame_equal(again, table)
@@ -120,7 +119,7 @@ def test_threads_do_not_depend_on_how_much_is_left(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image alone is solved here, with one thread as in a process of several."""
-    import analysis.measure.ledger as module
+    import analysis.measure.solve as module
 
     seen: list[int] = []
     monkeypatch.setattr(module.Worker, "__call__", lambda self, task: seen.append(self.threads) or (task[0], []))
@@ -134,7 +133,7 @@ def test_threads_do_not_depend_on_how_much_is_left(
 def test_threads_are_as_before_where_a_solve_fails(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import analysis.measure.ledger as module
+    import analysis.measure.solve as module
 
     before = torch.get_num_threads()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables.pairs import main, paired, ranks
+from analysis.tables.pairs import paired, ranks, run_compare
 from tatl.studies.settings import StudyName
 
 
@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
 def test_a_wrong_table_is_one_sentence(wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change, message = WRONG[wrong]
     change(folds(2)).to_csv(tmp_path / "paradigms_folds.csv", index=False)
-    assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
+    assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["paradigms_folds.csv"]
@@ -143,7 +143,7 @@ def test_a_wrong_table_is_one_sentence(wrong: str, tmp_path: Path, capsys: pytes
 
 def test_an_unknown_study_is_told_the_known_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--study", "nope", "--tables", str(tmp_path)])
+        run_compare(["--study", "nope", "--tables", str(tmp_path)])
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert all(f"'{name}'" in said for name in get_args(StudyName)) and "tatl study nope" not in said
@@ -151,7 +151,7 @@ def test_an_unknown_study_is_told_the_known_ones(tmp_path: Path, capsys: pytest.
 
 def test_help_names_every_option_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+        run_compare(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert all(word in said for word in ("--study", "--tables", "--reference", "--score", "Example: python -m"))
@@ -165,15 +165,15 @@ def test_wrong_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
         paired(folds().drop(columns="fold"), "plain")
     with pytest.raises(ValueError, match="no shape 'u'"):
         ranks(folds(), shape="u")
-    assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
+    assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
     assert "paradigms_folds.csv is not there: `python -m tatl study paradigms` writes it" in capsys.readouterr().err
-    assert main(["--study", "paradigms", "--tables", str(tmp_path), "--score", "best"]) == 2
+    assert run_compare(["--study", "paradigms", "--tables", str(tmp_path), "--score", "best"]) == 2
     assert "score 'best' is unknown: choose one of jaccard, dice" in capsys.readouterr().err
     folds(2).to_csv(tmp_path / "paradigms_folds.csv", index=False)
-    assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
+    assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "note: fewer than 6 pairs" in said and "left out" not in said
     assert {path.name for path in tmp_path.iterdir()} == {f"paradigms_{x}.csv" for x in ("folds", "pairs", "ranks")}
     without_positives().to_csv(tmp_path / "paradigms_folds.csv", index=False)
-    assert main(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
+    assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
     assert "note: 2 times a test fold shows no positive of an attribute" in capsys.readouterr().out

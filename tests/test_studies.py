@@ -20,11 +20,13 @@ from tatl.data.case import Case, Size
 from tatl.data.folds import split
 from tatl.data.store import Store, prepare
 from tatl.names import BACKBONES, ISIC2018_WINNER, LESION_NETWORKS, STARTS, VARIANTS
+from tatl.run.order import in_order
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.pace import pace
-from tatl.studies.planner import Planner, in_order
+from tatl.studies.planner import Planner
 from tatl.studies.results import training_of
 from tatl.studies.settings import Settings, StudyName, load_preset
+from tatl.studies.write import planner_notes
 from tatl.training.tasks import Segmentation, held, make_task, shuffled, start_model
 from toy import SIZE, Toy, make_store, toy_run
 
@@ -299,7 +301,7 @@ def test_without_a_validation_positive_training_images_choose_the_epoch(toy_stor
     assert set(chosen) <= set(parts.train) and len(chosen) == max(len(parts.validation), 2) and rare[chosen].any()
     assert not present[parts.validation].any()
     assert "dot: no early-stopping image of fold 0 has it; training images choose its epoch" in (
-        planner(toy_store).notes()
+        planner_notes(planner(toy_store))
     )
 
 

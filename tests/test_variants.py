@@ -14,8 +14,10 @@ from tatl.data.store import Store
 from tatl.names import VARIANTS
 from tatl.run import Run
 from tatl.run.hub import hub_weights
-from tatl.studies.planner import STAGES_OF, Planner, in_order
+from tatl.run.order import in_order
+from tatl.studies.planner import STAGES_OF, Planner
 from tatl.studies.settings import Settings
+from tatl.studies.write import planner_notes
 from toy import make_store
 
 FIVE = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
@@ -130,7 +132,7 @@ def test_an_attribute_known_in_some_images_is_trained_and_noted(tmp_path: Path) 
     store = make_store(tmp_path / "toy", partly=("bar",))
     plan = planner(store)
     assert {member.attribute for member in plan.members(["stage3", "stage23"])} == {"disc", "bar", "dot"}
-    said = [note for note in plan.notes() if "unknown" in note]
+    said = [note for note in planner_notes(plan) if "unknown" in note]
     assert [note.partition(": unknown in 12 of 24 images")[0] for note in said] == ["bar", "union"]
 
 
@@ -140,7 +142,7 @@ def test_an_attribute_known_in_no_test_image_is_not_trained(tmp_path: Path) -> N
     store.cases.loc[test, "bar"] = "unknown"
     plan = planner(store)
     assert "bar" not in plan.trainable(0) and "disc" in plan.trainable(0)
-    assert "bar: it is unknown in all test images of fold 0; not measured" in plan.notes()
+    assert "bar: it is unknown in all test images of fold 0; not measured" in planner_notes(plan)
     store.cases.loc[:, "bar"] = "unknown"
     store.cases.loc[test, "bar"] = "present"
     with pytest.raises(ValueError, match="Stage 2 of stage23 needs union masks, and no training image of fold 0 has"):
@@ -161,22 +163,22 @@ def test_an_attribute_without_positives_is_left_out_and_noted(tmp_path: Path) ->
     store = make_store(tmp_path / "toy", every=(2, 3, 0))
     plan = planner(store)
     assert {m.attribute for m in plan.members(["stage3"])} == {"disc", "bar"}
-    assert any(note.startswith("dot: no training image of fold 0 has it") for note in plan.notes())
+    assert any(note.startswith("dot: no training image of fold 0 has it") for note in planner_notes(plan))
     with pytest.raises(ValueError, match="no training image of store 'toy' has any of dot: there is nothing to train"):
         planner(store, attributes="dot").members(["stage3"])
 
 
 def test_scarce_attributes_are_noted(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", cases=30, every=(2, 3, 11))
-    first, *others = planner(store).notes()
+    first, *others = planner_notes(planner(store))
     assert first.startswith("dot: 2 groups have it, fewer than the 3 folds")
     assert all(note.startswith("dot: no ") for note in others)
-    assert planner(store, attributes="disc").notes() == []
+    assert planner_notes(planner(store, attributes="disc")) == []
 
 
 def test_a_fold_s_own_gaps_are_noted(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", cases=30, every=(2, 3, 11))
-    seen = [planner(store, attributes="dot", folds=str(fold)).notes()[1:] for fold in range(3)]
+    seen = [planner_notes(planner(store, attributes="dot", folds=str(fold)))[1:] for fold in range(3)]
     for fold, notes in enumerate(seen):
         parts, present = split(store, fold, 3), store.present("dot")
         gaps = {name: not present[getattr(parts, name)].any() for name in ("validation", "test")}

@@ -60,7 +60,7 @@ def measure_bound(
 
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
     question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
-    measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
+    measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers, write=not plan)
     scene, named = measurement.scene, shared.names() if finetune else []
     if plan:
         return measurement.plan([*targets(scene, named, list(chosen)).values()])
@@ -77,7 +77,13 @@ def measure_bound(
 
 
 def _opened(
-    name: str, settings: Settings, shared: Shared, question: Question, seeds: Sequence[int] = (), few: int = 8
+    name: str,
+    settings: Settings,
+    shared: Shared,
+    question: Question,
+    seeds: Sequence[int] = (),
+    few: int = 8,
+    write: bool = True,
 ) -> tuple[Measurement, Question, dict[str, TrainingSample]]:
     """What is measured, on which attributes (all where none is named), and their images.
 
@@ -87,7 +93,7 @@ def _opened(
     from tatl.training.device import pick_device
 
     pick_device(shared.device), shared.names()
-    scene = shared.scene(settings)
+    scene = shared.scene(settings, write)
     question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
     return Measurement(name, shared, scene, seeds), question, samples(question, scene, few)
 
@@ -102,7 +108,7 @@ def _bound_tables(
 ) -> dict[str, DataFrame]:
     """Figure 7 and what it rests on, by the names of the tables."""
     from analysis.measure import breakdown, figure7
-    from analysis.measure.ledger import Places
+    from analysis.measure.solve import Places
     from tatl.training.device import pick_device
 
     scene, named = measurement.scene, [start.name for start in starts]

@@ -28,8 +28,9 @@ from analysis.curvature.bootstrap import interval, resampled
 from analysis.curvature.evaluation import per_image_losses
 from analysis.curvature.norms import Options
 from analysis.curvature.stability import bound, bounds
-from analysis.measure.ledger import DOUBLE, Places, curvatures, image_loss
+from analysis.measure.ledger import DOUBLE, image_loss
 from analysis.measure.sample import Question, TrainingSample
+from analysis.measure.solve import Places, curvatures
 from analysis.measure.starts import StartNetwork
 from tatl.data.batches import Feed
 from tatl.names import AVERAGE

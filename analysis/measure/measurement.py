@@ -73,13 +73,13 @@ class Shared:
                 )
         return list(dict.fromkeys(words))
 
-    def scene(self, settings: Settings) -> StartScene:
-        """What the starts share: the store, and the first shape, fold and seed of the settings."""
+    def scene(self, settings: Settings, write: bool = True) -> StartScene:
+        """What the starts share: the store (outlined alone, unless `write`), and the first shape, fold and seed."""
         from analysis.measure.starts import StartScene
         from tatl.studies.places import open_store
         from tatl.studies.planner import Planner
 
-        planner = Planner(settings, open_store(self.store, self.preset), self.imagenet_weights, self.device)
+        planner = Planner(settings, open_store(self.store, self.preset, write), self.imagenet_weights, self.device)
         shape, fold, seed = comma_list(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
         return StartScene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
 
@@ -109,14 +109,12 @@ class Measurement:
     def plan(self, targets: Sequence[Run] = ()) -> None:
         """Say what would be trained, `targets` among it, and what it would take; nothing is trained or written."""
         from tatl.studies.conduct import check_runs
-        from tatl.studies.planner import in_order
         from tatl.studies.runtime.effort import plan
 
         scene, needed = self.scene, [*self.needed(), *targets]
         check_runs(needed)
-        print(f"{self.name}: {len(self._each())} starts to measure, those of every seed counted")
+        print(f"{self.name}: starts to measure, those of every seed counted: {len(self._each())}")
         print(plan(needed, scene.root, scene.store, self.shared.device).words())
-        print("\n".join(f"  {run.title()}" for run in in_order(needed)))
 
     def starts(self) -> list[StartNetwork]:
         """Train what the starts copy from, if it is not there, and make them."""

@@ -46,7 +46,8 @@ class TrainingSample:
 def samples(question: Question, scene: StartScene, few: int = 8) -> dict[str, TrainingSample]:
     """The images of every attribute; ValueError where there are fewer than asked, or none.
 
-    A number takes that many at random, the same for all attributes and seeds of training, nested: 32 are among the 64.
+    A number takes that many at random, the same for all attributes and seeds of training, nested: 32 are
+    among the 64; of an attribute those where it is known.
     """
     train = scene.train()
     order = np.random.default_rng(0).permutation(train)
@@ -58,11 +59,11 @@ def samples(question: Question, scene: StartScene, few: int = 8) -> dict[str, Tr
     count = int(question.images) if question.images.isdigit() else len(train) if question.images else few
     chosen = {}
     for name in question.attributes:
-        unknown = int((~scene.store.known(name)[train]).sum())
-        if unknown:
+        known = order[scene.store.known(name)[order]]
+        if not len(known):
             raise ValueError(
-                f"{name} is unknown in {unknown} of {len(train)} training images of store {scene.store.name!r}: choose "
-                "other --attribute"
+                f"{name} is unknown in all {len(train)} training images of store {scene.store.name!r}: choose other "
+                "--attribute"
             )
         if question.images == POSITIVE:
             positive = order[scene.store.present(name)[order]]
@@ -73,5 +74,5 @@ def samples(question: Question, scene: StartScene, few: int = 8) -> dict[str, Tr
                 )
             chosen[name] = TrainingSample(positive, len(positive))
         else:
-            chosen[name] = TrainingSample(order[:count], len(train))
+            chosen[name] = TrainingSample(known[:count], len(known))
     return chosen

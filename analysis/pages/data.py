@@ -75,7 +75,7 @@ class Census(Origin):
         return [called(name) for name in self.counted["mask"]]
 
     def headline(self) -> Html:
-        return html.sentence(self._rarest())
+        return html.paragraph(self._rarest())
 
     def origin(self) -> Html:
         """Where every number of the page comes from; no network is in them."""
@@ -95,7 +95,7 @@ class Census(Origin):
         """Table 2 as a figure: images that show each mask, here (bars) and in the paper's data (hollow marks)."""
         table = self.table2
         if table.empty:
-            return html.sentence(f"counts.csv has no rows: `{_COMMAND}` writes it.")
+            return html.paragraph(f"counts.csv has no rows: `{_COMMAND}` writes it.")
         grey = dict.fromkeys((LESION, UNION), to_rgb(GREY))
         colours = palette(list(table["mask"]), SKIN_ATTRIBUTES) | grey
         known = np.isfinite(table["rate"])
@@ -132,7 +132,7 @@ class Census(Origin):
     def cooccurrence(self) -> Html:
         """Of the images with one attribute (rows), how many show another (columns)?"""
         if self.pairs.empty:
-            return html.sentence(f"Co-occurrence was not counted: `{_COMMAND}` writes data_cooccurrence.csv.")
+            return html.paragraph(f"Co-occurrence was not counted: `{_COMMAND}` writes data_cooccurrence.csv.")
         shown = self.pairs["with_attribute"].where(self.pairs["with_attribute"] > 0)
         table = self.pairs.assign(rate=(100 * self.pairs["images"] / shown).astype(float))
         alt = "Share of the images with one attribute that show another, for every pair."
@@ -141,7 +141,7 @@ class Census(Origin):
     def areas(self) -> Html:
         """How large the masks are, where they are shown."""
         if self.sizes.empty:
-            return html.sentence(f"No area was measured: `{_COMMAND}` writes data_areas.csv, or no mask is shown.")
+            return html.paragraph(f"No area was measured: `{_COMMAND}` writes data_areas.csv, or no mask is shown.")
         sizes = self.sizes.set_index("mask").reindex(self.attributes).rename(plain)
         said = f"The median area, in % of the image, is {extremes(sizes['area_median'], digits=2)}"
         said += f"; the mean number of regions is {extremes(sizes['regions_mean'], digits=1)}."
@@ -152,7 +152,7 @@ class Census(Origin):
         """Areas, shares of the lesion and regions."""
         frame = self.sizes
         if frame.empty:
-            return html.sentence("There is no table of areas.")
+            return html.paragraph("There is no table of areas.")
         cells = {("", "images"): _cells(frame["images"], ".0f")}
         for name in ("min", "q25", "median", "q75", "max", "mean"):
             cells["% of the image", name] = _cells(frame[f"area_{name}"], ".3g")
@@ -167,7 +167,7 @@ class Census(Origin):
         """Figure 1: images with the outlines of their true masks."""
         path = self.folder / "gallery.npz"
         if not path.exists() or cases < 1:
-            return html.sentence(f"There are no images to show: `{_COMMAND}` writes gallery.npz.")
+            return html.paragraph(f"There are no images to show: `{_COMMAND}` writes gallery.npz.")
         with np.load(path, allow_pickle=False) as file:
             images, truth, ids = (file[name][:cases] for name in ("image", "truth", "ids"))
             wanted, fold = [plain(name) for name in file["attributes"]], file["fold"]
@@ -181,7 +181,7 @@ class Census(Origin):
         )
 
     def provenance(self) -> Html:
-        return html.provenance(self, "data")
+        return html.made_from(self, "data")
 
 
 def chosen_to_show(attributes: list[str], fold: int) -> str:

@@ -123,7 +123,7 @@ class Gallery:
         return f"Pooled Dice of {self.variant} on {many} is {extremes(self.dice.rename(plain))}{self._of_union()}."
 
     def headline(self) -> Html:
-        return html.sentence(self.reading())
+        return html.paragraph(self.reading())
 
     def chosen(self) -> str:
         """How the cases were chosen."""
@@ -141,7 +141,7 @@ class Gallery:
     def cases(self) -> Html:
         """The viewer; a sentence where there is nothing to view."""
         if self.nothing:
-            return html.sentence(self.nothing)
+            return html.paragraph(self.nothing)
         cases = {name: list(self.layers(case)) for case, name in enumerate(self.ids)}
         return Html(viewer(cases, self.names))
 
@@ -188,7 +188,7 @@ class Gallery:
         return f"Pooled Dice of the shown images is above that of all test images for {above}."
 
     def provenance(self) -> Html:
-        return html.provenance(self.tables)
+        return html.made_from(self.tables)
 
 
 def _arrays(tables: StudyTables) -> dict[str, np.ndarray]:

@@ -37,7 +37,7 @@ class Html:
         return self.text
 
 
-def sentence(text: str) -> Html:
+def paragraph(text: str) -> Html:
     return Html(_paragraph("reading", text))
 
 
@@ -113,7 +113,7 @@ def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
     return Html(f'<div class="table">{box}{_tools(copy, *links)}{under}</div>')
 
 
-def provenance(study: Folder, own: str = "") -> Html:
+def made_from(study: Folder, own: str = "") -> Html:
     """What the tables were made from, and the command that makes them again; what is not known says so.
 
     `own` begins the names of the tables to link; empty: those of the study.

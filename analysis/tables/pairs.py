@@ -181,7 +181,7 @@ def compare(
     print(f"next: python -m analysis.report --study {study.replace('-', '_')} --tables {tables}")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run_compare(arguments: list[str] | None = None) -> int:
     parser = cli.parser(prog="python -m analysis.statistics", description=cli.describe(compare, "paired differences"))
     parser.add_function_arguments(compare, as_group=False, as_positional=False)
     given = sys.argv[1:] if arguments is None else arguments

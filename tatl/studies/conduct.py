@@ -18,10 +18,11 @@ from tatl.models.encoders import encoder
 from tatl.models.imagenet import imagenet_encoder
 from tatl.names import B0, PLAIN, RIVALS, TEXTURES
 from tatl.run import Run, finished, outdated, trained
+from tatl.run.order import in_order
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.parallel import Machine
 from tatl.studies.execution.schedule import execute
-from tatl.studies.planner import Member, Planner, in_order
+from tatl.studies.planner import Member, Planner
 from tatl.studies.runtime.effort import plan as plan_of
 from tatl.studies.runtime.effort import seconds
 from tatl.studies.settings import beyond_preset

@@ -9,12 +9,12 @@ stage123-scratch  the same, every network's first weights random instead of from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tatl.data.folds import Split, scarce, split
+from tatl.data.folds import Split, split
 from tatl.data.store import Store
 from tatl.models.imagenet import file_digest, weights_file
 from tatl.models.starts import start_rule
@@ -252,47 +252,3 @@ class Planner:
         for fold in self.settings.fold_numbers if mask in (LESION, UNION) else ():
             if self.trainable(fold) and not self.store.present(mask)[self.split(fold).train].any():
                 raise ValueError(f"{what} needs {mask} masks, and no training image of fold {fold} has one: {remedy}")
-
-    def notes(self) -> list[str]:
-        """What a reader of the tables must know: attributes too rare for the folds, left out ones, and the remarks."""
-        few = scarce(self.store, self.settings.n_folds)
-        said = self.remarks + [
-            f"{name}: {count} groups have it, fewer than the {self.settings.n_folds} folds, so some test fold has "
-            "none (there 0/0 counts as 1)"
-            for name, count in few.items()
-            if name in self.attributes
-        ]
-        for name in (LESION, *self.attributes, UNION):
-            unknown = int((~self.store.known(name)).sum())
-            if 0 < unknown < len(self.store):
-                said.append(
-                    f"{name}: unknown in {unknown} of {len(self.store)} images, with which no network of it is trained "
-                    "or scored"
-                )
-        for fold in self.settings.fold_numbers:
-            said += self._notes(fold)
-        return said
-
-    def _notes(self, fold: int) -> Iterator[str]:
-        trainable, parts = self.trainable(fold), self.split(fold)
-        for name in self.attributes:
-            present, where = self.store.present(name), f"of fold {fold} has it"
-            if name not in trainable:
-                unknown = present[parts.train].any()
-                why = f"it is unknown in all test images of fold {fold}" if unknown else f"no training image {where}"
-                yield f"{name}: {why}; not measured"
-                continue
-            if not present[parts.validation].any():
-                yield f"{name}: no early-stopping image {where}; training images choose its epoch"
-            if not present[parts.test].any():
-                yield f"{name}: no test image {where}; what is predicted there is false, and 0/0 counts as 1"
-
-
-def in_order(runs: Iterable[Run]) -> Iterator[Run]:
-    """Every run and what it needs, each once, needed ones first."""
-    seen: set[Run] = set()
-    for run in runs:
-        for each in (*run.needs(), run):
-            if each not in seen:
-                seen.add(each)
-                yield each

@@ -6,6 +6,7 @@ import json
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ import pandas as pd
 import torch
 
 from tatl.data.census import census
+from tatl.data.folds import scarce
 from tatl.data.store import Store, counts, write_csv
 from tatl.machine.version import commit, versions
-from tatl.names import AVERAGE, ENSEMBLE, MICRO
+from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, UNION
 from tatl.run import write_atomically
 from tatl.studies.examples import gallery
 from tatl.studies.pace import pace
@@ -140,7 +142,7 @@ def provenance(
         "offset": settings.offset,
         "epochs": settings.epochs,
         "settings": vars(settings),
-        "notes": planner.notes(),
+        "notes": planner_notes(planner),
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": commit(),
         "versions": versions(),
@@ -153,3 +155,39 @@ def _hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def planner_notes(planner: Planner) -> list[str]:
+    """What a reader of the tables must know: attributes too rare for the folds, left out ones, and the remarks."""
+    few = scarce(planner.store, planner.settings.n_folds)
+    said = planner.remarks + [
+        f"{name}: {count} groups have it, fewer than the {planner.settings.n_folds} folds, so some test fold has "
+        "none (there 0/0 counts as 1)"
+        for name, count in few.items()
+        if name in planner.attributes
+    ]
+    for name in (LESION, *planner.attributes, UNION):
+        unknown = int((~planner.store.known(name)).sum())
+        if 0 < unknown < len(planner.store):
+            said.append(
+                f"{name}: unknown in {unknown} of {len(planner.store)} images, with which no network of it is trained "
+                "or scored"
+            )
+    for fold in planner.settings.fold_numbers:
+        said += _fold_notes(planner, fold)
+    return said
+
+
+def _fold_notes(planner: Planner, fold: int) -> Iterator[str]:
+    trainable, parts = planner.trainable(fold), planner.split(fold)
+    for name in planner.attributes:
+        present, where = planner.store.present(name), f"of fold {fold} has it"
+        if name not in trainable:
+            unknown = present[parts.train].any()
+            why = f"it is unknown in all test images of fold {fold}" if unknown else f"no training image {where}"
+            yield f"{name}: {why}; not measured"
+            continue
+        if not present[parts.validation].any():
+            yield f"{name}: no early-stopping image {where}; training images choose its epoch"
+        if not present[parts.test].any():
+            yield f"{name}: no test image {where}; what is predicted there is false, and 0/0 counts as 1"

@@ -49,7 +49,7 @@ class BoundPage:
         return Verdict(self.tables)
 
     def headline(self) -> Html:
-        return html.sentence(str(self.verdict))
+        return html.paragraph(str(self.verdict))
 
     def summary(self) -> Html:
         """A row per start with its measured Dice, and where all numbers of the page are from."""
@@ -73,7 +73,7 @@ class BoundPage:
         return _joined(*(html.folded(title, part) for title, part in parts.items()))
 
     def provenance(self) -> Html:
-        return html.provenance(self.tables)
+        return html.made_from(self.tables)
 
     def _part(self, part: type[BoundFigure]) -> Html:
         """A figure, or the command that measures what it shows."""
@@ -81,7 +81,7 @@ class BoundPage:
             return part(self.tables).html()
         does = "analysis.bound --finetune" if part.of == "bound_distance" else "analysis.spectrum"
         command = self.tables.command(shlex.join(["python", "-m", *does.split(), "--start", *self.tables.starts]))
-        return html.sentence(f"Not measured: `{command}` does it.")
+        return html.paragraph(f"Not measured: `{command}` does it.")
 
 
 def _joined(*parts: Html) -> Html:

@@ -77,7 +77,7 @@ class Convergence(StudyPage):
         """Figure 5: is an attribute that the pretext finds one that its target gains on?"""
         table = self.tables.wide().reindex(columns=[PRETEXT, _TATL]).dropna()
         if table.empty:
-            return html.sentence(f"{PRETEXT} and {_TATL} were not both measured: they cannot be compared.")
+            return html.paragraph(f"{PRETEXT} and {_TATL} were not both measured: they cannot be compared.")
         above = int((table[_TATL] > table[PRETEXT]).sum())
         said = f"{_TATL} is above {PRETEXT} for {above} of {counted(len(table), 'attribute')}"
         if len(table) >= _CORRELATED and table.nunique().min() > 1:
@@ -91,7 +91,7 @@ class Convergence(StudyPage):
         """Figure 6: validation loss over steps with its standard deviation, training loss thin behind it."""
         frame = self.curves.dropna(subset=["loss"])
         if frame.empty or not self.tasks:
-            return html.sentence("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
+            return html.paragraph("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
         validation, train = (frame[frame["split"] == split] for split in ("validation", "train"))
         width = max(1.0, float(train["step"].max()) / _BINS) if len(train) else 1.0
         drawn = drawing.lines(
@@ -116,7 +116,7 @@ class Convergence(StudyPage):
         """Figure 6: training steps to 90 % of what the reference reaches."""
         runs = self._reaching(reference)
         if runs.empty:
-            return html.sentence(f"{reference} has no validation loss of these attributes: no start is measured by it.")
+            return html.paragraph(f"{reference} has no validation loss of these attributes to measure starts by.")
         axis = f"training steps to 90 % of {reference}'s best score"
         note = f"On the same fold and seed as {reference}; no mark: never reached."
         return self._paced(
@@ -137,7 +137,7 @@ class Convergence(StudyPage):
         wide = runs.pivot_table(index="attribute", columns="variant", values="value", sort=False)
         wide = wide.dropna(how="all")
         if wide.empty:
-            return html.sentence("No pace can be given: convergence_pace.csv has no rows of these attributes.")
+            return html.paragraph("No pace can be given: convergence_pace.csv has no rows of these attributes.")
         grouped = runs.groupby(["attribute", "variant"], sort=False)["value"].agg(value="mean", std="std").reset_index()
         few = "; a start that learns little is there soon" if lowest else ""
         return self._paced(grouped, runs, axis, f"On this measure {wins(wide, word, lowest)}{few}.", "")

@@ -70,7 +70,7 @@ class BackboneCosts:
         The challenge winners' counts stand below; ours beside them where all their networks were measured.
         """
         if self.table.empty:
-            return html.sentence(self.unmeasured)
+            return html.paragraph(self.unmeasured)
         grouped = self.lanes.sort_values("fixed").groupby(["backbone", "shape"], sort=False)
         counts = pd.DataFrame({"whole": grouped["parameters"].first(), "trained": grouped["trained"].last()})
         frame = counts.reset_index()
@@ -93,7 +93,7 @@ class BackboneCosts:
     def figure(self) -> Html:
         """Parameters, memory and time, a panel each."""
         if self.table.empty:
-            return html.sentence(self.unmeasured)
+            return html.paragraph(self.unmeasured)
         lanes = self.lanes
         parts = [
             lanes.assign(panel=title, row=lanes["backbone"], value=scale * lanes[name])
@@ -118,7 +118,7 @@ class BackboneCosts:
     def numbers(self) -> Html:
         """Every measured cost."""
         if self.table.empty:
-            return html.sentence(self.unmeasured)
+            return html.paragraph(self.unmeasured)
         lanes = self.lanes
         cells: Cells = {
             title: [score(scale * value, digits=1) for value in lanes[name]] for name, (title, scale) in _COSTS.items()

@@ -97,7 +97,7 @@ class Crop(StudyPage):
         return f"Dice of the lesion is {extremes(table['dice'], table['dice_std'])}."
 
     def headline(self, reference: str = "source") -> Html:
-        return html.sentence(f"{self._lesion_reading()} {self.reading() if self.cropped else ''}".strip())
+        return html.paragraph(f"{self._lesion_reading()} {self.reading() if self.cropped else ''}".strip())
 
     @property
     def measured(self) -> bool:
@@ -114,7 +114,7 @@ class Crop(StudyPage):
         """Lesion Dice of every network on whole images."""
         table = self.by_network().dropna(subset=["dice"]).reset_index()
         if table.empty:
-            return html.sentence(self._lesion_reading())
+            return html.paragraph(self._lesion_reading())
         names = list(table["network"])
         frame, singles = (
             part.assign(panel=LESION, row=part["network"], lane=part["network"], value=part["dice"])
@@ -154,7 +154,7 @@ class Crop(StudyPage):
     def table(self) -> Html:
         """Table 5: lesion and attribute Dice by network and offset, measured and published."""
         if not self.cropped:
-            return html.sentence(self.nothing)
+            return html.paragraph(self.nothing)
         frame = self.tables.average.assign(offset_px=self.at_paper_size(self.tables.average["offset"]))
         lesions = self.by_network().add_prefix("lesion_").reset_index(names="lesion_network")
         frame = frame.merge(lesions, on="lesion_network", how="left")

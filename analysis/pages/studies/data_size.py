@@ -86,7 +86,7 @@ class DataSize(StudyPage):
         found = {_percent(share): self.minus(rows[share, _TATL], rows[share, reference]) for share in shares}
         if not found:
             there = listed(self.starts) or "none"
-            return html.sentence(
+            return html.paragraph(
                 f"{_TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
             )
         told = ["not measured" if row is None else difference(row) for row in found.values()]

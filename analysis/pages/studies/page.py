@@ -80,19 +80,19 @@ class StudyPage:
         return ""
 
     def headline(self, reference: str = "source") -> Html:
-        return html.sentence(f"{self.reading()}{self.beyond(reference)}")
+        return html.paragraph(f"{self.reading()}{self.beyond(reference)}")
 
     def average(self, reference: str = "source") -> Html:
         """The average over attributes as a figure."""
         if not self.measured:
-            return html.sentence(self.nothing)
+            return html.paragraph(self.nothing)
         said = f"{self.reading()}{self.beyond(reference)}"
         return html.figure(self.draw(self.tables.panels[:1]), f"{self.what} of every {self.noun}.", said)
 
     def attributes(self) -> Html:
         """Every attribute, a panel each."""
         if not self.measured:
-            return html.sentence(self.nothing)
+            return html.paragraph(self.nothing)
         alt = f"Dice of every {self.noun} for each attribute."
         return html.figure(self.draw(self.tables.attributes), alt, self.highest())
 
@@ -135,10 +135,10 @@ class StudyPage:
             seen = set(there)
             if lost := [name for name in full if name not in seen]:
                 told.append(f"{len(full) - len(lost)} of {len(full)} {what} (not {listed(lost)})")
-        return html.sentence(f"Only a part of the study was measured: {'; '.join(told)}." if told else "")
+        return html.paragraph(f"Only a part of the study was measured: {'; '.join(told)}." if told else "")
 
     def provenance(self) -> Html:
-        return html.provenance(self.tables)
+        return html.made_from(self.tables)
 
     @property
     def measured(self) -> bool:

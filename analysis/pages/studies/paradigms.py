@@ -86,7 +86,7 @@ class Paradigms(StudyPage):
         found = self.differences(reference)
         if found.empty:
             known = listed(self.tables.variants) or "none"
-            return html.sentence(f"No differences to {reference} can be taken: the table has the rows {known}.")
+            return html.paragraph(f"No differences to {reference} can be taken: the table has the rows {known}.")
         names = [name for name in self.rows if name in set(found["variant"])]
         frame = found.rename(columns={"attribute": "panel", "difference": "value"})
         axis, look = f"Dice minus that of {reference}, same fold and seed", Look.of(names, self.order)
@@ -108,10 +108,10 @@ class Paradigms(StudyPage):
         """Mean ranks over attributes, with the difference below which two are not told apart."""
         wide, folds = self.tables.wide(), self.tables.all_folds
         if wide.empty or wide.dropna(axis=1).empty:
-            return html.sentence("No ranks can be given: no row was measured on every attribute.")
+            return html.paragraph("No ranks can be given: no row was measured on every attribute.")
         found = pairs.ranks(folds[folds["attribute"].isin(list(wide.index))], "dice", self.tables.shape)
         if not found["attributes"].any():
-            return html.sentence("No ranks can be given: no test fold shows an attribute.")
+            return html.paragraph("No ranks can be given: no test fold shows an attribute.")
         cells: Cells = {
             "mean rank": [score(value, digits=2) for value in found["mean_rank"]],
             "first for": [f"{number:.3g} attribute{'' if number == 1 else 's'}" for number in found["wins"]],
@@ -125,7 +125,7 @@ class Paradigms(StudyPage):
         values = self.tables.average["dice"].dropna()
         there = [each for each in CONTROLS if each in values.index]
         if not there or _TATL not in values.index:
-            return html.sentence(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
+            return html.paragraph(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
         apart = {name: self.minus(name, _TATL) for name in there}
         cells: Cells = {
             self.what: [score(values[name]) for name in there],

@@ -120,7 +120,7 @@ class Variants(StudyPage):
         table = table[[*table.columns.drop(ENSEMBLE, errors="ignore"), *table.columns.intersection([ENSEMBLE])]]
         table = table.rename(columns={ENSEMBLE: "averaged"}).reindex(self.rows)
         if table.shape[1] <= 2:
-            return html.sentence(f"One shape was trained: {listed(list(table.columns[:1])) or 'none'}.")
+            return html.paragraph(f"One shape was trained: {listed(list(table.columns[:1])) or 'none'}.")
         full = table.drop(index=list(WINNERS), errors="ignore").dropna(axis=1, how="all").dropna()
         said = f"{wins(full, noun='variant')}." if len(full) and full.shape[1] > 1 else ""
         frame = table.map(score).rename_axis(index=None, columns=None).rename(index=_CALLED)
@@ -130,7 +130,7 @@ class Variants(StudyPage):
         """Stage 1 on whole images of its test folds."""
         frame = self.lesions
         if frame.empty:
-            return html.sentence("No variant crops, or the store has no lesion masks: there is no Stage 1.")
+            return html.paragraph("No variant crops, or the store has no lesion masks: there is no Stage 1.")
         cells: Cells = {name: [score(value, digits=0) for value in frame[name]] for name in ("seed", "fold")}
         cells |= {name.capitalize(): scores(frame, name) for name in ("jaccard", "dice")}
         cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
@@ -143,7 +143,7 @@ class Variants(StudyPage):
         """Figures 8 and 9: test images with their masks and what was found."""
         shown = Gallery.read(self.tables.folder, cases, attributes)
         if shown.nothing:
-            return html.sentence(shown.nothing)
+            return html.paragraph(shown.nothing)
         box = "" if shown.boxes is None else " with the Stage-1 box"
         union = "true union" if shown.union_map is None else "true and predicted union"
         alt = f"Test images{box}, {union}, and each attribute: truth green, prediction red."

@@ -20,7 +20,7 @@ from tatl.models import build, count_parameters
 from tatl.models.starts import start_rule
 from tatl.names import ROTATION, TEXTURES
 from tatl.run import Run, finished
-from tatl.studies.planner import in_order
+from tatl.run.order import in_order
 from tatl.training.device import pick_device
 from tatl.training.pretext import TextureClassification
 
