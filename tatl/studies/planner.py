@@ -68,14 +68,10 @@ class Planner:
         self.settings, self.store, self.imagenet_weights, self.device = settings, store, imagenet_weights, device
         self.precision = usual_precision(pick_device(device))
         self.remarks = list[str]()  # what a study found about the store
-        if imagenet_weights and settings.source != "imagenet":
-            raise ValueError(
-                f"a file of ImageNet weights is given and the source is {settings.source}: add --source imagenet"
-            )
-        if imagenet_weights and not imagenet_weights.exists():
-            raise FileNotFoundError(
-                f"no ImageNet weights at {imagenet_weights}: give a .safetensors or .pth file, or a folder of them"
-            )
+        if (given := imagenet_weights) and settings.source != "imagenet":
+            raise ValueError(f"ImageNet weights are given and the source is {settings.source}: add --source imagenet")
+        if given and not given.exists():
+            raise FileNotFoundError(f"no ImageNet weights at {given}: give a .safetensors or .pth file, or a folder")
         self.attributes = comma_list(settings.attributes) or list(store.attributes)
         if unknown := [name for name in self.attributes if name not in store.attributes]:
             raise ValueError(
@@ -234,9 +230,9 @@ class Planner:
 
     def require_attributes(self, what: str) -> None:
         """ValueError where some attribute is unknown in all images."""
-        remedy = "choose other --attributes, or stage1 alone"
         for name in self.attributes:
-            self.require(name, f"the target segmenter of {name} in {what}", remedy)
+            what_of = f"the target segmenter of {name} in {what}"
+            self.require(name, what_of, "choose other --attributes, or stage1 alone")
 
     def require_union(self, study: str) -> None:
         """ValueError where the union is unknown in all images."""
