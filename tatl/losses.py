@@ -22,9 +22,14 @@ TINY = 1e-6  # keeps 0/0 out where nothing is predicted and nothing is there
 
 def overlaps(logits: Tensor, masks: Tensor) -> Tensor:
     """Per image <y,p>, |p| and |y| [B, 3], from logits and masks [B, 1, H, W]; float64 for float64 logits."""
-    p = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32))).flatten(1)
-    y = masks.to(p.dtype).flatten(1)
-    return torch.stack([(y * p).sum(1), p.sum(1), y.sum(1)], dim=1)
+    return label_overlaps(logits.flatten(1)[:, None], masks.flatten(1)[:, None])[:, 0]
+
+
+def label_overlaps(logits: Tensor, masks: Tensor) -> Tensor:
+    """Per image and label <y,p>, |p| and |y| [B, labels, 3], from logits and masks [B, labels, ...]."""
+    p = torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32))).flatten(2)
+    y = masks.to(p.dtype).flatten(2)
+    return torch.stack([(y * p).sum(2), p.sum(2), y.sum(2)], dim=2)
 
 
 def loss_from_overlaps(sums: Tensor, alpha: float = ALPHA, beta: float = BETA) -> Tensor:

@@ -11,7 +11,8 @@ LESION, UNION = "lesion", "union"
 SKIN_ATTRIBUTES = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
 # Tasks that are no mask of a store.
 TEXTURES, ROTATION, CONTEXT, SHUFFLED = "textures", "rotation", "context", "shuffled-union"
-PRETEXTS = (TEXTURES, ROTATION, CONTEXT, SHUFFLED)
+MULTILABEL = "multilabel"  # one network with an output for every attribute
+PRETEXTS = (TEXTURES, ROTATION, CONTEXT, SHUFFLED, MULTILABEL)
 
 # Rows of tables: the mean over attributes, all pixels of all attributes pooled, the averaged maps of the shapes.
 AVERAGE, MICRO, ENSEMBLE = "average", "micro", "mean"
@@ -32,10 +33,10 @@ SOURCES = ("textures", "imagenet", "random")
 STAGE1 = "stage1"
 VARIANTS = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
 # Starts of a target segmenter (Table 9): the paper's, then controls that it lacks, then the whole of TATL.
-CONTROLS = ("source-long", "lesion", "shuffled-union", "frozen-random")
+CONTROLS = ("source-long", MULTILABEL, "multilabel-direct", "lesion", "shuffled-union", "frozen-random")
 STARTS = (
     "tatl", "tatl-freeze", "source", "source-long", "rotation", "context", "augmentation", "random",
-    "attention", "lesion", "shuffled-union", "frozen-random", "stage123",
+    "attention", MULTILABEL, "multilabel-direct", "lesion", "shuffled-union", "frozen-random", TEXTURES, "stage123",
 )  # fmt: skip
 BOUND_STARTS = ("random", "source", "rotation", "context", "tatl")  # Figure 7
 

@@ -286,7 +286,7 @@ def test_shuffled_masks_stay_in_their_part_and_belong_to_another_image(toy_store
 
 def test_the_control_starts_are_what_they_say(toy_store: Store, tmp_path: Path) -> None:
     task = make_task(toy_run(toy_store, "shuffled-union"), toy_store, tmp_path)
-    assert isinstance(task, Segmentation) and task.mask == "union" and task.feed.lender is not None
+    assert isinstance(task, Segmentation) and task.labels == ("union",) and task.feed.lender is not None
     assert (task.positive == toy_store.present("union")[task.feed.lender[task.split.train]]).all()
     frozen = start_model(toy_run(toy_store, "disc", start="frozen-random"), tmp_path)
     assert not any(p.requires_grad for p in frozen.encoder.parameters())  # type: ignore[union-attr]

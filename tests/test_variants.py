@@ -151,7 +151,7 @@ def test_an_attribute_known_in_no_test_image_is_not_trained(tmp_path: Path) -> N
 
 def test_an_unknown_attribute_mask_refuses_its_target_and_stage_2(tmp_path: Path) -> None:
     store = make_store(tmp_path / "toy", unknown=("bar",))
-    with pytest.raises(ValueError, match="the target segmenter of bar in stage3 needs bar masks, unknown in all 24"):
+    with pytest.raises(ValueError, match="the target of bar in stage3 needs bar masks, unknown in all 24"):
         planner(store).members(["stage3"])
     chosen = planner(store, attributes="disc,dot")
     assert len(chosen.members(["stage3", "stage13"])) == 8

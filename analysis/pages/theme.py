@@ -41,9 +41,12 @@ STYLES = {
     "tatl-scratch": ("#7b5ea7", "d"),
     "stage123": ("#0072b2", "*"),
     "pretext": ("#44aa99", "d"),
+    "multilabel": ("#117733", "s"),
+    "multilabel-direct": ("#117733", "*"),
     "lesion": ("#a65628", "X"),
     "shuffled-union": ("#aa4499", "h"),
     "frozen-random": ("#4f6d8f", "p"),
+    "textures": ("#b8860b", "o"),
 }
 
 Style = dict[str, Any]

@@ -25,7 +25,7 @@ BRIGHTNESS = v2.ColorJitter(brightness=0.2)
 
 @without_autocast()
 def augmented(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Images [B, 3, H, W], normalised, and masks [B, 1, H, W], each pair by a draw of its own; new tensors.
+    """Images [B, 3, H, W], normalised, and masks [B, labels, H, W], each pair by a draw of its own; new tensors.
 
     Draws are torch's global generator's, which an epoch seeds.
     """
@@ -33,7 +33,7 @@ def augmented(images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     drawn = send(np.array([numbers for _, numbers in draws], np.float32), images.device)
     brightness, theta = drawn[:, :1, None, None], drawn[:, 1:].view(-1, 2, 3)
     mean, std = (constant(v, images.device) / 255 for v in (MEAN, STD))
-    frames = torch.cat([(images * std).add_(mean).clamp_(0, 1), torch.ones_like(masks), masks], dim=1)
+    frames = torch.cat([(images * std).add_(mean).clamp_(0, 1), torch.ones_like(masks[:, :1]), masks], dim=1)
     frames = torch.stack([frame.flip(axes) for frame, (axes, _) in zip(frames, draws, strict=True)])
     grid = _grid(theta, *images.shape[-2:])
     colours, inside = grid_sample(frames[:, :4], grid, align_corners=False).split([3, 1], dim=1)

@@ -109,17 +109,18 @@ def exact(device: torch.device | str) -> torch.device:
 
 
 class Feed:
-    """Images and one mask of a store, cut to boxes: `feed(indices, device)`.
+    """Images and masks of a store, one or several, cut to boxes: `feed(indices, device)`.
 
-    Returns images float32 [B, 3, H, W], normalised, and masks float32 [B, 1, H, W] of zeros and ones, both at
+    Returns images float32 [B, 3, H, W], normalised, and masks float32 [B, masks, H, W] of zeros and ones, both at
     the store's size, whatever autocast the caller is in.  `boxes` int [N, 4] (tatl.data.crop), or None for whole
     frames. `lender` int [N] names for every image the one whose mask it gets; None: its own.
     """
 
     def __init__(
-        self, store: Store, mask: str, boxes: np.ndarray | None = None, lender: np.ndarray | None = None
+        self, store: Store, mask: str | Sequence[str], boxes: np.ndarray | None = None, lender: np.ndarray | None = None
     ) -> None:
-        self.store, self.mask, self.boxes, self.lender = store, mask, boxes, lender
+        self.store, self.boxes, self.lender = store, boxes, lender
+        self.names = (mask,) if isinstance(mask, str) else tuple(mask)
         self._tables: dict[tuple[str, torch.device], Tensor] = {}
 
     @without_autocast()
@@ -137,9 +138,9 @@ class Feed:
         return self._mask(torch.from_numpy(_bits(self.store.masks[lenders])), indices)
 
     def _mask(self, bits: Tensor, indices: np.ndarray) -> Tensor:
-        """Zeros and ones float32 [B, 1, H, W] of the store's bits [B, H, W]."""
-        asked = int(_bits(np.array(self.store.bits(self.mask), np.uint16)))
-        return self._cut(((bits & asked) != 0)[:, None].float(), indices, "nearest")
+        """Zeros and ones float32 [B, masks, H, W] of the store's bits [B, H, W]."""
+        asked = [int(_bits(np.array(self.store.bits(name), np.uint16))) for name in self.names]
+        return self._cut(torch.stack([(bits & each) != 0 for each in asked], dim=1).float(), indices, "nearest")
 
     def _cut(self, frames: Tensor, indices: np.ndarray, mode: str = "bilinear") -> Tensor:
         if self.boxes is None:

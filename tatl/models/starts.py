@@ -41,7 +41,10 @@ START_RULES = {
     ),
     "tatl": StartRule(EVERYTHING, False, "encoder and decoder from the agnostic network (Stage 2)"),
     "tatl-freeze": StartRule(EVERYTHING, True, "as tatl, the encoder kept fixed"),
-    # Controls that the paper does not have: is it the union, any mask, more steps, or no learning at all?
+    # Controls that the paper does not have: is it the union, all attributes, any mask, more steps?
+    "multilabel": StartRule(
+        ("encoder", "decoder"), False, "encoder and decoder from one network of all attributes, an output each"
+    ),
     "lesion": StartRule(EVERYTHING, False, "encoder and decoder from finding the lesion instead of the union"),
     "shuffled-union": StartRule(EVERYTHING, False, "encoder and decoder from the union masks of other images"),
     "source-long": StartRule(ENCODER, False, "as source, for as many steps as Stage 2 and 3 together", long=True),

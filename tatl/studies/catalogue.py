@@ -4,7 +4,9 @@ variants   Tables 3, 4, A.10-A.13   the five variants; where asked for, stage3-l
                                     train for the epochs of Stage 2 and Stage 3 together, and the challenges' winners
 paradigms  Table 9                  starts on whole images, alike in all else; beside them, where lesions are known,
                                     TATL with its crop (stage123); controls: source-long (as many steps as Stage 2
-                                    and 3 together), lesion, shuffled-union, frozen-random
+                                    and 3 together), multilabel (from one network of all attributes at once),
+                                    multilabel-direct (that network as it is, as many epochs as Stage 2 and 3
+                                    together), lesion, shuffled-union, frozen-random, textures beside ImageNet
 crop       Table 5                  lesion networks and offsets: the lesion's Dice, and the attributes' on each crop
 backbones  Tables 6, 7, 8           backbones from the source domain, from the agnostic network, and with it kept fixed
 convergence  Figures 5, 6           the pretext scored as it is beside what starts from it, and loss curves
@@ -58,6 +60,10 @@ def _paradigms(planner: Planner, asked: Asked) -> list[Member]:
     rows = _chosen(asked.variants, names.STARTS, "variant")
     if not asked.variants and not planner.store.known(LESION).any():
         rows = [row for row in rows if row not in ("lesion", "stage123")]
+    if planner.settings.source != "imagenet" and names.TEXTURES in rows:
+        if asked.variants:
+            raise ValueError(f"the row textures stands beside --source imagenet, and it is {planner.settings.source}")
+        rows.remove(names.TEXTURES)
     if needing := [row for row in rows if row in ("lesion", "stage123")]:
         planner.require(LESION, f"the row {', '.join(needing)} of paradigms", "choose other --variants")
     planner.require_union("paradigms")
@@ -74,6 +80,15 @@ def _paradigm(planner: Planner, row: str) -> list[Member]:
     if row == "augmentation":
         plain = [(member, member.run.recipe) for member in planner.row(row, "source")]
         return [replace(m, run=replace(m.run, recipe=replace(recipe, augment=True))) for m, recipe in plain]
+    if row == names.TEXTURES:
+        return planner.but(source=row).row(row, "source")
+    if row == "multilabel-direct":  # scored as it is, after as many epochs as Stage 2 and 3 together
+        both = planner.settings.recipe("agnostic").epochs
+        return [
+            replace(m, run=replace(parent, recipe=replace(parent.recipe, epochs=m.run.recipe.epochs + both)))
+            for m in planner.row(row, names.MULTILABEL)
+            if (parent := m.run.parent)
+        ]
     return planner.row(row, row)
 
 

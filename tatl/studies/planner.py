@@ -18,7 +18,7 @@ from tatl.data.folds import Split, split
 from tatl.data.store import Store
 from tatl.models.imagenet import file_digest, weights_file
 from tatl.models.starts import start_rule
-from tatl.names import CONTEXT, LESION, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
+from tatl.names import CONTEXT, LESION, MULTILABEL, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
 from tatl.run import Run
 from tatl.run.hub import hub_weights
 from tatl.studies.settings import Settings, comma_list
@@ -146,7 +146,7 @@ class Planner:
         """What a start copies from: a pretext sees whole images, Stage 2 and its controls see what the targets see."""
         if start in (ROTATION, CONTEXT):
             return self.pretext(start, shape, fold, seed)
-        if start in (LESION, SHUFFLED):
+        if start in (LESION, SHUFFLED, MULTILABEL):
             return self._cropped(self.base(start, "agnostic", shape, fold, seed, variant.scratch), variant)
         return self.agnostic(variant, shape, fold, seed)
 
@@ -198,7 +198,8 @@ class Planner:
 
     def but(self, **changed: Any) -> Planner:
         """The same with other settings, such as `fraction=0.4`."""
-        return Planner(replace(self.settings, **changed), self.store, self.imagenet_weights, self.device)
+        given = None if changed.get("source") else self.imagenet_weights
+        return Planner(replace(self.settings, **changed), self.store, given, self.device)
 
     def split(self, fold: int) -> Split:
         """The images of a fold, which all seeds share."""
@@ -231,8 +232,7 @@ class Planner:
     def require_attributes(self, what: str) -> None:
         """ValueError where some attribute is unknown in all images."""
         for name in self.attributes:
-            what_of = f"the target segmenter of {name} in {what}"
-            self.require(name, what_of, "choose other --attributes, or stage1 alone")
+            self.require(name, f"the target of {name} in {what}", "choose other --attributes, or stage1 alone")
 
     def require_union(self, study: str) -> None:
         """ValueError where the union is unknown in all images."""

@@ -17,7 +17,7 @@ import pandas as pd
 from tatl.data.case import Size
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES
+from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, MULTILABEL, SCORES, UNION
 from tatl.run import Run
 from tatl.studies.planner import Member
 from tatl.training.inference import truth
@@ -79,11 +79,14 @@ def _key(shape: str, group: Sequence[Member]) -> tuple[str, str, int, int]:
 
 def _of_maps(group: Sequence[Member]) -> bool:
     """Several networks together, or one on another mask than its own (the agnostic network on an attribute)."""
-    return len(group) > 1 or group[0].run.task != group[0].attribute
+    return len(group) > 1 or group[0].run.task not in (group[0].attribute, MULTILABEL)
 
 
 def _group_scores(group: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
-    return _ensemble(group, root, store) if _of_maps(group) else _scores(group[0].run, root)
+    if _of_maps(group):
+        return _ensemble(group, root, store)
+    scores = _scores(group[0].run, root)
+    return scores[scores["attribute"] == group[0].attribute]
 
 
 def _scores(run: Run, root: Path) -> pd.DataFrame:
@@ -104,19 +107,19 @@ def _labelled(scores: pd.DataFrame, member: Member, shape: str) -> pd.DataFrame:
     return scores.assign(variant=member.variant, shape=shape, seed=member.seed, fold=member.fold)
 
 
-def probabilities_of(runs: Sequence[Run], root: Path) -> np.ndarray:
-    """Test-set probabilities averaged over runs: float32 [n, h, w] in units of 1/256."""
-    stacks = [probabilities(run.folder(root)) for run in runs]
+def probabilities_of(runs: Sequence[Run], root: Path, mask: str = "") -> np.ndarray:
+    """Test-set probabilities averaged over runs: float32 [n, h, w] in units of 1/256; of several masks, this one's."""
+    stacks = [probabilities(run.folder(root), mask) for run in runs]
     return np.asarray(np.mean(np.stack(stacks), axis=0, dtype=np.float32))
 
 
-def probabilities(folder: Path) -> np.ndarray:
+def probabilities(folder: Path, mask: str = "") -> np.ndarray:
     """A run's test-set probabilities: uint8 [n, h, w], floor(256 p); FileNotFoundError where they were lost."""
     path = _maps(folder)
     if path is None:
         raise FileNotFoundError(f"{folder / MAPS} is lost: delete the weights.safetensors beside it to train it again")
     with np.load(path) if path.suffix == ".npz" else nullcontext({"probabilities": np.load(path)}) as file:
-        return np.asarray(file["probabilities"])
+        return np.asarray(file[mask if mask in file else "probabilities"])
 
 
 def _maps(folder: Path) -> Path | None:
@@ -126,7 +129,7 @@ def _maps(folder: Path) -> Path | None:
 
 def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
     run = members[0].run
-    mean = probabilities_of([member.run for member in members], root)
+    mean = probabilities_of([member.run for member in members], root, members[0].attribute)
     test = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).test
     size = Size.parse(run.score_size) if run.score_size else store.size
     # Values are floor(256 p), on average half a step below 256 p.
@@ -170,7 +173,7 @@ def _training(run: Run, root: Path, store: Store) -> dict[str, float]:
         "images_seen": steps[run] * run.recipe.batch,
         "steps_in_all": sum(steps.values()),
         "images_in_all": sum(count * each.recipe.batch for each, count in steps.items()),
-        "epoch_on_training": float(not store.present(run.task)[validation].any()),
+        "epoch_on_training": float(not store.present(UNION if run.task == MULTILABEL else run.task)[validation].any()),
     }
 
 

@@ -17,12 +17,12 @@ from tatl.data.case import Size
 from tatl.data.crop import Box, grow, lesion_box, paste, read_boxes
 from tatl.data.folds import Split
 from tatl.data.store import Store
-from tatl.losses import loss_from_overlaps, overlaps, segmentation_loss
+from tatl.losses import label_overlaps, loss_from_overlaps
 from tatl.models import OwnLoss, Segmenter, build
 from tatl.models.encoders import Classifier
 from tatl.models.imagenet import imagenet_encoder
 from tatl.models.starts import freeze, read_weights, seeded, start_rule, transfer
-from tatl.names import CONTEXT, LESION, ROTATION, SHUFFLED, TEXTURES, UNION
+from tatl.names import CONTEXT, LESION, MULTILABEL, ROTATION, SHUFFLED, TEXTURES, UNION
 from tatl.run import Run
 from tatl.training.base import StoreTask, TrainingTask, with_count, write_scores
 from tatl.training.batch_norm import calibrate
@@ -35,9 +35,10 @@ CPU = torch.device("cpu")
 
 
 class Segmentation(StoreTask):
-    """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute.
+    """One mask of a store: the lesion, the union (its own, or another image's: shuffled), or an attribute; or all
+    attributes at once (multilabel), an output each, their losses averaged.
 
-    Images where the mask is unknown are left out of training and validation, and have no score.
+    Images where a mask is unknown are left out of training and validation, and have no score.
     """
 
     model: Segmenter
@@ -45,20 +46,21 @@ class Segmentation(StoreTask):
     def __init__(
         self, run: Run, store: Store, root: Path, imagenet_weights: Path | None = None, device: torch.device = CPU
     ) -> None:
-        self.mask = UNION if run.task == SHUFFLED else run.task
-        self.known = store.known(self.mask)
+        mask = UNION if run.task in (SHUFFLED, MULTILABEL) else run.task  # the union is known where all attributes are
+        self.labels = store.attributes if run.task == MULTILABEL else (mask,)
+        self.known = store.known(mask)
         super().__init__(run, store, self.known)
         boxes = None
         if run.cropper is not None:
             boxes = grow(read_boxes(run.cropper.folder(root)), run.offset, store.size)
         lender = shuffled(self.split, len(store), run.seed) if run.task == SHUFFLED else None
-        present = store.present(self.mask) if lender is None else store.present(self.mask)[lender]
+        present = store.present(mask) if lender is None else store.present(mask)[lender]
         self.positive = present[self.train]
         if not self.positive.any():
-            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {self.mask}")
+            raise ValueError(f"no training image of fold {run.fold} of store {store.name!r} has {mask}")
         self.validation = held(self.split, present)
-        self.feed = Feed(store, self.mask, boxes, lender)
-        self.model = cast(Segmenter, start_model(run, root, imagenet_weights))
+        self.feed = Feed(store, self.labels, boxes, lender)
+        self.model = cast(Segmenter, start_model(run, root, imagenet_weights, len(self.labels)))
         fixed = start_rule(run.start).frozen
         if fixed and run.parent is None:
             self._settle(device)
@@ -88,33 +90,39 @@ class Segmentation(StoreTask):
             images, masks = augmented(images, masks)
         if isinstance(self.model, OwnLoss):
             return self.model.training_loss(images, masks)
-        return segmentation_loss(self._logits(indices, images), masks, self.run.recipe.pool).mean()
+        sums = label_overlaps(self._logits(indices, images), masks)
+        return loss_from_overlaps(sums.sum(0) if self.run.recipe.pool == "batch" else sums).mean()
 
     def validation_sums(self, indices: np.ndarray, device: torch.device) -> Tensor:
         """Overlaps pooled over the whole validation part, or per-image losses: as the recipe trains."""
         images, masks = self.feed(indices, device)
-        sums = overlaps(self._logits(indices, images), masks)
+        sums = label_overlaps(self._logits(indices, images), masks)
         if self.run.recipe.pool == "batch":
             return sums.sum(0)
-        return with_count(loss_from_overlaps(sums).sum(), len(indices))
+        return with_count(loss_from_overlaps(sums).mean(1).sum(), len(indices))
 
     def validation_loss(self, sums: Tensor) -> float:
         pooled = self.run.recipe.pool == "batch"
-        return float(loss_from_overlaps(sums)) if pooled else super().validation_loss(sums)
+        return float(loss_from_overlaps(sums).mean()) if pooled else super().validation_loss(sums)
 
     def finish(self, folder: Path, device: torch.device) -> None:
         test = self.split.test
         size = Size.parse(self.run.score_size) if self.run.score_size else self.store.size
         probabilities = self.probabilities(test, size, device)
-        np.savez_compressed(folder / "probabilities.npz", probabilities=probabilities)  # nearly all are zero
-        fractions = confusion(probabilities >= 128, truth(self.store, self.mask, test, size))
-        fractions[~self.known[test]] = np.nan
-        write_scores(folder, [score_table(self.ids[test], self.run.task, fractions)])
+        names = self.labels if self.run.task == MULTILABEL else (self.run.task,)
+        maps = dict(zip(self.labels if self.run.task == MULTILABEL else ("probabilities",), probabilities, strict=True))
+        np.savez_compressed(folder / "probabilities.npz", **maps)  # type: ignore[arg-type]  # nearly all are zero
+        tables = list[pd.DataFrame]()
+        for name, mask, found in zip(names, self.labels, probabilities, strict=True):
+            fractions = confusion(found >= 128, truth(self.store, mask, test, size))
+            fractions[~self.store.known(mask)[test]] = np.nan
+            tables.append(score_table(self.ids[test], name, fractions))
+        write_scores(folder, tables)
         if self.run.task == LESION:
             self._write_boxes(folder, device)
 
     def probabilities(self, indices: np.ndarray, size: Size, device: torch.device) -> np.ndarray:
-        """Probabilities in the store's frame scaled to `size`: uint8 [n, h, w], floor(256 p)."""
+        """Probabilities in the store's frame scaled to `size`: uint8 [labels, n, h, w], floor(256 p)."""
         boxes = self.feed.boxes
         parts = []
         for chunk in chunks(indices):
@@ -122,8 +130,8 @@ class Segmentation(StoreTask):
             frames = p if boxes is None else torch.stack([
                 paste(crop, box, self.store.size) for crop, box in zip(p, boxes[chunk], strict=True)
             ])  # fmt: skip
-            parts.append(quantise(resize(frames, size)[:, 0]))
-        return np.concatenate(parts)
+            parts.append(quantise(resize(frames, size)))
+        return np.concatenate(parts).swapaxes(0, 1)
 
     def _write_boxes(self, folder: Path, device: torch.device) -> None:
         boxes: list[Box] = []
@@ -161,9 +169,9 @@ def shuffled(parts: Split, count: int, seed: int) -> np.ndarray:
     return lender
 
 
-def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> nn.Module:
-    """The run's network at its start; ValueError where the start cannot be had."""
-    model = seeded(lambda: _network(run), run.seed)
+def start_model(run: Run, root: Path, imagenet_weights: Path | None = None, labels: int = 1) -> nn.Module:
+    """The run's network at its start, with an output for each label; ValueError where the start cannot be had."""
+    model = seeded(lambda: _network(run, labels), run.seed)
     start = start_rule(run.start)
     if run.parent is not None:
         transfer(model, read_weights(run.parent.folder(root) / "weights.safetensors"), start.parts)
@@ -176,10 +184,10 @@ def start_model(run: Run, root: Path, imagenet_weights: Path | None = None) -> n
     return model
 
 
-def _network(run: Run) -> nn.Module:
+def _network(run: Run, labels: int) -> nn.Module:
     if run.task == ROTATION:
         return Classifier(run.backbone, len(ANGLES))
-    return build(run.shape, run.backbone, classes=3 if run.task == CONTEXT else 1)
+    return build(run.shape, run.backbone, classes=3 if run.task == CONTEXT else labels)
 
 
 def make_task(
