@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
-import textwrap
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,28 +127,28 @@ def test_a_run_that_is_made_elsewhere_is_waited_for(
     assert all(finished(run, tmp_path) for run in (union, *runs)) and not list(tmp_path.rglob(FAILED))
 
 
+def train_all(runs: list[Run], root: Path, store: Store, said: Path) -> None:
+    """What one of two processes does; SystemExit where any run failed."""
+    from tatl.studies.execution import schedule
+
+    schedule.POLL = 0.05
+    with said.open("w") as file, redirect_stdout(file):
+        failures = schedule.execute(runs, root, store, Machine("cpu"), keep_going=True)
+    sys.exit([failure.reason for failure in failures] or int(not all(finished(run, root) for run in runs)))
+
+
 def test_two_processes_on_the_same_runs_train_nothing_twice(toy_store: Store, tmp_path: Path) -> None:
-    runs = family(toy_store)
-    (tmp_path / "runs.json").write_text(json.dumps([run.to_json() for run in runs]))
-    script = textwrap.dedent(f"""
-        import json
-        from pathlib import Path
-        from tatl.studies.execution import schedule
-        from tatl.data.store import Store
-        from tatl.studies.execution.parallel import Machine
-        from tatl.run import Run
-        schedule.POLL = 0.05
-        runs = [Run.from_json(values) for values in json.loads(Path({str(tmp_path / "runs.json")!r}).read_text())]
-        store = Store.open({str(toy_store.path)!r})
-        failures = schedule.execute(runs, Path({str(tmp_path / "runs")!r}), store, Machine("cpu"), keep_going=True)
-        assert failures == [] and all(schedule.finished(run, Path({str(tmp_path / "runs")!r})) for run in runs)
-    """)
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    started = [subprocess.Popen([sys.executable, "-c", script], **pipes) for _ in range(2)]
-    said = [process.communicate()[0] for process in started]
-    assert [process.returncode for process in started] == [0, 0], said
-    assert [trainings(run, tmp_path / "runs") for run in (runs[0].parent, *runs) if run] == [1] * 4
-    assert "made by another process" in said[0] + said[1]
+    runs, root = family(toy_store), tmp_path / "runs"
+    said = [tmp_path / name for name in ("one", "other")]
+    context = multiprocessing.get_context("forkserver")
+    started = [context.Process(target=train_all, args=(runs, root, toy_store, file)) for file in said]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0]
+    assert [trainings(run, root) for run in (runs[0].parent, *runs) if run] == [1] * 4
+    assert "made by another process" in said[0].read_text() + said[1].read_text()
 
 
 @dataclass(frozen=True)

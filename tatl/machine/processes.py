@@ -84,6 +84,8 @@ def start(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
     """One process per worker, which is pickled into it, for those who `end` them themselves."""
     _keep_sockets_short()
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    if sys.platform != "win32":  # imported once, for all processes that are started from then on
+        context.set_forkserver_preload(sorted({worker.__module__ for worker in workers}))
     try:
         turns = context.SimpleQueue()
         for number in range(len(workers)):
