@@ -32,7 +32,7 @@ from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
 from tatl.models import Segmenter, build
 from tatl.models.starts import seeded
-from tatl.names import LESION, UNION
+from tatl.names import B0, LESION, UNION
 from tatl.prediction.ensemble import Ensemble, share_encoders
 from tatl.run import Recipe, Run
 from tatl.training import frozen_features as features
@@ -53,10 +53,11 @@ def medians(rounds: int, ways: dict[str, Callable[[], float]]) -> dict[str, floa
     return {name: statistics.median(found) for name, found in seconds.items()}
 
 
-def training(store: Store, shape: str, batch: int, epochs: int, rounds: int, device: str, root: Path) -> None:
-    """Print the seconds of five targets in each of the three ways."""
-    recipe = Recipe(epochs=epochs, patience=epochs, batch=batch, calibration=48)
+def training(store: Store, network: tuple[str, str], recipe: Recipe, rounds: int, device: str, root: Path) -> None:
+    """Print the seconds of five targets of a network (shape, backbone) in each of the three ways."""
+    shape, backbone = network
     base = {"store": store.name, "digest": store.digest, "size": str(store.size), "shape": shape, "recipe": recipe}
+    base["backbone"] = backbone
     agnostic = Run(**base, task=UNION, start="random", source="random")  # type: ignore[arg-type]
     fit(agnostic, root, store, device=device, progress=False)
 
@@ -89,12 +90,12 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def ensemble(size: Size, attributes: tuple[str, ...], equal: bool, device: torch.device) -> Ensemble:
+def ensemble(size: Size, attributes: tuple[str, ...], backbone: str, equal: bool, device: torch.device) -> Ensemble:
     """The full ensemble at random weights; with `equal` encoders, all of a shape are one."""
     seeds = iter(range(1000))
 
     def network(shape: str) -> Segmenter:
-        model = seeded(lambda: build(shape), next(seeds)).to(device).to(memory_format=torch.channels_last)
+        model = seeded(lambda: build(shape, backbone), next(seeds)).to(device).to(memory_format=torch.channels_last)
         return model.eval()
 
     networks = {LESION: [network("u")]} | {name: [network(s) for s in SHAPES] for name in (UNION, *attributes)}
@@ -107,9 +108,9 @@ def ensemble(size: Size, attributes: tuple[str, ...], equal: bool, device: torch
     return Ensemble(size, 40, networks, device)
 
 
-def prediction(size: Size, attributes: tuple[str, ...], rounds: int, device: torch.device) -> None:
+def prediction(size: Size, attributes: tuple[str, ...], backbone: str, rounds: int, device: torch.device) -> None:
     """Print the seconds an image of the ensemble with and without shared encoders, and of its parts one by one."""
-    shared, apart = (ensemble(size, attributes, equal, device) for equal in (True, False))
+    shared, apart = (ensemble(size, attributes, backbone, equal, device) for equal in (True, False))
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     frame = torch.randn(1, 3, *size, device=device).contiguous(memory_format=torch.channels_last)
 
@@ -139,6 +140,7 @@ def main(
     full: str = "384x512",
     device: str = "auto",
     shapes: str = "u,link",
+    backbone: str = B0,
 ) -> None:
     """Train five targets and predict, with and without sharing what a frozen encoder makes.
 
@@ -151,16 +153,18 @@ def main(
         full: HEIGHTxWIDTH of prediction
         device: auto, cpu or cuda
         shapes: whose training is measured, with commas
+        backbone: of every network
     """
     place = pick_device(device)
     where = torch.cuda.get_device_name() if place.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    recipe = Recipe(epochs=epochs, patience=epochs, batch=batch, calibration=48)
     with tempfile.TemporaryDirectory() as name:
         phantom = Phantom(cases, seed=1, enrich=True)
         store = prepare(phantom, Path(name) / "store", Size.parse(size), progress=False)
         print(f"{where}\nfive targets, {cases} phantom cases at {size}, batch {batch}, {epochs} epochs:")
         for shape in shapes.split(","):
-            training(store, shape, batch, epochs, rounds, device, Path(name) / "runs")
-        prediction(Size.parse(full), store.attributes, rounds, place)
+            training(store, (shape, backbone), recipe, rounds, device, Path(name) / "runs")
+        prediction(Size.parse(full), store.attributes, backbone, rounds, place)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import socket
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,11 @@ def pytest_configure() -> None:
     if worker and hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {allowed[int(worker.removeprefix("gw")) % len(allowed)]})
+    if worker and "forkserver" in multiprocessing.get_all_start_methods():  # one import for the processes of all tests
+        multiprocessing.set_forkserver_preload(
+            ["analysis.measure.solve", "tatl.studies.runtime.cost", "tatl.studies.execution.parallel"]
+        )
+        forkserver.ensure_running()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from analysis.curvature.norms import Options, spectral_norms
 from analysis.measure.solve import Places
 from tatl import cli
 from tatl.studies.settings import load_preset
+from toy import SMALL as SMALLEST
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
@@ -26,11 +27,12 @@ LINES = [  # what a line prints or takes stands behind a gap
 ]
 SMALL = {
     "curvature": "--device cpu --size 32x32 --cases 10 --images 1 --rounds 1 --pyhessian false",
-    "frozen": "--device cpu --size 32x64 --cases 30 --epochs 1 --rounds 1 --full 32x64 --shapes link --batch 4",
+    "frozen": "--device cpu --size 32x64 --cases 30 --epochs 1 --rounds 1 --full 32x64 --shapes link --batch 8 "
+    f"--backbone {SMALLEST}",
     "training": "--device cpu --size 32x64 --cases 8 --batches 2 --rounds 1 --steps 2 --camera 64x96 --compiled false",
     "prepare": "--cases 2",
     "report": "--preset smoke",
-    "phantom": "",
+    "phantom": "--cases 4 --repeats 1",
 }
 FIXED = {"--figure-7": "2", "--scales": "1", "--precisions": "32,bf16"}
 
@@ -68,7 +70,7 @@ def test_a_command_line_of_a_docstring_runs(
     name = Path(line.split()[1]).stem
     places = {"RUNS": str(tmp_path / "runs"), "STORE": str(tmp_path / "store")}
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *(places.get(word, word) for word in smaller(line))])
-    module = loaded(name, monkeypatch)  # the phantom's runs where it is read
+    module = loaded(name, monkeypatch)
     if name == "curvature":
         smoke = load_preset("smoke")
         monkeypatch.setattr(module, "load_preset", lambda _: smoke)
@@ -85,6 +87,6 @@ def test_a_command_line_of_a_docstring_runs(
         monkeypatch.setattr(module, "report", lambda folder, preset: (61.0, int(2e9)))
     if name in ("prepare", "report"):
         module.main()
-    elif name != "phantom":
+    else:
         assert cli.script(module.main) == 0, capsys.readouterr().err
     assert capsys.readouterr().out

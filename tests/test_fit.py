@@ -250,14 +250,14 @@ STEP = {"SLURM_PROCID": "3", "SLURM_LOCALID": "3", "SLURM_NODEID": "0", "SLURM_S
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "3", "WORLD_SIZE": "8", "TORCHELASTIC_RUN_ID": "1", "MASTER_ADDR": "a.invalid"}
 
 
-@pytest.mark.parametrize("variables", [SLURM, SLURM | STEP, TORCHRUN], ids=["sbatch", "srun", "torchrun"])
-def test_a_cluster_s_environment_changes_nothing(
-    variables: dict[str, str], trained: tuple[Run, Path], toy_store: Store, tmp_path: Path
-) -> None:
+def test_a_cluster_s_environment_changes_nothing(trained: tuple[Run, Path], toy_store: Store, tmp_path: Path) -> None:
+    """That of sbatch, of a step that srun starts, and of torchrun, one after another in one process."""
     run, whole = trained
+    clusters = {"sbatch": SLURM, "srun": SLURM | STEP, "torchrun": TORCHRUN}
+    first = clusters["srun"]  # there when libraries are imported too
     (tmp_path / "run.json").write_text(run.dumps())
     script = textwrap.dedent(f"""
-        import json, signal
+        import json, os, signal
         from pathlib import Path
         from tatl.training import tasks, trainer as fit_module
         from tatl.data.store import Store
@@ -270,12 +270,16 @@ def test_a_cluster_s_environment_changes_nothing(
         tasks.Segmentation.loss = loss
         run = Run.from_json(json.loads(Path({str(tmp_path / "run.json")!r}).read_text()))
         store = Store.open({str(toy_store.path)!r})
-        fit_module.fit(run, Path({str(tmp_path / "runs")!r}), store, device="cpu", progress=False)
+        before = {{name: value for name, value in os.environ.items() if name not in {sorted(first)}}}
+        for name, variables in {clusters!r}.items():
+            os.environ.clear()
+            os.environ.update(before | variables)
+            fit_module.fit(run, Path({str(tmp_path)!r}) / name, store, device="cpu", progress=False)
     """)
     words = [sys.executable, "-W", "error::UserWarning", "-c", script]
-    done = subprocess.run(words, env={**os.environ, **variables}, capture_output=True, text=True)
+    done = subprocess.run(words, env={**os.environ, **first}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert content(run.folder(tmp_path / "runs")) == content(whole)
+    assert [content(run.folder(tmp_path / name)) for name in clusters] == [content(whole)] * 3
 
 
 def test_of_several_gpus_no_generator_is_touched(

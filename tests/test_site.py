@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -15,8 +18,10 @@ from playwright.sync_api import Browser, Page, sync_playwright
 import fake_bound
 import fake_comparison
 import fake_study
+from analysis.pages import files
 from analysis.pages.grid import grid
 from analysis.site import build as report
+from analysis.site.notebook import PARAMETERS
 from analysis.site.page import scripts
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -27,6 +32,28 @@ QUIET = [
 PAGES = ["index", *(path.stem for path in report.questions("all", report.NOTEBOOKS))]
 # All or some of their tables, or rows of the study, are not there.
 STATES = {"crop": "missing", "backbones": "partial", "data": "partial", "data_size": "partial"}
+
+
+def run_here(path: Path, given: dict[str, Any], page: Path, progress: bool = True) -> nbformat.NotebookNode:
+    """A notebook with what its cells show, run in this process: a kernel each takes seconds to start."""
+    notebook = nbformat.read(path, as_version=4)
+    scope: dict[str, Any] = {}
+    files._numbers.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TATL_PAGE", str(page))
+        for cell in notebook.cells:
+            if cell.cell_type != "code":
+                continue
+            *body, last = ast.parse(cell.source).body
+            exec(compile(ast.Module(body, []), path.name, "exec"), scope)
+            if isinstance(last, ast.Expr):
+                value = eval(compile(ast.Expression(last.value), path.name, "eval"), scope)
+                cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": value._repr_html_()})]
+            else:
+                exec(compile(ast.Module([last], []), path.name, "exec"), scope)
+            if PARAMETERS in cell.metadata.get("tags", []):
+                scope |= given
+    return notebook
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +67,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for study in ("paradigms", "convergence", "data-size", "backbones"):
         fake_comparison.write(out / "tables", study, folds=2)
     (out / "tables" / "backbones_cost.csv").unlink()
-    assert report.report_from(["--study", "all", "--tables", tables, "--progress=false"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.site.page.run_notebook", run_here)
+        assert report.report_from(["--study", "all", "--tables", tables, "--progress=false", "--workers=1"]) == 0
     return out
 
 
