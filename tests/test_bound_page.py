@@ -290,7 +290,7 @@ def test_one_image_that_makes_the_mean_is_named(tmp_path: Path) -> None:
     write(tmp_path, attributes=["streaks"])
     change(tmp_path, "bound", lambda f: f.assign(curvature_largest=f["curvature"] * [0.1, 5.4, 0.1]))
     said = SingleNorms(BoundTables.read(tmp_path)).say()
-    assert "in 1 of 3 rows" in said and "90.0% for source on streaks" in said
+    assert "in 1 of 3 rows" in said and "source on streaks (0.900)" in said
 
 
 def test_the_largest_norms_stand_beside_those_of_float64_and_the_bound_without_them(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_the_largest_norms_stand_beside_those_of_float64_and_the_bound_without_t
     change(tmp_path, "bound", lambda f: f.assign(curvature_largest_float64=f["curvature_largest"] / [1, 1.25, 1]))
     change(tmp_path, "bound", lambda f: f.assign(bound_without_largest=f["bound"] * [0.5, 1, 2]))
     said = SingleNorms(BoundTables.read(tmp_path)).say()
-    assert "float64 the largest norms differ by 25.0% at most" in said and "a bound is 0.5 to 2 times" in said
+    assert "differ by factors of 1 to 1.25" in said and "a bound is 0.5 to 2 times" in said
 
 
 def test_unconverged_eigenvalues_are_counted(tmp_path: Path) -> None:

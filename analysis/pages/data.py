@@ -13,7 +13,6 @@ from matplotlib.colors import to_rgb
 
 from analysis.pages import data_drawing, html
 from analysis.pages.data_drawing import called
-from analysis.pages.drawing import bars
 from analysis.pages.html import Html
 from analysis.pages.text import counted, dataset, extremes, listed, plain, warnings
 from analysis.pages.theme import GREY, palette
@@ -99,7 +98,7 @@ class Census(Origin):
         grey = dict.fromkeys((LESION, UNION), to_rgb(GREY))
         colours = palette(list(table["mask"]), SKIN_ATTRIBUTES) | grey
         known = np.isfinite(table["rate"])
-        drawn = bars(
+        drawn = data_drawing.bars(
             self.names,
             list(table["rate"]),
             [f"{number:.0f}" if here else "unknown" for number, here in zip(table["present"], known, strict=True)],

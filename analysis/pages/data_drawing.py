@@ -10,8 +10,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from analysis.pages.theme import GREY, INK, label, palette, theme
+from analysis.pages.theme import GREY, INK, Colour, Style, label, palette, theme
 from tatl.names import LESION, SKIN_ATTRIBUTES, UNION
 from tatl.prediction.contour import contour
 
@@ -19,6 +20,34 @@ from tatl.prediction.contour import contour
 def called(mask: str, width: int = 100) -> str:
     """A mask in words."""
     return "union of attributes" if mask == UNION else label(mask, width)
+
+
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    texts: Sequence[str],
+    colours: dict[str, Colour],
+    axis: str,
+    marks: dict[str, Sequence[float]],
+) -> Figure:
+    """A bar of percent per name with a text beside it, and below it a hollow mark per series of `marks`."""
+    shown = [series for series in marks if np.isfinite(marks[series]).any()]
+    hollow: Style = {"linestyle": "none", "markerfacecolor": "none", "color": INK, "markersize": 5}
+    with theme():
+        figure = Figure(figsize=(6.8, 1.15 + 0.34 * max(1, len(names))), layout="constrained")
+        axes = figure.subplots()
+        places = np.arange(len(names))
+        axes.barh(places, np.nan_to_num(values), height=0.62, color=[colours[name] for name in names], alpha=0.85)
+        for y, value, text in zip(places, np.nan_to_num(values), texts, strict=True):
+            axes.annotate(text, (value, y), (5, 0), textcoords="offset points", va="center")
+        handles: list[Any] = [Patch(color=GREY, label="this store")]
+        for series, mark in zip(shown, "o^sD", strict=False):
+            axes.plot(marks[series], places + 0.31, marker=mark, clip_on=False, zorder=5, **hollow)
+            handles.append(Line2D([], [], marker=mark, label=f"published ({series})", **hollow))
+        axes.set_yticks(places, [label(name, 28) for name in names])
+        axes.set(ylim=(len(names) - 0.3, -0.6), xlim=(0, 108), xlabel=axis)
+        figure.legend(handles=handles, loc="outside upper center", ncols=3)
+    return figure
 
 
 def heat(table: pd.DataFrame, names: list[str]) -> Figure:

@@ -18,6 +18,13 @@ from analysis.pages.text import Told
 from analysis.pages.theme import INK, theme
 
 RASTER_DPI = 110
+_FACTS = {  # what a page calls what is recorded of its tables
+    "data": "data", "cases": "cases", "size": "size", "store": "store", "digest of the store": "store_digest",
+    "source domain": "source", "preset": "preset", "seeds": "seeds", "folds": "folds", "of folds": "n_folds",
+    "shapes": "shapes", "backbone": "backbone", "epochs": "epochs", "offset in px": "offset", "settings": "settings",
+    "commit": "commit", "libraries": "versions", "hardware": "hardware", "date": "date",
+    "seconds, the last command": "seconds", "seconds, training of all runs": "training_seconds",
+}  # fmt: skip
 
 
 class Folder(Told, Protocol):
@@ -119,49 +126,19 @@ def made_from(study: Folder, own: str = "") -> Html:
     `own` begins the names of the tables to link; empty: those of the study.
     """
     about = study.about
-    facts = {
-        "data": f"{study.data}, {about.get('cases', '?')} cases at {about.get('size', '?')}",
-        "store": f"{about.get('store', '?')} (digest {about.get('store_digest', '?')})",
-        "source domain": about.get("source"),
-        "preset": about.get("preset"),
-        "seeds": _join(about.get("seeds")),
-        "folds": f"fold {_join(about.get('folds'))} (of {about.get('n_folds', '?')})",
-        "shapes": _join(about.get("shapes")),
-        "backbone": about.get("backbone"),
-        "epochs": about.get("epochs"),
-        "offset": f"{about.get('offset', '?')} px",
-        "settings": _pairs(about.get("settings")),
-        "commit": about.get("commit"),
-        "libraries": _pairs(about.get("versions")),
-        "hardware": about.get("hardware"),
-        "date": about.get("date"),
-        "time": _time(about),
-    }
-    if about.get("enrich"):
-        facts["rare attributes"] = "enriched above their real frequencies"
-    rows = "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v or 'not recorded'))}</dd>" for k, v in facts.items())
+    rows = "".join(f"<dt>{of}</dt><dd>{escape(_words(about.get(name)))}</dd>" for of, name in _FACTS.items())
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in about.get("notes") or [])
-    command = f'<pre class="command">{escape(str(about.get("command", "not recorded")))}</pre>'
     notes = f"<p>Notes</p><ul>{notes}</ul>" if notes else ""
+    command = f'<pre class="command">{escape(_words(about.get("command")))}</pre>'
     return Html(f'<dl class="provenance">{rows}</dl><p>Made by</p>{command}{notes}{_files(study, own)}')
 
 
-def _time(about: dict[str, Any]) -> str | None:
-    """How long the last command took, and all training behind its tables; None where it is not recorded."""
-    told = {"the last command": about.get("seconds"), "training, all runs together": about.get("training_seconds")}
-    known = [f"{value:.0f} s ({what})" for what, value in told.items() if isinstance(value, int | float)]
-    return ", ".join(known) or None
-
-
-def _join(values: Any) -> str:
-    every = values if isinstance(values, list | tuple) else [] if values is None else [values]
-    return ", ".join(map(str, every)) or "not recorded"
-
-
-def _pairs(values: Any) -> str:
-    """name value, name value: those that have a value."""
-    named = values if isinstance(values, dict) else {}
-    return ", ".join(f"{name} {value}" for name, value in named.items() if value != "")
+def _words(value: Any) -> str:
+    """A recorded value; several with commas, named ones with their names."""
+    if isinstance(value, dict):
+        value = [f"{name} {each}" for name, each in value.items() if each != ""]
+    words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return "not recorded" if words in (None, "") else f"{words:.0f}" if isinstance(words, float) else str(words)
 
 
 def _files(study: Folder, own: str) -> str:

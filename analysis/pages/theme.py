@@ -83,21 +83,25 @@ def palette(names: Sequence[str], first: Sequence[str]) -> dict[str, Colour]:
 
     Initialisations have the colour of `STYLES` in every figure that is not of variants, and no other name has it.
     """
-    every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    of_variants = tuple(first) == VARIANTS
-    fixed = {} if of_variants else {name: STYLES[name][0] for name in every if name in STYLES}
+    every, fixed = _every(names, first)
     others = [name for name in every if name not in fixed]
-    safe = [colour for colour in (OKABE_ITO if of_variants else TOL) if colour not in fixed.values()]
+    taken = [colour for colour, _ in fixed.values()]
+    safe = [colour for colour in (OKABE_ITO if tuple(first) == VARIANTS else TOL) if colour not in taken]
     spare = sns.husl_palette(max(1, len(others) - len(safe)), l=0.6)
     colours = dict(zip(others, [*sns.color_palette(safe), *spare], strict=False))
-    return colours | dict(zip(fixed, sns.color_palette(list(fixed.values())), strict=True))
+    return colours | dict(zip(fixed, sns.color_palette(taken), strict=True))
 
 
 def markers(names: Sequence[str], first: Sequence[str] = VARIANTS) -> dict[str, str]:
     """A marker per name; initialisations have that of `STYLES` in every figure that is not of variants."""
-    every = list(first) + [name for name in dict.fromkeys(names) if name not in first]
-    fixed = {} if tuple(first) == VARIANTS else {name: STYLES[name][1] for name in every if name in STYLES}
-    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(every)} | fixed
+    every, fixed = _every(names, first)
+    return {name: fixed[name][1] if name in fixed else MARKERS[i % len(MARKERS)] for i, name in enumerate(every)}
+
+
+def _every(names: Sequence[str], first: Sequence[str]) -> tuple[list[str], dict[str, tuple[str, str]]]:
+    """The known names, then the others; and the styles of those that have one."""
+    every = list(dict.fromkeys([*first, *names]))
+    return every, {} if tuple(first) == VARIANTS else {name: STYLES[name] for name in every if name in STYLES}
 
 
 def label(name: str, width: int = 18) -> str:

@@ -135,15 +135,8 @@ class Builder:
         about = self._recorded(described)
         if not about:
             return ""
-        data = f"{about.get('data', '?')}, {about.get('cases', '?')} cases at {about.get('size', '?')}"
-        if not any(name.endswith(".json") for name in described.get("needs", [])):
-            return data
-        facts = {
-            "": data,
-            "source": about.get("source", "?"),
-            "preset": about.get("preset", "?"),
-            "seeds": ", ".join(map(str, about.get("seeds", ["?"]))),
-            "test folds": f"{', '.join(map(str, about.get('folds', ['?'])))} (of {about.get('n_folds', '?')})",
-            "commit": about.get("commit") or "?",
-        }
+        facts = {"": f"{about.get('data', '?')}, {about.get('cases', '?')} cases at {about.get('size', '?')}"}
+        if any(name.endswith(".json") for name in described.get("needs", [])):
+            names = ("source", "preset", "seeds", "folds", "n_folds", "commit")
+            facts |= {name.replace("_", " "): str(about.get(name, "?")).strip("[]") for name in names}
         return "; ".join(f"{name} {value}".strip() for name, value in facts.items())

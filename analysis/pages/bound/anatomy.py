@@ -47,14 +47,13 @@ class Factors(BoundFigure):
         drawn[len(_PARTS) // 2].axes.set_xlabel(f"as a multiple of {beside}'s" if beside else "")
         return self.legend(drawn[0].figure, *vacuous_kind(table["bound"]))
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """How far the starts lie apart in risk and in curvature."""
         table, beside = self.tables.relative, self.tables.reference
         others = table[table["start"] != beside]
         risk, norm = from_to(others["risk"]), from_to(others["curvature"])
-        if not beside:
-            return f"The risk is {risk} and the mean norm {norm}."
-        return f"The risk is {risk} times and the mean norm {norm} times that of {beside}."
+        of = f" times {beside}'s" if beside else ""
+        return f"The risk is {risk}{of} and the mean norm {norm}{of}."
 
 
 class Causes(BoundFigure):
@@ -84,7 +83,7 @@ class Causes(BoundFigure):
         kinds = [Patch(facecolor="none", edgecolor=GREY, label="by risk"), Patch(color=GREY, label="by curvature")]
         return self.legend(lanes.figure, *kinds, kind("both", marker="o"))
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """Does risk or curvature make most of the differences?"""
         table = self.tables.compared
         if table.empty:

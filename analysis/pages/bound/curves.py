@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from analysis.curvature.stability import bounds
 from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked, vacuous_kind
-from analysis.pages.text import counted, listed, plain
+from analysis.pages.text import counted
 from analysis.pages.theme import INK
 from analysis.tables.bound import BoundTables
 from analysis.tables.bound_frames import from_to
@@ -56,7 +56,7 @@ class OverG(BoundFigure):
         turn = kind("lowest point: the bound falls before, rises beyond", color=INK, linestyle=":", linewidth=1)
         return self.legend(figure, *[turn] * (self.varied == "g"), *vacuous_kind(places["bound"]))
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """How many starts stand where more curvature raises the bound, and how many where it lowers it."""
         table = self.tables["bound_anatomy"]
         known = table[np.isfinite(table["bound"]) & table["g"].notna() & table["turns_at"].notna()]
@@ -76,18 +76,14 @@ class OverC(OverG):
         table = table[(table["varied"] == self.varied) & np.isfinite(table["bound"])]
         return table.assign(at=pd.to_numeric(table["setting"], errors="coerce").astype(float))
 
-    def say(self) -> str:
-        """Does the order of the starts depend on it, and how far do the bounds move?"""
+    def reading(self) -> str:
+        """Does the order of the starts depend on it?"""
         table = self.lines()
-        if table.empty:
-            return f"No finite bound over {self.varied} is in the table."
-        each = table[table["bound"] > 0].groupby(["attribute", "start"])["bound"]
         lowest = table.loc[table.groupby(["attribute", "at"])["bound"].idxmin()]
         changing = lowest.groupby("attribute")["start"].nunique() > 1
         return (
-            f"Over {self.varied} from {table['at'].min():g} to {table['at'].max():g}, the lowest start changes for "
-            f"{int(changing.sum())} of {counted(len(changing), 'attribute')}; single bounds move by factors of "
-            f"{from_to(each.max() / each.min())}."
+            f"Over {self.varied} from {from_to(table['at'])}, the lowest start changes for {changing.sum()} of "
+            f"{counted(len(changing), 'attribute')}."
         )
 
 
@@ -122,18 +118,14 @@ class Positives(BoundFigure):
         hollow = kind("as measured", marker="o", markerfacecolor="none")
         return self.legend(lanes.figure, hollow, kind("positive images alone", marker="o"))
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """Is another start lowest on positive images alone?"""
         known = self.both[self.both[_POSITIVE].notna()]
-        if known.empty:
-            return "No bound on positive images alone was measured beside the others."
         lower = int((known[_POSITIVE] < known[_AS_MEASURED]).sum())
         best = [known[name].replace(np.inf, np.nan).unstack("start").dropna(how="all").idxmin(axis=1) for name in known]
         both = pd.concat(best, axis=1, join="inner")
         other = int((both.iloc[:, 0] != both.iloc[:, 1]).sum())
-        said = (
+        return (
             f"On positive images alone {lower} of {counted(len(known), 'bound')} are lower, and the lowest start is "
-            f"another for {other} of {counted(len(both), 'attribute')}"
+            f"another for {other} of {counted(len(both), 'attribute')}."
         )
-        absent = sorted({plain(name) for name, _ in self.both.index[self.both[_POSITIVE].isna()]})
-        return f"{said}; no measured image has {listed(absent)}." if absent else f"{said}."

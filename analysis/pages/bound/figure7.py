@@ -64,7 +64,7 @@ class Figure7(BoundFigure):
         open_ = np.isinf(table[["bound_images_high", "bound_seeds_high"]]).any(axis=None)
         return kinds + [kind("spread has no upper end", marker=">")] * bool(open_)
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """For how many attributes the first is lowest, whether seeds could turn that, how many bounds say nothing."""
         wide = self.tables.wide("bound", "bound").dropna(how="all")
         vacuous, unknown = int(np.isinf(self.table["bound"]).sum()), int(self.table["bound"].isna().sum())

@@ -6,7 +6,6 @@ A value that a log axis cannot show (0) stands at its lower edge, a vacuous one 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from analysis.pages import html
-from analysis.pages.drawing import WIDTH
+from analysis.pages.drawing import axes_grid, legend, places, rows_axis
 from analysis.pages.html import Html
 from analysis.pages.theme import GREY, INK, STYLES, Look, Style, label, theme
 from analysis.tables.bound import BoundTables
@@ -25,8 +24,6 @@ from analysis.tables.read import ordered
 
 _DECADES = 30  # largest by smallest value from which an axis is logarithmic
 _LEAST = 0.05  # room beyond the ends of an axis, as a share of the values
-_PER_LINE = 5  # names of a legend
-_PANELS = 3  # side by side
 
 
 class BoundFigure:
@@ -46,9 +43,12 @@ class BoundFigure:
         """The figure; the theme is set."""
         raise NotImplementedError
 
-    def say(self) -> str:
-        """What it shows, in one sentence computed from its table."""
+    def reading(self) -> str:
+        """What it shows, in one sentence computed from its table, which has rows."""
         raise NotImplementedError
+
+    def say(self) -> str:
+        return self.reading() if len(self.table) else f"{self.of}.csv has no rows of these attributes."
 
     def figure(self) -> Figure:
         with theme():
@@ -57,42 +57,29 @@ class BoundFigure:
     def html(self) -> Html:
         return html.figure(self.figure(), self.alt, self.say())
 
-    def lanes(self, groups: Sequence[str] | None = None, panels: int = 1, width: float = WIDTH) -> list[Lanes]:
+    def lanes(self, groups: Sequence[str] | None = None, panels: int = 1, width: float = 7.6) -> list[Lanes]:
         """Axes side by side with the attributes, or other `groups`, down."""
         rows = self.tables.attributes if groups is None else groups
-        height = 1.15 + 0.2 * ceil(len(self.look.names) / _PER_LINE)
-        height += max(0.5, 0.17 * len(self.look.names)) * max(1, len(rows))
-        figure = Figure(figsize=(width, height), layout="constrained")
-        grid = figure.subplots(1, panels, squeeze=False, sharey=True)
-        return [Lanes(axes, rows, self.look) for axes in grid[0]]
+        height = 0.6 + max(0.5, 0.17 * len(self.look.names)) * max(1, len(rows))
+        _, grid = axes_grid(panels, height, len(self.look.names), panels, width, sharey=True)
+        return [Lanes(axes, rows, self.look) for axes in grid]
 
     def panels(self, x: str, y: str) -> tuple[Figure, dict[str, Axes]]:
-        """A small axes per attribute with its name, all of one scale; `x` and `y` name what they show."""
+        """A small axes per attribute with its name; `x` and `y` name what they show."""
         attributes = self.tables.attributes
-        count = max(1, len(attributes))
-        columns = min(_PANELS, count)
-        size = (WIDTH if columns > 1 else 5.2, 1.15 + 2.15 * ceil(count / columns))
-        figure = Figure(figsize=size, layout="constrained")
-        grid = figure.subplots(ceil(count / columns), columns, squeeze=False, sharex=True, sharey=True)
-        for i, axes in enumerate(grid.ravel()):
-            axes.set_visible(i < count)
+        figure, grid = axes_grid(len(attributes), 2.15, len(self.look.names), sharey=True)
+        for axes, attribute in zip(grid, attributes, strict=False):
             axes.grid(True, axis="both")
-            axes.tick_params(labelbottom=i >= count - columns)  # the lowest panel of its column
-            axes.set_xlabel(x if i >= count - columns else "")
-            axes.set_ylabel(y if i % columns == 0 else "")
-            axes.set_title(label(attributes[i], 26) if i < len(attributes) else "", fontsize=9.5, pad=8)
+            axes.set_title(label(attribute, 26), fontsize=9.5)
         if not attributes:
-            nothing_in(grid[0, 0])
-        return figure, dict(zip(attributes, grid.ravel(), strict=False))
+            nothing_in(grid[0])
+        figure.supxlabel(x, fontsize=9.5)
+        figure.supylabel(y, fontsize=9.5)
+        return figure, dict(zip(attributes, grid, strict=False))
 
     def legend(self, figure: Figure, *kinds: Any, **more: Any) -> Figure:
         """The starts above the axes, what else is to be told apart below them; returns the figure."""
-        style: Style = {"columnspacing": 1.2, "handletextpad": 0.4}
-        columns = _PER_LINE if max(map(len, self.look.names), default=0) < 15 else 3
-        if self.look.names:
-            figure.legend(handles=self.look.handles(**more), loc="outside upper center", ncols=columns, **style)
-        if kinds:
-            figure.legend(handles=list(kinds), loc="outside lower center", ncols=3, **style)
+        legend(figure, self.look.handles(**more), kinds)
         return figure
 
 
@@ -100,13 +87,10 @@ class Lanes:
     """Attributes as bands down an axis, within each a lane per start."""
 
     def __init__(self, axes: Axes, attributes: Sequence[str], look: Look) -> None:
-        self.axes, self.attributes, self.look = axes, list(attributes), look
+        self.axes, self.look = axes, look
         self.ends = (-np.inf, np.inf)
-        axes.set_yticks(range(len(attributes)), [label(name) for name in attributes])
-        axes.set_ylim(max(1, len(attributes)) - 0.45, -0.55)
-        axes.tick_params(axis="y", length=0)
-        for between in range(len(attributes) - 1):
-            axes.axhline(between + 0.5, color=GREY, alpha=0.35, linewidth=0.6)
+        self.places = places(attributes, look.names)
+        rows_axis(axes, attributes)
         if not attributes:
             nothing_in(axes)
 
@@ -116,10 +100,8 @@ class Lanes:
 
     def rows(self, table: pd.DataFrame) -> Iterator[tuple[dict[Any, Any], float, Any]]:
         """Each row with the height of its lane and the colour of its start."""
-        step = 0.8 / max(1, len(self.look.names))
         for row in table.to_dict("records"):
-            lane = self.look.names.index(row["start"]) - (len(self.look.names) - 1) / 2
-            yield row, self.attributes.index(row["attribute"]) + step * lane, self.look.colour[row["start"]]
+            yield row, self.places[row["attribute"], row["start"]], self.look.colour[row["start"]]
 
     def fit(self, values: Iterable[float], log: bool | None = None) -> None:
         """Fit the axis to the values, which are clipped to its ends from now on."""

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked
-from analysis.pages.text import counted, listed, plain, wins
+from analysis.pages.text import counted, extremes, plain, wins
 from analysis.pages.theme import INK, Style
 from analysis.tables.bound_frames import from_to
 
@@ -38,22 +38,18 @@ class SingleNorms(BoundFigure):
         kinds = [kind("image has it", marker="o"), kind("has it not", marker="o", markerfacecolor="none")]
         return self.legend(lanes.figure, *kinds, kind("mean", **_MEAN))
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """In how many rows one image makes more than half of the mean norm, and what the bound owes to the largest."""
         table = self.table
-        share = (table["curvature_largest"] / (table["curvature"] * table["images"])).replace(np.inf, np.nan).dropna()
-        if share.empty:
-            return "No norm is known."
-        row = table.loc[share.index[int(share.argmax())]]
+        share = (table["curvature_largest"] / (table["curvature"] * table["images"])).replace(np.inf, np.nan)
+        named = share.set_axis([f"{row['start']} on {plain(row['attribute'])}" for row in table.to_dict("records")])
         apart = (table["curvature_largest"] / table["curvature_largest_float64"] - 1).abs().replace(np.inf, np.nan)
         without = (table["bound_without_largest"] / table["bound"]).replace(np.inf, np.nan)
-        said = (
-            f"One image alone makes more than half of the mean norm in {int((share > _HALF).sum())} of "
-            f"{counted(len(share), 'row')} (most: {share.max():.1%} for {row['start']} on {plain(row['attribute'])}); "
-            f"without it a bound is {from_to(without)} times what it is"
+        return (
+            f"The share of the largest norm in the mean is {extremes(named)}, above a half in {(share > _HALF).sum()} "
+            f"of {counted(len(share), 'row')}; without it a bound is {from_to(without)} times what it is; in float64 "
+            f"the largest norms differ by factors of {from_to(1 + apart)}."
         )
-        again = f"; solved again in float64 the largest norms differ by {apart.max():.1%} at most"
-        return f"{said}{again if apart.notna().any() else ''}."
 
 
 class Residuals(BoundFigure):
@@ -74,20 +70,13 @@ class Residuals(BoundFigure):
         axes.set_ylabel("share of images and attributes")
         return self.legend(figure, kind("asked for", color=INK, linestyle=":", linewidth=1))
 
-    def say(self) -> str:
-        """How many eigenvalues were found, to what residual, at what cost."""
+    def reading(self) -> str:
+        """How many eigenvalues were found, and to what residual."""
         table = self.table[self.table["residual"].notna()]
-        if table.empty:
-            return "No eigenvalue is in bound_images.csv."
-        failed = table[table["converged"] != 1]
         asked = f" {self.tables.tolerance:g}" if np.isfinite(self.tables.tolerance) else ""
-        whose = listed(list(failed["start"].unique()))
-        not_found = f" (the norms of {whose} are in part estimates from below)" if len(failed) else ""
-        return (
-            f"{len(table) - len(failed)} of {counted(len(table), 'eigenvalue')} reached the relative residual{asked} "
-            f"asked for{not_found}; the largest is {table['residual'].max():.2g}, in {from_to(table['products'])} "
-            "Hessian-vector products each."
-        )
+        found = f"{(table['converged'] == 1).sum()} of {counted(len(table), 'eigenvalue')}"
+        residuals, products = from_to(table["residual"]), from_to(table["products"])
+        return f"{found} reached the relative residual{asked} asked for ({residuals}), in {products} products each."
 
 
 class DistanceTravelled(BoundFigure):
@@ -103,11 +92,9 @@ class DistanceTravelled(BoundFigure):
         lanes.axes.set_xlabel("√(max vᵀHv / m), v: the way from the start to the trained weights")
         return self.legend(lanes.figure)
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """Whose Hessian distance is lowest, and whether the bound says the same."""
         wide, bound = self.tables.wide(self.of, "measure").dropna(how="all"), self.tables.wide("bound", "bound")
-        if wide.empty:
-            return "bound_distance.csv has no rows of these attributes."
         best, theirs = wide.idxmin(axis=1), bound.dropna(how="all").idxmin(axis=1).reindex(wide.index)
         same = int((best == theirs).sum())
         return f"By distance {wins(wide, 'lowest', lowest=True)}; the bound names the same start for {same}."

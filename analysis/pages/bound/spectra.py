@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.pages.bound.lanes import BoundFigure, kind, marked
-from analysis.pages.text import counted, plain
+from analysis.pages.text import counted, extremes, plain
 from analysis.tables.bound_frames import from_to
 
 _LINEAR = 1e-3
@@ -49,20 +49,14 @@ class SpectralDensity(BoundFigure):
     def _curves(self) -> Iterable:
         return self.table.groupby(["start", "attribute"], sort=False)
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """How far the density reaches to either side, and how much of its weight is negative."""
-        negative = {}
+        negative: dict[str, float] = {}
         for (start, attribute), rows in self._curves():
             below = rows["eigenvalue"] < -_SMEARED * _spacing(rows["eigenvalue"])
-            mass = rows["density"][below].sum() / rows["density"].sum()
-            negative[f"{start} on {plain(attribute)}"] = float(mass)
-        if not negative:
-            return "spectrum_density.csv has no rows of these attributes."
-        most = max(negative, key=lambda name: negative[name])
-        return (
-            f"The density reaches from {from_to(self.table['eigenvalue'])}; at most {negative[most]:.1%} of it "
-            f"({most}) is farther below 0 than the smoothing spreads what is at 0."
-        )
+            negative[f"{start} on {plain(attribute)}"] = rows["density"][below].sum() / rows["density"].sum()
+        reach = f"The density reaches from {from_to(self.table['eigenvalue'])}"
+        return f"{reach}; the share below 0, beyond what smoothing spreads, is {extremes(pd.Series(negative))}."
 
 
 class LeadingEigenvalues(BoundFigure):
@@ -88,11 +82,9 @@ class LeadingEigenvalues(BoundFigure):
         kinds = [kind("largest", marker="o"), kind("next ones", marker="|", markeredgewidth=1.4)]
         return self.legend(lanes.figure, *kinds, kind("trace ± standard error", marker="D", markerfacecolor="none"))
 
-    def say(self) -> str:
+    def reading(self) -> str:
         """Signs and sizes of the leading eigenvalues, whether they were found, and whether two traces agree."""
         table = self.table[self.table["top1"].notna()]
-        if table.empty:
-            return "spectrum.csv has no rows of these attributes."
         negative = int((table["top1"] < 0).sum())
         error = np.hypot(table["trace_error"], table["trace_by_density_error"])
         agree = int(((table["trace"] - table["trace_by_density"]).abs() <= _AGREE * error).sum())

@@ -32,7 +32,6 @@ _CROPPED = (
     "The paper's TATL most probably sees Stage 1's crop (inferred), these rows see whole images: no difference is "
     "taken of tatl and tatl-freeze."
 )
-_HOLLOW = {"backbone": "row", "start": "lane", "attribute": "panel", "dice": "value"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class Backbones(StudyPage):
     def draw(self, panels: Sequence[str]) -> Figure:
         """A row per backbone, its starts as lanes; Table 6's averages and Table 8's attributes."""
         six, look = self.table6(), Look.of(self.starts, self.order)
-        hollow = pd.concat([six[six["attribute"] == AVERAGE], self.table8()]).rename(columns=_HOLLOW)
+        hollow = pd.concat([six[six["attribute"] == AVERAGE], self.table8()])
         return self.drawn(panels, self.backbones, "backbone", "start", look, hollow=hollow)
 
     def table(self) -> Html:

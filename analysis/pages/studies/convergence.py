@@ -99,6 +99,7 @@ class Convergence(StudyPage):
             self.tasks,
             self.look,
             ("training step", "validation loss\n(training loss thin)"),
+            columns=("attribute", "variant", "step", "loss"),
             behind=_over_curves(train, train["step"] // width),
             dense=True,
         )
@@ -143,12 +144,10 @@ class Convergence(StudyPage):
         return self._paced(grouped, runs, axis, f"On this measure {wins(wide, word, lowest)}{few}.", "")
 
     def _paced(self, means: pd.DataFrame, runs: pd.DataFrame, axis: str, said: str, note: str) -> Html:
-        frame, singles = (
-            part.assign(panel=part["attribute"], row=part["variant"], lane=part["variant"]) for part in (means, runs)
-        )
         names = [name for name in self.rows if name in set(means["variant"])]
         panels = [name for name in self.tables.attributes if name in set(means["attribute"])]
-        drawn = drawing.points(frame, panels, names, Look.of(names, self.order), axis, singles=singles)
+        columns = ("attribute", "variant", "variant", "value")
+        drawn = drawing.points(means, panels, names, Look.of(names, self.order), axis, columns=columns, singles=runs)
         alt = f"{axis[0].upper()}{axis[1:]} for every start, for each attribute."
         return html.figure(drawn, alt, said, note)
 
@@ -181,8 +180,7 @@ class Convergence(StudyPage):
 def _over_curves(frame: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
     """Mean and standard deviation over runs as `lines` takes them; folds of other lengths meet by epoch, or by bin."""
     grouped = frame.assign(by=by).groupby(["attribute", "variant", "by"], sort=False)
-    table = grouped.agg(x=("step", "mean"), value=("loss", "mean"), std=("loss", "std")).reset_index()
-    return table.rename(columns={"attribute": "panel", "variant": "lane"})
+    return grouped.agg(step=("step", "mean"), loss=("loss", "mean"), std=("loss", "std")).reset_index()
 
 
 def _spreads(grouped: SeriesGroupBy, digits: int = 3) -> list[str]:

@@ -95,14 +95,12 @@ class BackboneCosts:
         if self.table.empty:
             return html.paragraph(self.unmeasured)
         lanes = self.lanes
-        parts = [
-            lanes.assign(panel=title, row=lanes["backbone"], value=scale * lanes[name])
-            for name, (title, scale) in _COSTS.items()
-        ]
+        parts = [lanes.assign(what=title, value=scale * lanes[name]) for name, (title, scale) in _COSTS.items()]
         names = ordered(lanes["backbone"].dropna(), BACKBONES)
         look = Look.of(list(dict.fromkeys(lanes.sort_values(["shape", "fixed"])["lane"])), ())
         titles = [title for title, _ in _COSTS.values()]
-        drawn = drawing.points(pd.concat(parts), titles, names, look, "", columns=2)
+        columns = ("what", "backbone", "lane", "value")
+        drawn = drawing.points(pd.concat(parts), titles, names, look, "", columns=columns, in_line=2)
         alt = "Parameters, training memory, and training and prediction time of every backbone."
         return html.figure(drawn, alt, self._reading(), self.caption)
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import Cells, StudyPage, labelled, tidy
+from analysis.pages.studies.page import Cells, StudyPage, labelled
 from analysis.pages.text import extremes, score, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import PUBLISHED, read_paper
@@ -112,18 +112,14 @@ class Crop(StudyPage):
 
     def lesion(self) -> Html:
         """Lesion Dice of every network on whole images."""
-        table = self.by_network().dropna(subset=["dice"]).reset_index()
+        table = self.by_network().dropna(subset=["dice"]).reset_index().assign(attribute=LESION)
         if table.empty:
             return html.paragraph(self._lesion_reading())
         names = list(table["network"])
-        frame, singles = (
-            part.assign(panel=LESION, row=part["network"], lane=part["network"], value=part["dice"])
-            for part in (table, self.lesions)
-        )
-        look, axis = Look.of(names, LESION_NETWORKS), "pooled Dice of the lesion, whole images"
         drawn = drawing.points(
-            frame.assign(std=frame["dice_std"]), [LESION], names, look, axis, singles=singles,
-            hollow=frame.assign(value=frame["published"]) if self.of_skin else None,
+            table, [LESION], names, Look.of(names, LESION_NETWORKS), "pooled Dice of the lesion, whole images",
+            columns=("attribute", "network", "network", "dice"), singles=self.lesions.assign(attribute=LESION),
+            hollow=table.assign(dice=table["published"]) if self.of_skin else None,
         )  # fmt: skip
         alt = "Dice of the lesion for every lesion network, measured and published."
         return html.figure(drawn, alt, self._lesion_reading())
@@ -140,16 +136,13 @@ class Crop(StudyPage):
     def draw(self, panels: Sequence[str]) -> Figure:
         """Dice over the offset, and the paper's averages where they are in the frame."""
         names = ordered(self.tables.measured["lesion_network"].dropna(), LESION_NETWORKS)
-        frame, singles = (
-            tidy(part, "lesion_network", "lesion_network", x=part["offset"])
-            for part in (self.tables.measured, self.tables.folds)
-        )
-        paper, scale = read_paper("table5"), self.at_paper_size(pd.Series([1.0])).iloc[0]
-        at = {"lane": paper["lesion_network"], "x": paper["offset_px"] / scale, "value": paper["attribute_dice"]}
-        hollow = pd.DataFrame({"panel": AVERAGE, **at})
-        hollow = hollow[(hollow["x"] <= frame["x"].max()) & bool(self.tables.reference)]
-        axes, look = ("offset round the lesion's box (px)", "pooled Dice"), Look.of(names, LESION_NETWORKS)
-        return drawing.lines(frame, panels, look, axes, singles=singles, hollow=hollow)
+        frame, paper, scale = self.tables.measured, read_paper("table5"), self.at_paper_size(pd.Series([1.0])).iloc[0]
+        hollow = paper.assign(attribute=AVERAGE, offset=paper["offset_px"] / scale, dice=paper["attribute_dice"])
+        return drawing.lines(
+            frame, panels, Look.of(names, LESION_NETWORKS), ("offset round the lesion's box (px)", "pooled Dice"),
+            columns=("attribute", "lesion_network", "offset", "dice"), singles=self.tables.folds,
+            hollow=hollow[(hollow["offset"] <= frame["offset"].max()) & bool(self.tables.reference)],
+        )  # fmt: skip
 
     def table(self) -> Html:
         """Table 5: lesion and attribute Dice by network and offset, measured and published."""

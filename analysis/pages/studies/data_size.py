@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import StudyPage, labelled, tidy
+from analysis.pages.studies.page import StudyPage, labelled
 from analysis.pages.text import counted, difference, extremes, listed, scores, wins
 from analysis.pages.theme import Look
 from analysis.tables.read import ordered
@@ -52,11 +52,9 @@ class DataSize(StudyPage):
         return f"{self.what} at {_percent(least)} of the training groups is {said}."
 
     def draw(self, panels: Sequence[str]) -> Figure:
-        frame, singles = (
-            tidy(part, "start", "start", x=100 * part["fraction"]) for part in (self.tables.measured, self.tables.folds)
-        )
-        axes = ("share of the training groups (%)", "pooled Dice")
-        return drawing.lines(frame, panels, Look.of(self.starts, self.order), axes, singles=singles)
+        titles, look = ("share of the training groups", "pooled Dice"), Look.of(self.starts, self.order)
+        columns = ("attribute", "start", "fraction", "dice")
+        return drawing.lines(self.tables.measured, panels, look, titles, columns=columns, singles=self.tables.folds)
 
     def highest(self) -> str:
         """Which start is highest for most attributes at the smallest share."""

@@ -185,9 +185,11 @@ class StudyPage:
 
     def drawn(self, panels: Sequence[str], rows: Sequence[str], row: str, lane: str, look: Look, **more: Any) -> Figure:
         """Dice as points: a panel per attribute, or all in one where the rows are the attributes."""
-        one: dict[str, str] = {"panel": ""} if row == "attribute" else {}
-        frame, singles = (tidy(part, row, lane, **one) for part in (self.tables.measured, self.tables.folds))
-        return drawing.points(frame, [""] if one else panels, rows, look, "pooled Dice", singles=singles, **more)
+        one = row == "attribute"
+        return drawing.points(
+            self.tables.measured, [""] if one else panels, rows, look, "pooled Dice",
+            columns=("" if one else "attribute", row, lane, "dice"), singles=self.tables.folds, **more,
+        )  # fmt: skip
 
     def beside(self, head: str, frame: pd.DataFrame, ours: str, theirs: str, alike: bool | pd.Series = True) -> Cells:
         """Measured beside published, and their difference where data, cases and attributes are the paper's."""
@@ -208,10 +210,3 @@ def labelled(cells: Cells, *levels: Iterable[Any]) -> pd.DataFrame:
     names = [list(level) for level in levels]
     index = pd.Index(names[0]) if len(names) == 1 else pd.MultiIndex.from_arrays(names, names=[None] * len(names))
     return pd.DataFrame(cells, index=index)
-
-
-def tidy(frame: pd.DataFrame, row: str, lane: str, score: str = "dice", **more: Any) -> pd.DataFrame:
-    """A study's scores as `points` and `lines` take them: panel, row, lane, value, std, and columns of one's own."""
-    std = frame.get(f"{score}_std", np.nan)
-    found = {"panel": frame["attribute"], "row": frame[row], "lane": frame[lane], "value": frame[score], "std": std}
-    return pd.DataFrame(found, index=frame.index).assign(**more)

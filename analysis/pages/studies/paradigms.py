@@ -63,9 +63,7 @@ class Paradigms(StudyPage):
         return self.against(_TATL, reference)
 
     def draw(self, panels: Sequence[str]) -> Figure:
-        paper = self.published()
-        names = {"row": paper["variant"], "lane": paper["variant"]}
-        hollow = pd.DataFrame({"panel": AVERAGE, **names, "value": paper["dice"]})
+        hollow = self.published().assign(attribute=AVERAGE)
         return self.drawn(panels, self.rows, "variant", "variant", self.look, hollow=hollow)
 
     def table(self) -> Html:
@@ -88,10 +86,9 @@ class Paradigms(StudyPage):
             known = listed(self.tables.variants) or "none"
             return html.paragraph(f"No differences to {reference} can be taken: the table has the rows {known}.")
         names = [name for name in self.rows if name in set(found["variant"])]
-        frame = found.rename(columns={"attribute": "panel", "difference": "value"})
         axis, look = f"Dice minus that of {reference}, same fold and seed", Look.of(names, self.order)
-        frame = frame.assign(row=frame["variant"], lane=frame["variant"])
-        drawn = drawing.points(frame, self.tables.panels, names, look, axis, zero=True)
+        columns = ("attribute", "variant", "variant", "difference")
+        drawn = drawing.points(found, self.tables.panels, names, look, axis, columns=columns, zero=True)
         alt = f"Paired difference in Dice of every start to {reference}, for each attribute."
         return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference))
 

@@ -71,11 +71,9 @@ class Variants(StudyPage):
 
     def draw(self, panels: Sequence[str]) -> Figure:
         """The average with a row per variant; attributes in one panel, with a row each and its variants as lanes."""
-        paper = self.merged().rename(columns={"attribute": "panel", "variant": "lane", "published_dice": "value"})
-        paper = paper[["panel", "lane", "value"]].dropna().assign(row=lambda table: table["lane"])
+        paper = self.merged().assign(dice=lambda table: table["published_dice"])
         if panels == self.tables.panels[:1]:
             return self.drawn(panels, self.rows, "variant", "variant", self.look, hollow=paper)
-        paper = paper.assign(row=paper["panel"], panel="")
         return self.drawn([], panels, "attribute", "variant", self.look, hollow=paper)
 
     def average_table(self) -> Html:
