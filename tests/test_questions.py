@@ -233,7 +233,8 @@ def test_missing_columns_and_files_are_named_with_the_command(kind: type[StudyPa
 def test_where_numbers_are_from_is_said_once_a_page(kind: type[StudyPage], tmp_path: Path) -> None:
     folder = write(tmp_path, kind)
     made = kind.read(str(folder), dataset="drawn on Monday")
-    assert "3f9a11c0d2" in made.provenance().text and "fold 0 (of 5)" in made.provenance().text
+    told = made.provenance().text
+    assert "3f9a11c0d2" in told and "<dt>folds</dt><dd>0</dd><dt>of folds</dt><dd>5</dd>" in told
     found = {name: getattr(made, name)().text for name in ("origin", *kind.sections)}
     origin = found.pop("origin")
     for part in ("drawn on Monday, 240 cases at 96x128", "enriched", "source domain textures", "seed 0, fold 0 of 5"):

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 
 from analysis.pages import data_drawing, html
 from analysis.pages.data_drawing import called
 from analysis.pages.html import Html
 from analysis.pages.text import counted, dataset, extremes, listed, plain, warnings
-from analysis.pages.theme import GREY, palette
 from analysis.tables.paper import PUBLISHED, Origin, beside_table2
 from analysis.tables.read import COUNT_COLUMNS, attributes_asked, command_of, read_about, read_optional, read_table
-from tatl.names import LESION, SKIN_ATTRIBUTES, UNION
+from tatl.names import LESION, UNION
 
 PAIR_COLUMNS = ("attribute", "other", "images", "with_attribute", "known")
 AREA_COLUMNS = (
@@ -95,20 +93,11 @@ class Census(Origin):
         table = self.table2
         if table.empty:
             return html.paragraph(f"counts.csv has no rows: `{_COMMAND}` writes it.")
-        grey = dict.fromkeys((LESION, UNION), to_rgb(GREY))
-        colours = palette(list(table["mask"]), SKIN_ATTRIBUTES) | grey
-        known = np.isfinite(table["rate"])
-        drawn = data_drawing.bars(
-            self.names,
-            list(table["rate"]),
-            [f"{number:.0f}" if here else "unknown" for number, here in zip(table["present"], known, strict=True)],
-            {called(name): colours[name] for name in table["mask"]},
-            "images that show it (%, their number beside the bar)",
-            {name: list(table[f"{name}_rate"]) for name in PUBLISHED},
-        )
         alt = "Share of images that show the lesion, each attribute, and any attribute, here and as published."
         theirs = table[[f"{name}_rate" for name in PUBLISHED]].notna().any(axis=None)
-        return html.figure(drawn, alt, self._rarest(), f"Published: Table 2{self.apart}." if theirs else "")
+        return html.figure(
+            data_drawing.rates(table), alt, self._rarest(), f"Published: Table 2{self.apart}." if theirs else ""
+        )
 
     def counts_table(self) -> Html:
         """Table 2: measured beside both of the paper's data sets; a difference where the data are the paper's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.pages.theme import GREY, INK, Colour, Style, label, palette, theme
+from analysis.pages.theme import GREY, INK, Style, label, palette, theme
+from analysis.tables.paper import PUBLISHED
 from tatl.names import LESION, SKIN_ATTRIBUTES, UNION
 from tatl.prediction.contour import contour
 
@@ -22,30 +23,34 @@ def called(mask: str, width: int = 100) -> str:
     return "union of attributes" if mask == UNION else label(mask, width)
 
 
-def bars(
-    names: Sequence[str],
-    values: Sequence[float],
-    texts: Sequence[str],
-    colours: dict[str, Colour],
-    axis: str,
-    marks: dict[str, Sequence[float]],
-) -> Figure:
-    """A bar of percent per name with a text beside it, and below it a hollow mark per series of `marks`."""
-    shown = [series for series in marks if np.isfinite(marks[series]).any()]
+def _colours(masks: Iterable[str]) -> list[Any]:
+    """The colour of each attribute; grey for the lesion and the union."""
+    names = list(masks)
+    colour = palette(names, SKIN_ATTRIBUTES)
+    return [GREY if name in (LESION, UNION) else colour[name] for name in names]
+
+
+def rates(table: pd.DataFrame) -> Figure:
+    """A bar per mask with the number of images beside it, and below it a hollow mark per published share.
+
+    table: mask, present, rate (%), and for each of `PUBLISHED` <name>_rate
+    """
     hollow: Style = {"linestyle": "none", "markerfacecolor": "none", "color": INK, "markersize": 5}
+    handles: list[Any] = [Patch(color=GREY, label="this store")]
     with theme():
-        figure = Figure(figsize=(6.8, 1.15 + 0.34 * max(1, len(names))), layout="constrained")
-        axes = figure.subplots()
-        places = np.arange(len(names))
-        axes.barh(places, np.nan_to_num(values), height=0.62, color=[colours[name] for name in names], alpha=0.85)
-        for y, value, text in zip(places, np.nan_to_num(values), texts, strict=True):
-            axes.annotate(text, (value, y), (5, 0), textcoords="offset points", va="center")
-        handles: list[Any] = [Patch(color=GREY, label="this store")]
-        for series, mark in zip(shown, "o^sD", strict=False):
-            axes.plot(marks[series], places + 0.31, marker=mark, clip_on=False, zorder=5, **hollow)
-            handles.append(Line2D([], [], marker=mark, label=f"published ({series})", **hollow))
-        axes.set_yticks(places, [label(name, 28) for name in names])
-        axes.set(ylim=(len(names) - 0.3, -0.6), xlim=(0, 108), xlabel=axis)
+        figure = Figure(figsize=(6.8, 1.15 + 0.34 * len(table)), layout="constrained")
+        axes, places = figure.subplots(), np.arange(len(table))
+        axes.barh(places, table["rate"].fillna(0), height=0.62, color=_colours(table["mask"]), alpha=0.85)
+        for y, (rate, present) in zip(places, table[["rate", "present"]].to_numpy(float), strict=True):
+            text = f"{present:.0f}" if np.isfinite(rate) else "unknown"
+            axes.annotate(text, (np.nan_to_num(rate), y), (5, 0), textcoords="offset points", va="center")
+        for name, mark in zip(PUBLISHED, "o^", strict=True):
+            if table[f"{name}_rate"].notna().any():
+                axes.plot(table[f"{name}_rate"], places + 0.31, marker=mark, clip_on=False, zorder=5, **hollow)
+                handles.append(Line2D([], [], marker=mark, label=f"published ({name})", **hollow))
+        axes.set_yticks(places, [called(name, 28) for name in table["mask"]])
+        axes.set(ylim=(len(table) - 0.3, -0.6), xlim=(0, 108))
+        axes.set_xlabel("images that show it (%, their number beside the bar)")
         figure.legend(handles=handles, loc="outside upper center", ncols=3)
     return figure
 
@@ -78,15 +83,13 @@ def heat(table: pd.DataFrame, names: list[str]) -> Figure:
 
 def ranges(frame: pd.DataFrame) -> Figure:
     """A box of quartiles per mask with its median, and a line from the smallest to the largest."""
-    colours = palette(list(frame["mask"]), SKIN_ATTRIBUTES)
     fields = {"area_min": "whislo", "area_q25": "q1", "area_median": "med", "area_q75": "q3", "area_max": "whishi"}
     boxes: list[dict[str, Any]] = [{key: row[name] for name, key in fields.items()} for row in frame.to_dict("records")]
     median = {"color": INK, "linewidth": 2}
     with theme():
         figure = Figure(figsize=(6.4, 1.15 + 0.32 * len(frame)), layout="constrained")
         axes = figure.subplots()
-        for y, (mask, box) in enumerate(zip(frame["mask"], boxes, strict=True)):
-            colour = GREY if mask in (LESION, UNION) else colours[mask]
+        for y, (colour, box) in enumerate(zip(_colours(frame["mask"]), boxes, strict=True)):
             line, fill = {"color": colour, "linewidth": 1.2}, {"facecolor": colour, "edgecolor": colour}
             axes.bxp(
                 [box], [y], widths=0.4, orientation="horizontal", patch_artist=True, showfliers=False, showcaps=False,

@@ -77,13 +77,8 @@ def inputs(notebook: Path, tables: Path) -> Iterator[Path]:
 
 def _code() -> Iterator[Path]:
     """Every file of the toolkit that a page depends on."""
-    for folder, pattern in (
-        (ANALYSIS, "**/*.py"),
-        (ANALYSIS, "paper/*.csv"),
-        (TEMPLATES, "**/*"),
-        (ANALYSIS.parent / "tatl", "**/*.py"),
-    ):
-        yield from sorted(path for path in folder.glob(pattern) if path.is_file())
+    for pattern in ("analysis/**/*.py", "analysis/paper/*.csv", "analysis/site/templates/**/*", "tatl/**/*.py"):
+        yield from sorted(path for path in ANALYSIS.parent.glob(pattern) if path.is_file())
 
 
 def checksum(notebook: Path, tables: Path, parameters: dict[str, Value]) -> str:

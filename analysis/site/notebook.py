@@ -45,7 +45,7 @@ def kernel_of(page: Path, folder: str) -> type[AsyncKernelManager]:
             env = {
                 "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
                 # No page needs tqdm's widgets: its warning would stand on the page.
-                "PYTHONWARNINGS": ",".join([*_given_filters(), "ignore:IProgress not found"]),
+                "PYTHONWARNINGS": ",".join([*filter(None, [os.environ.get("PYTHONWARNINGS")]), "ignore:IProgress"]),
                 "PYDEVD_DISABLE_FILE_VALIDATION": "1",
                 "MPLBACKEND": "agg",
                 "TATL_PAGE": str(page.resolve()),
@@ -53,10 +53,6 @@ def kernel_of(page: Path, folder: str) -> type[AsyncKernelManager]:
             return KernelSpec(argv=argv, display_name="Python 3", language="python", env=env)
 
     return Kernel
-
-
-def _given_filters() -> list[str]:
-    return list(filter(None, [os.environ.get("PYTHONWARNINGS")]))
 
 
 def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[nbformat.NotebookNode]:

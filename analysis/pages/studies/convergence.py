@@ -14,14 +14,13 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pandas.api.typing import SeriesGroupBy
 from scipy.stats import spearmanr
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.pace import before, over_runs, reaching, sure
-from analysis.pages.studies.page import StudyPage
-from analysis.pages.text import counted, plain, score, wins
+from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.text import counted, plain, scores, wins
 from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
 from analysis.tables.read import command_of, read_table
 from analysis.tables.study import RUN_KEYS, StudyTables
@@ -153,38 +152,33 @@ class Convergence(StudyPage):
 
     def table(self, reference: str = _SOURCE) -> Html:
         """The pace of every run, averaged over folds and seeds."""
-        grouped = self.pace[self.pace["attribute"].isin(self.tasks)].groupby(["attribute", "variant"], sort=False)
-        index = grouped.size().index
-        starts = before(self.curves).groupby(["attribute", "variant"])["score"]
-        reached = over_runs(self._reaching(reference)).set_index(["attribute", "variant"])["words"]
-        cells = {
-            "score before the first step": pd.Series(_spreads(starts), starts.mean().index, dtype=object),
-            "steps": grouped["steps"].mean().map("{:.0f}".format),
-            f"steps to 90 % of {reference}'s best": reached,
-            "best score": _spreads(grouped["best"]),
-            "steps to 90 % of its own best": _spreads(grouped["steps_to_90"], digits=0),
-            "mean score": _spreads(grouped["area"]),
-            "runs": grouped.size().map(str),
+        keys = ["attribute", "variant"]
+        paced = self.pace[self.pace["attribute"].isin(self.tasks)].groupby(keys, sort=False)
+        values = paced[["steps", "best", "steps_to_90", "area"]]
+        table = values.mean().join(values.std().add_suffix("_std")).assign(runs=paced.size())
+        table = table.join(before(self.curves).groupby(keys)["score"].agg(before="mean", before_std="std"))
+        table = table.join(over_runs(self._reaching(reference)).set_index(keys)["words"]).reset_index()
+        cells: Cells = {
+            "score before the first step": scores(table, "before"),
+            "steps": scores(table[["steps"]], "steps", digits=0),
+            f"steps to 90 % of {reference}'s best": table["words"].fillna("").to_list(),
+            "best score": scores(table, "best"),
+            "steps to 90 % of its own best": scores(table, "steps_to_90", digits=0),
+            "mean score": scores(table, "area"),
+            "runs": scores(table, "runs", digits=0),
         }
-        frame = pd.DataFrame(cells, index=index).astype(object).fillna("")
-        names = [plain(name) for name in index.get_level_values("attribute")]
-        frame.index = pd.MultiIndex.from_arrays([names, index.get_level_values("variant")], names=[None, None])
         note = (
             f"Scores are 1 - validation loss; blank: {reference}'s not reached, or of the start: not measured. "
             "Steps count from the start, so that 0 is there before any; the mean score is over those from the first "
             "epoch's end on."
         )
-        return html.table(frame, note)
+        return html.table(labelled(cells, table["attribute"].map(plain), table["variant"]), note)
 
 
 def _over_curves(frame: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
     """Mean and standard deviation over runs as `lines` takes them; folds of other lengths meet by epoch, or by bin."""
     grouped = frame.assign(by=by).groupby(["attribute", "variant", "by"], sort=False)
     return grouped.agg(step=("step", "mean"), loss=("loss", "mean"), std=("loss", "std")).reset_index()
-
-
-def _spreads(grouped: SeriesGroupBy, digits: int = 3) -> list[str]:
-    return [score(mean, std, digits) for mean, std in zip(grouped.mean(), grouped.std(), strict=True)]
 
 
 def _scatter(table: pd.DataFrame) -> Figure:

@@ -77,7 +77,8 @@ class BackboneCosts:
         paper = read_paper("table7").set_index("architecture")["parameters"]
         ours = frame["shape"].map(_OUR_NAMES).where(frame["backbone"] == B0).map(paper)
         frame = frame.assign(published=ours, classifier=frame["backbone"].map(paper))
-        said = f"The number of parameters is {_millions(counts['whole'])}."
+        named = counts["whole"].set_axis([f"{backbone} {shape}" for backbone, shape in counts.index])
+        said = f"The number of parameters is {extremes(named / 1e6, digits=1)} in millions."
         frame = pd.concat([frame, _winners(frame, paper)], ignore_index=True)
         apart = frame["whole"] - frame["published"]
         cells: Cells = {
@@ -139,9 +140,3 @@ def _winners(frame: pd.DataFrame, paper: pd.Series) -> pd.DataFrame:
 
 def _thousands(values: pd.Series) -> list[str]:
     return ["" if pd.isna(value) else f"{value:,.0f}" for value in values]
-
-
-def _millions(counts: pd.Series) -> str:
-    """Which network has most and fewest parameters, in millions."""
-    named = counts.set_axis([f"{backbone} {shape}" for backbone, shape in counts.index])
-    return f"{extremes(named / 1e6, digits=1)} in millions"

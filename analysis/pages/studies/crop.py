@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import Cells, StudyPage, labelled
-from analysis.pages.text import extremes, score, scores
+from analysis.pages.text import extremes, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import PUBLISHED, read_paper
 from analysis.tables.read import command_of, ordered, read_table
@@ -127,11 +127,7 @@ class Crop(StudyPage):
     def lesion_table(self) -> Html:
         """Stage 1 by network, fold and seed."""
         frame = self.lesions
-        cells: Cells = {"start": frame["start"].to_list()}
-        cells |= {name: [score(value, digits=0) for value in frame[name]] for name in ("seed", "fold", "images")}
-        cells |= {name.capitalize(): scores(frame, name) for name in ("dice", "jaccard")}
-        cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
-        return html.table(labelled(cells, frame["network"]), "Whole images of the test folds.")
+        return self.stage1(frame.assign(network=frame["network"] + ", " + frame["start"]), "network")
 
     def draw(self, panels: Sequence[str]) -> Figure:
         """Dice over the offset, and the paper's averages where they are in the frame."""
@@ -154,8 +150,8 @@ class Crop(StudyPage):
         paper = read_paper("table5")[["lesion_network", "offset_px", "attribute_dice"]]
         frame = frame.merge(paper, on=["lesion_network", "offset_px"], how="left")
         cells: Cells = {
-            ("offset", "px"): [score(value, digits=0) for value in frame["offset"]],
-            ("offset", f"px at height {_PAPER_HEIGHT}"): [score(value, digits=0) for value in frame["offset_px"]],
+            ("offset", "px"): scores(frame, "offset", digits=0),
+            ("offset", f"px at height {_PAPER_HEIGHT}"): scores(frame, "offset_px", digits=0),
             ("lesion Dice", "measured"): scores(frame, "lesion_dice"),
             ("lesion Dice", _THEIRS): scores(frame, "lesion_published"),
             ("average attribute Dice", "measured"): scores(frame, "dice"),

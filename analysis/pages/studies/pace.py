@@ -8,9 +8,9 @@ Measured against its own best score a start that learns little is fast, so that 
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
+from analysis.pages.text import scores
 from tatl.studies.pace import RUN, pace
 
 
@@ -33,16 +33,11 @@ def over_runs(runs: pd.DataFrame) -> pd.DataFrame:
     Words are blank where no run reached it, and say of how many runs where not all did.
     """
     grouped = runs.groupby(["attribute", "variant"], sort=False)["steps"]
-    table = pd.DataFrame({"value": grouped.mean(), "std": grouped.std(ddof=1), "runs": grouped.size()})
+    table = pd.DataFrame({"value": grouped.mean(), "value_std": grouped.std(ddof=1), "runs": grouped.size()})
     table = table.assign(reached=grouped.count())
-    return table.assign(words=[_words(row) for row in table.to_dict("records")]).reset_index()
-
-
-def _words(row: dict) -> str:
-    if not row["reached"]:
-        return ""
-    steps = f"{row['value']:.0f}" + (f" ± {row['std']:.0f}" if np.isfinite(row["std"]) else "")
-    return steps if row["reached"] == row["runs"] else f"{steps} ({row['reached']} of {row['runs']} runs)"
+    part = table["reached"].between(1, table["runs"] - 1)
+    of = " (" + table["reached"].map(str) + " of " + table["runs"].map(str) + " runs)"
+    return table.assign(words=of.where(part, "").radd(scores(table, "value", digits=0))).reset_index()
 
 
 def sure(table: pd.DataFrame) -> pd.DataFrame:

@@ -201,6 +201,14 @@ class StudyPage:
                 cells[head, "difference"] = [signed(value) for value in apart]
         return cells
 
+    def stage1(self, frame: pd.DataFrame, by: str, said: str = "") -> Html:
+        """Scores of the lesion by what it was found with, fold and seed."""
+        cells: Cells = {name: scores(frame, name, digits=0) for name in ("seed", "fold")}
+        cells |= {name.capitalize(): scores(frame, name) for name in ("jaccard", "dice")}
+        cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
+        cells["images"] = scores(frame, "images", digits=0)
+        return html.table(labelled(cells, frame[by]), "Stage 1 on whole images of the test folds.", said)
+
     def per_image(self, frame: pd.DataFrame) -> Cells:
         return {("per-image mean", name.capitalize()): scores(frame, f"image_{name}") for name in ("dice", "jaccard")}
 

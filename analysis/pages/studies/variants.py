@@ -105,8 +105,8 @@ class Variants(StudyPage):
         lost = [name for name in notes if name not in set(frame["attribute"]) and len(frame)]
         frame = pd.concat([frame, pd.DataFrame({"attribute": lost, "variant": "not measured"})], ignore_index=True)
         cells = self._measured_and_published(frame) | self.per_image(frame)
-        with_it = frame["positives"].where(frame["attribute"] != AVERAGE)
-        cells["test images", "with it"] = [score(value, digits=0) for value in with_it]
+        with_it = frame.assign(positives=frame["positives"].where(frame["attribute"] != AVERAGE))
+        cells["test images", "with it"] = scores(with_it, "positives", digits=0)
         names = [plain(name) + " *" * (name in notes) for name in frame["attribute"]]
         below = " ".join(f"* {note}." for each in notes.values() for note in each)
         return html.table(labelled(cells, names, frame["variant"].replace(_CALLED)), below)
@@ -129,13 +129,9 @@ class Variants(StudyPage):
         frame = self.lesions
         if frame.empty:
             return html.paragraph("No variant crops, or the store has no lesion masks: there is no Stage 1.")
-        cells: Cells = {name: [score(value, digits=0) for value in frame[name]] for name in ("seed", "fold")}
-        cells |= {name.capitalize(): scores(frame, name) for name in ("jaccard", "dice")}
-        cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
-        cells["images"] = [score(value, digits=0) for value in frame["images"]]
         by = frame.groupby("start", sort=False)["dice"]
         said = f"Pooled Dice of the lesion is {extremes(by.mean(), by.std(ddof=1))}."
-        return html.table(labelled(cells, frame["start"]), "Stage 1 on whole images.", said)
+        return self.stage1(frame, "start", said)
 
     def cases(self, cases: int = 6, attributes: str = "") -> Html:
         """Figures 8 and 9: test images with their masks and what was found."""
