@@ -73,7 +73,7 @@ def points(
             rows_axis(axes, rows, banded)
             _values_axis(axes, zero)
         figure.supxlabel(axis, fontsize=9.5)
-        legend(figure, look.handles() if banded else [], _kinds(*parts[1:]))
+        legend(figure, [*(look.handles() if banded else []), *_kinds(*parts[1:])])
     return figure
 
 
@@ -117,7 +117,7 @@ def lines(
             axes.grid(True, axis="y")
         figure.supxlabel(titles[0], fontsize=9.5)
         figure.supylabel(titles[1], fontsize=9.5)
-        legend(figure, look.handles(linestyle="solid", linewidth=1.5), _kinds(*parts[1:]))
+        legend(figure, [*look.handles(linestyle="solid", linewidth=1.5), *_kinds(*parts[1:])])
     return figure
 
 
@@ -150,8 +150,8 @@ def rows_axis(axes: Axes, rows: Sequence[str], banded: bool = True) -> None:
         axes.axhline(between + 0.5, color=GREY, alpha=0.35, linewidth=0.6)
 
 
-def legend(figure: Figure, names: Sequence[Any], kinds: Sequence[Any]) -> None:
-    """Names above the axes, what else is to be told apart below them."""
+def legend(figure: Figure, names: Sequence[Any], kinds: Sequence[Any] = ()) -> None:
+    """Names above the axes; `kinds` below them, where no label of the whole figure stands."""
     in_line = 4 if max((len(each.get_label()) for each in names), default=0) < 20 else 3
     for handles, where in ((names, "upper"), (kinds, "lower")):
         style: Style = {"loc": f"outside {where} center", "columnspacing": 1.2, "handletextpad": 0.4, "fontsize": 9}

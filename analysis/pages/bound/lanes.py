@@ -73,7 +73,8 @@ class BoundFigure:
             axes.set_title(label(attribute, 26), fontsize=9.5)
         if not attributes:
             nothing_in(grid[0])
-        figure.supxlabel(x, fontsize=9.5)
+        for axes in grid[-3:]:
+            axes.set_xlabel(x)
         figure.supylabel(y, fontsize=9.5)
         return figure, dict(zip(attributes, grid, strict=False))
 
