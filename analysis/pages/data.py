@@ -139,8 +139,6 @@ class Census(Origin):
     def areas_table(self) -> Html:
         """Areas, shares of the lesion and regions."""
         frame = self.sizes
-        if frame.empty:
-            return html.paragraph("There is no table of areas.")
         cells = {("", "images"): _cells(frame["images"], ".0f")}
         for name in ("min", "q25", "median", "q75", "max", "mean"):
             cells["% of the image", name] = _cells(frame[f"area_{name}"], ".3g")

@@ -120,7 +120,7 @@ class Gallery:
         if self.nothing:
             return self.nothing
         many = counted(len(self.ids), "test image")
-        return f"Pooled Dice of {self.variant} on {many} is {extremes(self.dice.rename(plain))}{self._of_union()}."
+        return f"Pooled Dice of {self.variant} on {many} is {extremes(self.dice.rename(plain))}."
 
     def headline(self) -> Html:
         return html.paragraph(self.reading())
@@ -132,11 +132,6 @@ class Gallery:
     def origin(self) -> Html:
         """How the cases were chosen, and where every number of the page comes from."""
         return html.caption(f"{self.chosen()} {origin(self.tables)}".strip())
-
-    def _of_union(self) -> str:
-        if self.union_map is None:
-            return f"; {self.variant} has no Stage 2, so there is no union map"
-        return "" if np.isnan(self.union_dice) else f"; that of the union map is {self.union_dice:.3f}"
 
     def cases(self) -> Html:
         """The viewer; a sentence where there is nothing to view."""
@@ -162,8 +157,8 @@ class Gallery:
             union, map_ = self.union[case], self.union_map[case]
             lines = {TRUTH: outlines([union]), PREDICTION: outlines([map_ >= _CUT])}
             keys = {TRUTH: "true union", PREDICTION: "map cut at 0.5"}
-            yield Layer("union map", map_, lines, keys, [_score(union, map_ >= _CUT)])
-        scores = [f"{name}: {_score(*both)}" for name, *both in zip(self.names, truth, found, strict=True)]
+            yield Layer("union map", map_, lines, keys, [agreement(union, map_ >= _CUT)])
+        scores = [f"{name}: {agreement(*both)}" for name, *both in zip(self.names, truth, found, strict=True)]
         keys = {TRUTH: "truth", PREDICTION: "prediction"}
         yield Layer("prediction", image, true | predicted, keys, scores, each=True)
 
@@ -215,7 +210,7 @@ def pooled_dice(truth: np.ndarray, found: np.ndarray) -> float:
     return 2 * int((truth & found).sum()) / total if total else np.nan
 
 
-def _score(truth: np.ndarray, found: np.ndarray) -> str:
+def agreement(truth: np.ndarray, found: np.ndarray) -> str:
     """Dice 0.61; where there is no truth, what was found all the same."""
     if not truth.any():
         return f"none, {_area(found)} found"

@@ -42,14 +42,6 @@ class Layer:
     says: list[str] = field(default_factory=list)
     each: bool = False
 
-    @property
-    def height(self) -> int:
-        return int(self.picture.shape[0])
-
-    @property
-    def width(self) -> int:
-        return int(self.picture.shape[1])
-
 
 def viewer(cases: dict[str, list[Layer]], attributes: list[str]) -> str:
     """All cases with their controls, as HTML."""

@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from analysis.pages.gallery import Gallery
+from analysis.pages.gallery import Gallery, agreement
 from analysis.pages.theme import BOX, PREDICTION, TRUTH, label, theme
 from tatl.prediction.contour import contour
 
@@ -64,14 +64,7 @@ def _case(panels: np.ndarray, shown: Gallery, case: int) -> None:
         axes.imshow(shown.image[case])
         contour(axes, truth, colors=[TRUTH], linestyles=["solid"], linewidths=1.35)
         contour(axes, found, colors=[PREDICTION], linestyles=[_DASHES], linewidths=1.35)
-        _note(axes, _agreement(truth, found))
-
-
-def _agreement(truth: np.ndarray, found: np.ndarray) -> str:
-    """Dice of one image where it has the attribute, else whether any was found."""
-    if not truth.any():
-        return "none, but found" if found.any() else "none, none found"
-    return f"Dice {2 * int((truth & found).sum()) / int(truth.sum() + found.sum()):.2f}"
+        _note(axes, agreement(truth, found))
 
 
 def _note(axes: Axes, text: str) -> None:

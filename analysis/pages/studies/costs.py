@@ -108,8 +108,6 @@ class BackboneCosts:
     def _reading(self) -> str:
         """Who is slowest and fastest to train."""
         lanes = self.lanes.dropna(subset=["train_seconds_per_image"])
-        if lanes.empty:
-            return "No time was measured."
         whole = lanes[~lanes["fixed"]] if (~lanes["fixed"]).any() else lanes
         times = 1e3 * whole.set_index(whole["backbone"] + " " + whole["shape"])["train_seconds_per_image"]
         return f"Training time in ms an image is {extremes(times, digits=0)}."

@@ -36,7 +36,7 @@ def over_runs(runs: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame({"value": grouped.mean(), "value_std": grouped.std(ddof=1), "runs": grouped.size()})
     table = table.assign(reached=grouped.count())
     part = table["reached"].between(1, table["runs"] - 1)
-    of = " (" + table["reached"].map(str) + " of " + table["runs"].map(str) + " runs)"
+    of = " (" + table["reached"].astype(str) + " of " + table["runs"].astype(str) + " runs)"
     return table.assign(words=of.where(part, "").radd(scores(table, "value", digits=0))).reset_index()
 
 

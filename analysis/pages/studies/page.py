@@ -84,17 +84,17 @@ class StudyPage:
 
     def average(self, reference: str = "source") -> Html:
         """The average over attributes as a figure."""
-        if not self.measured:
-            return html.paragraph(self.nothing)
-        said = f"{self.reading()}{self.beyond(reference)}"
-        return html.figure(self.draw(self.tables.panels[:1]), f"{self.what} of every {self.noun}.", said)
+        return self._figure(self.tables.panels[:1], f"{self.reading()}{self.beyond(reference)}")
 
     def attributes(self) -> Html:
         """Every attribute, a panel each."""
+        return self._figure(self.tables.attributes, self.highest())
+
+    def _figure(self, panels: Sequence[str], said: str) -> Html:
         if not self.measured:
             return html.paragraph(self.nothing)
-        alt = f"Dice of every {self.noun} for each attribute."
-        return html.figure(self.draw(self.tables.attributes), alt, self.highest())
+        over = "on average" if panels == self.tables.panels[:1] else "for each attribute"
+        return html.figure(self.draw(panels), f"Dice of every {self.noun}, {over}.", said)
 
     def highest(self) -> str:
         """Which row is highest for most attributes."""
@@ -165,11 +165,9 @@ class StudyPage:
     def differences(self, reference: str) -> pd.DataFrame:
         """Paired differences of Dice to `reference` by attribute and variant; no rows where none can be taken."""
         folds = self.tables.all_folds
-        if reference not in set(self.tables.folds["variant"]) or "positives" not in folds:
-            return pd.DataFrame(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
-        table = paired(folds, reference, "dice", self.tables.shape)
-        if table.empty:
-            return table.reindex(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
+        there = reference in set(self.tables.folds["variant"]) and "positives" in folds
+        table = paired(folds, reference, "dice", self.tables.shape) if there else pd.DataFrame()
+        table = table.reindex(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
         return table[table["attribute"].isin(self.tables.panels) & table["difference"].notna()]
 
     def minus(self, variant: str, reference: str) -> pd.Series | None:

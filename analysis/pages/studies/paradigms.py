@@ -135,16 +135,16 @@ class Paradigms(StudyPage):
 
 def _apart(found: pd.DataFrame) -> list[str]:
     """Whose mean rank differs from the first's by more than Nemenyi's critical difference."""
-    if not np.isfinite(found["critical"].iloc[0]):
-        return ["no test"] * len(found)
-    return ["yes" if far else "no" for far in found["mean_rank"] - found["mean_rank"].iloc[0] > found["critical"]]
+    far = found["mean_rank"] - found["mean_rank"].iloc[0] > found["critical"]
+    return list(np.where(np.isfinite(found["critical"]), np.where(far, "yes", "no"), "no test"))
 
 
 def _first(found: pd.DataFrame) -> str:
-    first, apart = found.iloc[0], _apart(found).count("yes")
+    """Who has the best mean rank, and how many others are told apart from it."""
+    first = found.iloc[0]
     said = f"{first['variant']} has the best mean rank ({first['mean_rank']:.2f} of {counted(len(found), 'row')})"
     if not np.isfinite(first["critical"]):
         return f"{said}; with one row or attribute there is no test."
     few = ", and over fewer than 5 attributes no test says much" if first["small"] else ""
-    critical = f"Nemenyi's critical difference ({first['critical']:.2f})"
-    return f"{said}; {apart} of {len(found) - 1} others differ from it by more than {critical}{few}."
+    far = f"{_apart(found).count('yes')} of {len(found) - 1} others differ from it by more than"
+    return f"{said}; {far} Nemenyi's critical difference ({first['critical']:.2f}){few}."
