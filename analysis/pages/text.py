@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.tables.words import Told, counted, dataset, listed, plain, warnings
+from analysis.tables.words import Told, counted, dataset, listed, measured_on, plain, warnings
 from tatl.names import ENSEMBLE
 
 __all__ = [
@@ -59,7 +59,7 @@ def extremes(values: pd.Series, spread: pd.Series | None = None, digits: int = 3
     return f"highest for {told(high)} and lowest for {told(low)}"
 
 
-def difference(row: pd.Series | dict[Any, Any]) -> str:
+def difference(row: dict[Any, Any]) -> str:
     """A minus B of `analysis.tables.pairs`: its mean, its interval or why there is none, and of how many pairs."""
     if not np.isfinite(row["difference"]):
         return "not measured"
@@ -87,12 +87,9 @@ def origin(study: Told, shape: str = ENSEMBLE) -> str:
     about = study.about
     shapes = [str(name) for name in about.get("shapes", [])] or ["?"]
     averaged = f"the average of shapes {listed(shapes)}" if len(shapes) > 1 else shapes[0]
-    facts = [
-        f"Measured: {dataset(study)}", f"source domain {about.get('source', 'not recorded')}",
-        f"preset {about.get('preset', 'not recorded')}", design(study),
-        f"{averaged if shape == ENSEMBLE else shape}, {about.get('backbone', '?')}.",
-    ]  # fmt: skip
-    return " ".join(["; ".join(facts), *warnings(study)])
+    return measured_on(
+        study, design(study), f"{averaged if shape == ENSEMBLE else shape}, {about.get('backbone', '?')}"
+    )
 
 
 def design(study: Told) -> str:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.tables.paper import Origin
 from analysis.tables.read import attributes_asked, ordered, read_about, read_csv
-from analysis.tables.words import Told, counted, dataset, listed, warnings
+from analysis.tables.words import Told, counted, listed, measured_on
 from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.studies.places import command_like
 
@@ -209,16 +209,11 @@ def origin_line(told: Told, images: str) -> str:
     about = told.about
     seeds = about.get("seeds") if about.get("study") == "bound" else None
     several = f"seeds {listed(seeds)}" if seeds and len(seeds) > 1 else f"seed {about.get('seed', '?')}"
-    words = [
-        f"Measured: {dataset(told)}",
-        f"source domain {about.get('source', 'not recorded')}",
-        f"preset {about.get('preset', 'not recorded')}",
-        f"{several}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
+    return measured_on(
+        told, f"{several}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",
         f"{about.get('shape', '?')}, {about.get('backbone', '?')}, {'crops' if about.get('crop') else 'whole images'}",
-        f"BatchNorm statistics {'estimated' if about.get('calibrated', True) else 'as the start has them'}",
-        f"{images}.",
-    ]
-    return " ".join(["; ".join(words), *warnings(told)])
+        f"BatchNorm statistics {'estimated' if about.get('calibrated', True) else 'as the start has them'}", images,
+    )  # fmt: skip
 
 
 def _starts(names: Sequence[str]) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from analysis.tables.paper import part_of
 
+_FROM = {"source": "source domain", "preset": "preset"}
+
 
 class Told(Protocol):
     """Tables that know where they come from."""
@@ -41,6 +43,12 @@ def dataset(study: Told) -> str:
     enriched = ", rare attributes enriched" if about.get("enrich") else ""
     cases, size = about.get("cases", "?"), about.get("size", "unknown size")
     return f"{about.get('label', name)}, {cases} cases at {size}{enriched}"
+
+
+def measured_on(study: Told, *facts: str) -> str:
+    """Data, source domain, preset and further facts of measured numbers, and what the data are not."""
+    words = [f"{name} {study.about.get(key, 'not recorded')}" for key, name in _FROM.items()]
+    return " ".join([f"Measured: {'; '.join([dataset(study), *words, *facts])}.", *warnings(study)])
 
 
 def warnings(study: Told) -> list[str]:

@@ -92,8 +92,8 @@ class Backbones(StudyPage):
 
     def beyond(self, reference: str) -> str:
         """For how many backbones tatl is above source."""
-        apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}") for name in self.backbones]
-        known = [row["difference"] > 0 for row in apart if row is not None]
+        apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}")["difference"] for name in self.backbones]
+        known = [value > 0 for value in apart if np.isfinite(value)]
         return f" {_TATL} is above {_SOURCE} for {sum(known)} of {counted(len(known), 'backbone')}." if known else ""
 
     def draw(self, panels: Sequence[str]) -> Figure:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import StudyPage, labelled
+from analysis.pages.studies.page import Cells, StudyPage, labelled
 from analysis.pages.text import counted, difference, extremes, listed, scores, wins
 from analysis.pages.theme import Look
 from analysis.tables.read import ordered
@@ -87,11 +87,10 @@ class DataSize(StudyPage):
             return html.paragraph(
                 f"{_TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
             )
-        told = ["not measured" if row is None else difference(row) for row in found.values()]
-        above = sum(row is not None and row["difference"] > 0 for row in found.values())
+        above = sum(row["difference"] > 0 for row in found.values())
         said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}."
-        head = f"{_TATL} minus {reference}"
-        return html.table(labelled({head: told}, found), f"{self.what}, paired over folds and seeds.", said)
+        cells: Cells = {f"{_TATL} minus {reference}": list(map(difference, found.values()))}
+        return html.table(labelled(cells, found), f"{self.what}, paired over folds and seeds.", said)
 
 
 def _percent(fraction: float) -> str:

@@ -170,16 +170,16 @@ class StudyPage:
         table = table.reindex(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
         return table[table["attribute"].isin(self.tables.panels) & table["difference"].notna()]
 
-    def minus(self, variant: str, reference: str) -> pd.Series | None:
-        """The paired difference of the averages of two rows, or of the one attribute; None where there is none."""
+    def minus(self, variant: str, reference: str) -> dict[Any, Any]:
+        """The paired difference of the averages of two rows, or of the one attribute; NaN where there is none."""
         table = self.differences(reference)
         mine = table[(table["variant"] == variant) & table["attribute"].isin(self.tables.panels[:1])]
-        return mine.iloc[0] if len(mine) else None
+        return next(iter(mine.to_dict("records")), {"difference": np.nan})
 
     def against(self, variant: str, reference: str) -> str:
-        """; tatl minus source is +0.071 (...): to end a sentence; empty where there is no difference."""
+        """A sentence on a difference, from a space on; empty where there is none."""
         found = self.minus(variant, reference)
-        return "" if found is None else f" {variant} minus {reference} is {difference(found)}."
+        return f" {variant} minus {reference} is {difference(found)}." if np.isfinite(found["difference"]) else ""
 
     def drawn(self, panels: Sequence[str], rows: Sequence[str], row: str, lane: str, look: Look, **more: Any) -> Figure:
         """Dice as points: a panel per attribute, or all in one where the rows are the attributes."""

@@ -123,10 +123,9 @@ class Paradigms(StudyPage):
         there = [each for each in CONTROLS if each in values.index]
         if not there or _TATL not in values.index:
             return html.paragraph(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
-        apart = {name: self.minus(name, _TATL) for name in there}
         cells: Cells = {
             self.what: [score(values[name]) for name in there],
-            f"minus {_TATL}": ["not measured" if row is None else difference(row) for row in apart.values()],
+            f"minus {_TATL}": [difference(self.minus(name, _TATL)) for name in there],
         }
         below = int((values[there] < values[_TATL]).sum())
         said = f"{_TATL} ({score(values[_TATL])}) is above {below} of {counted(len(there), 'control')}."
