@@ -116,7 +116,7 @@ def test_rows_are_paired_on_what_both_have() -> None:
         (lambda f: f.drop(columns="group"), "lacks the columns group"),
         (lambda f: f.assign(shape="u"), "no shape 'mean': it has u"),
         (lambda f: f[f["variant"] != "source"], "row source is not there"),
-        (lambda f: pd.concat([f, f]), "is tested twice"),
+        (lambda f: pd.concat([f, f]), "rows twice .first: variant tatl, attribute"),
     ],
 )
 def test_bad_tables(change, message: str) -> None:  # type: ignore[no-untyped-def]

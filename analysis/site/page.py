@@ -93,24 +93,16 @@ class Builder:
             page.write_text(_rendered(executed, heading, self.tables, page), encoding="utf-8")
         except Exception as error:  # a dead kernel, a broken notebook: one page says so, the others still come out
             dead = isinstance(error, DeadKernelError) or str(error).startswith("Kernel died")
-            return self._only_said(
-                path.stem, heading, FAILED, DEAD if dead else f"{type(error).__name__}: {sentence(error)}"
-            )
+            said = DEAD if dead else f"{type(error).__name__}: {sentence(error)}"
+            return self._only_said(Card(path.stem, heading, FAILED, said))
         if error_line := failure(executed):
             return Card(path.stem, heading, FAILED, error_line)
         wanting = self._lacking(described, "wants")
-        said = [f"not there: {', '.join(wanting)}"] * bool(wanting)
-        said.append(unescape(re.sub(r"<[^>]+>", "", _shown(executed, "partial"))).strip())
-        short = " ".join(filter(None, said))
-        return Card(
-            path.stem,
-            heading,
-            PARTIAL if short else DONE,
-            short,
-            _shown(executed, "headline"),
-            _picture(_shown(executed, "thumbnail")),
-            self._source(described),
-        )
+        told = f"not there: {', '.join(wanting)} " if wanting else ""
+        told = f"{told}{unescape(re.sub(r'<[^>]+>', '', _shown(executed, 'partial')))}".strip()
+        headline, picture = _shown(executed, "headline"), _picture(_shown(executed, "thumbnail"))
+        state = PARTIAL if told else DONE
+        return Card(path.stem, heading, state, told, headline, picture, self._source(described))
 
     def _lacking(self, described: dict[str, Any], kind: str) -> list[str]:
         return [each for each in described.get(kind, []) if not (self.tables / each).exists()]
@@ -122,13 +114,13 @@ class Builder:
         """A page that names the command, with the options of what else lies in the folder."""
         message = f"No {', '.join(lacking)} in {self.tables}; this command makes what is missing:"
         plain = described.get("command", "python -m tatl study")
-        return self._only_said(
-            name, heading, MISSING, message, command_like(plain, self._recorded(described), self.tables)
-        )
+        command = command_like(plain, self._recorded(described), self.tables)
+        return self._only_said(Card(name, heading, MISSING, message, command=command))
 
-    def _only_said(self, name: str, heading: str, state: str, message: str, command: str = "") -> Card:
-        fill(self.out / f"{name}.html", title=heading, message=message, state=state, command=command)
-        return Card(name, heading, state, message, command=command)
+    def _only_said(self, card: Card) -> Card:
+        """A page that has the words of its card alone."""
+        fill(self.out / card.page, title=card.title, message=card.message, state=card.state, command=card.command)
+        return card
 
     def _source(self, described: dict[str, Any]) -> str:
         """Data, and for pages that need a study's record, source, preset, seeds and folds; empty where nothing says."""

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
+from analysis.tables.read import of_shape
 from tatl.names import AVERAGE, ENSEMBLE
 
 RESAMPLES, LEVEL, POWER = 2000, 0.95, 0.8
@@ -91,7 +92,7 @@ def effects(
 
     Raises ValueError where a column, the shape, the reference or a row is not there, and where an image is there twice.
     """
-    part = _checked(images, shape)
+    part = of_shape(images, NEEDED, shape, ["variant", "attribute", "seed", "image"])
     there = list(dict.fromkeys(part["variant"]))
     rows = [name for name in there if name != reference] if rows is None else rows
     if unknown := [name for name in (reference, *rows) if name not in there]:
@@ -102,20 +103,6 @@ def effects(
             said = {"word": effect.word, "detectable": effect.detectable}
             found.append({"attribute": attribute, "variant": row, "reference": reference, **vars(effect), **said})
     return pd.DataFrame(found)
-
-
-def _checked(images: pd.DataFrame, shape: str) -> pd.DataFrame:
-    if missing := [name for name in NEEDED if name not in images]:
-        raise ValueError(
-            f"the table lacks the columns {', '.join(missing)}: give one that `python -m tatl study` wrote"
-        )
-    part = images[images["shape"] == shape]
-    if part.empty:
-        raise ValueError(f"the table has no shape {shape!r}: it has {', '.join(map(str, images['shape'].unique()))}")
-    if (twice := part.duplicated(["variant", "attribute", "seed", "image"])).any():
-        first = part[twice].iloc[0]
-        raise ValueError(f"image {first['image']} is tested twice in {first['variant']}, seed {first['seed']}")
-    return part
 
 
 def _pair(part: pd.DataFrame, row: str, reference: str) -> dict[str, Effect]:

@@ -28,7 +28,7 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from analysis.curvature.bootstrap import interval, resampled
-from analysis.tables.read import command_of, read_table
+from analysis.tables.read import command_of, of_shape, read_table
 from tatl import cli
 from tatl.data.store import write_csv
 from tatl.names import AVERAGE, ENSEMBLE, MICRO, SCORES
@@ -62,28 +62,9 @@ def paired(folds: pd.DataFrame, reference: str, score: str = "dice", shape: str 
 
 def _wide(folds: pd.DataFrame, score: str, shape: str) -> pd.DataFrame:
     """Scores by (attribute, seed, fold) and variant, NaN where the test fold shows no positive."""
-    part = _checked(folds, score, shape)
+    part = of_shape(folds, [*_COLUMNS, score], shape, ["variant", *_KEYS])
     order = list(dict.fromkeys(part["variant"]))
     return _shown(part, score).pivot(index=_KEYS, columns="variant", values=score)[order]
-
-
-def _checked(folds: pd.DataFrame, score: str, shape: str) -> pd.DataFrame:
-    """The rows of a shape, each there once."""
-    if missing := [name for name in (*_COLUMNS, score) if name not in folds]:
-        raise ValueError(
-            f"the table lacks the columns {', '.join(missing)}: give one that `python -m tatl study` wrote"
-        )
-    if folds.empty:
-        raise ValueError("the table has no rows: give one that `python -m tatl study` wrote to its end")
-    part = folds[folds["shape"] == shape]
-    if part.empty:
-        raise ValueError(f"the table has no shape {shape!r}: it has {', '.join(sorted(folds['shape'].unique()))}")
-    if (twice := part[part.duplicated([*_KEYS, "variant"])]).size:
-        first = ", ".join(f"{name} {twice.iloc[0][name]}" for name in ("variant", *_KEYS))
-        raise ValueError(
-            f"the table has {len(twice)} rows twice (first: {first}): write it again with `python -m tatl study`"
-        )
-    return part
 
 
 def _shown(part: pd.DataFrame, score: str) -> pd.DataFrame:

@@ -64,6 +64,24 @@ def read_optional(path: Path, wanted: Sequence[str], command: str) -> pd.DataFra
     return read_table(path, wanted, command) if path.exists() else pd.DataFrame(columns=list(wanted))
 
 
+def of_shape(table: pd.DataFrame, wanted: Sequence[str], shape: str, keys: Sequence[str]) -> pd.DataFrame:
+    """The rows of a shape; ValueError without a `wanted` column, without a row, or with the same keys twice."""
+    if missing := [name for name in wanted if name not in table]:
+        raise ValueError(
+            f"the table lacks the columns {', '.join(missing)}: give one that `python -m tatl study` wrote"
+        )
+    part = table[table["shape"] == shape]
+    if part.empty:
+        known = ", ".join(map(str, table["shape"].unique())) or "no rows: let the study come to its end"
+        raise ValueError(f"the table has no shape {shape!r}: it has {known}")
+    if (twice := part[part.duplicated(list(keys))]).size:
+        first = ", ".join(f"{name} {twice.iloc[0][name]}" for name in keys)
+        raise ValueError(
+            f"the table has {len(twice)} rows twice (first: {first}): write it again with `python -m tatl study`"
+        )
+    return part
+
+
 def read_about(path: Path, command: str) -> dict[str, Any]:
     """What the tables beside it were made from; errors say which command writes it."""
     try:
