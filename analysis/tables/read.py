@@ -66,14 +66,14 @@ def read_optional(path: Path, wanted: Sequence[str], command: str) -> pd.DataFra
 
 def of_shape(table: pd.DataFrame, wanted: Sequence[str], shape: str, keys: Sequence[str]) -> pd.DataFrame:
     """The rows of a shape; ValueError without a `wanted` column, without a row, or with the same keys twice."""
+    again = "give one that `python -m tatl study` wrote"
     if missing := [name for name in wanted if name not in table]:
-        raise ValueError(
-            f"the table lacks the columns {', '.join(missing)}: give one that `python -m tatl study` wrote"
-        )
+        raise ValueError(f"the table lacks the columns {', '.join(missing)}: {again}")
     part = table[table["shape"] == shape]
     if part.empty:
-        known = ", ".join(map(str, table["shape"].unique())) or "no rows: let the study come to its end"
-        raise ValueError(f"the table has no shape {shape!r}: it has {known}")
+        known = ", ".join(map(str, table["shape"].unique()))
+        lacks = f"no shape {shape!r}: it has {known}" if known else f"no rows: {again} to its end"
+        raise ValueError(f"the table has {lacks}")
     if (twice := part[part.duplicated(list(keys))]).size:
         first = ", ".join(f"{name} {twice.iloc[0][name]}" for name in keys)
         raise ValueError(
