@@ -145,14 +145,16 @@ def test_weights_that_no_hub_gives_stop_it_before_training(
 ) -> None:
     create = timm.create_model
 
-    def offline(name: str, pretrained: bool = False) -> torch.nn.Module:
+    def offline(name: str, pretrained: bool = False, **given: Any) -> torch.nn.Module:
         if pretrained:
             raise OSError("no route to host")
-        return create(name)
+        return create(name, **given)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timm, "create_model", offline)
-    said = refused([*command, "--source", "imagenet", *SMOKE, str(toy_store.path)], capsys)
+    said = refused(
+        [*command, "--source", "imagenet", "--backbone", "efficientnet-b0", *SMOKE, str(toy_store.path)], capsys
+    )
     assert "the ImageNet weights of efficientnet-b0 are not in the cache and could not be downloaded (OSError)" in said
     assert "give a local file with --imagenet-weights FILE" in said and "--source textures or random" in said
 

@@ -146,15 +146,15 @@ def test_prepare_asks_about_orientations_that_sizes_cannot_tell(
 ) -> None:
     """Image and mask disagreed by half a turn without a word."""
     root = drawn_on_stored_pixels(tmp_path / "data", (1, 2, 3))
-    prepare("manifest", tmp_path / "a", root, f"{HEIGHT}x{WIDTH}", workers=1)
+    prepare(Reading(), "manifest", tmp_path / "a", root, f"{HEIGHT}x{WIDTH}", workers=1)
     assert "note: c3: has an EXIF orientation of 3, which was applied to the image, while" in capsys.readouterr().out
     assert [note.partition(":")[0] for note in Store.open(tmp_path / "a").notes] == ["c2", "c3"]
-    prepare("manifest", tmp_path / "b", root, f"{HEIGHT}x{WIDTH}", workers=1, exif="ignore")
+    prepare(Reading(exif="ignore"), "manifest", tmp_path / "b", root, f"{HEIGHT}x{WIDTH}", workers=1)
     store = Store.open(tmp_path / "b")
     assert store.source["exif"] == "ignore" and not store.notes
     assert all(np.array_equal(store.mask("lesion", i), white(store.images[i])) for i in range(3))
     with pytest.raises(ValueError, match=r"store of another recipe \(what differs: source"):
-        prepare("manifest", tmp_path / "a", root, f"{HEIGHT}x{WIDTH}", workers=1, exif="ignore")
+        prepare(Reading(exif="ignore"), "manifest", tmp_path / "a", root, f"{HEIGHT}x{WIDTH}", workers=1)
 
 
 def test_a_square_picture_on_its_side_is_asked_about(tmp_path: Path) -> None:
@@ -182,8 +182,8 @@ def test_whatever_one_file_raises_is_its_own_problem(
 
     monkeypatch.setattr(pictures, "_coloured", fails)
     with pytest.raises(ValueError, match=r"c2: 2\.png cannot be decoded"):
-        prepare("manifest", tmp_path / "s", root, f"{HEIGHT}x{WIDTH}", workers=1)
-    prepare("manifest", tmp_path / "s", root, f"{HEIGHT}x{WIDTH}", workers=1, skip_bad=True)
+        prepare(Reading(), "manifest", tmp_path / "s", root, f"{HEIGHT}x{WIDTH}", workers=1)
+    prepare(Reading(), "manifest", tmp_path / "s", root, f"{HEIGHT}x{WIDTH}", workers=1, skip_bad=True)
     assert Store.open(tmp_path / "s").cases["id"].tolist() == ["c1"]
 
 

@@ -231,11 +231,11 @@ def test_prepare_refuses_labels_in_one_line_and_takes_what_is_said(
 ) -> None:
     root, size = labelled(tmp_path / "data"), f"{HEIGHT}x{WIDTH}"
     with pytest.raises(BadCases, match=r"a\.png has the levels 0, 2, 3, 255, .*: 2 cases \(a, b\)"):
-        prepare("manifest", tmp_path / "s", root, size, workers=1)
+        prepare(Reading(), "manifest", tmp_path / "s", root, size, workers=1)
     with pytest.raises(ValueError, match="--foreground names 'spots', and the masks are lesion, dots"):
-        prepare("manifest", tmp_path / "s", root, size, workers=1, foreground="spots=1")
+        prepare(Reading(foreground="spots=1"), "manifest", tmp_path / "s", root, size, workers=1)
     options = {"foreground": "lesion=2,3,dots=3", "ignore": "255"}
-    prepare("manifest", tmp_path / "t", root, size, workers=1, **options)  # type: ignore[arg-type]
+    prepare(Reading(**options), "manifest", tmp_path / "t", root, size, workers=1)  # type: ignore[arg-type]
     store = Store.open(tmp_path / "t")
     assert np.array_equal(store.mask("lesion", 0), DISC) and np.array_equal(store.mask("dots", 0), DOT)
     assert {key: store.source[key] for key in options} == options
@@ -248,7 +248,7 @@ def test_score_reads_a_labelled_truth_as_it_is_told(tmp_path: Path, capsys: pyte
     save(tmp_path / "y" / "x_attribute_dots.png", IGNORE)
     save(tmp_path / "p" / "x_attribute_dots.png", DISC * 255)
     with pytest.raises(ValueError, match=r"x_attribute_dots\.png has the levels 0, 1, 255"):
-        score(tmp_path / "p", tmp_path / "y", tmp_path / "s.csv")
-    score(tmp_path / "p", tmp_path / "y", tmp_path / "s.csv", foreground="1", ignore="255")
+        score(Reading(), tmp_path / "p", tmp_path / "y", tmp_path / "s.csv")
+    score(Reading(foreground="1", ignore="255"), tmp_path / "p", tmp_path / "y", tmp_path / "s.csv")
     said = capsys.readouterr().out
     assert "dots   1.0000" in said and f"note: x_attribute_dots.png: {IGNORED}" in said

@@ -123,7 +123,7 @@ def test_score_pairs_names_however_they_are_composed(tmp_path: Path) -> None:
     latin = os.fsdecode(b"l\xe9sion_attribute_dots.png")
     for folder in ("p", "y"):
         shutil.copy(next((tmp_path / folder).iterdir()), tmp_path / folder / latin)
-    score(tmp_path / "p", tmp_path / "y", tmp_path / "s.csv")
+    score(Reading(), tmp_path / "p", tmp_path / "y", tmp_path / "s.csv")
     assert b"l\xe9sion" in (tmp_path / "s_images.csv").read_bytes()
     assert composed("la\u0308sion") == "l\u00e4sion" and composed(os.fsdecode(b"l\xe9sion")) == "l\u00e9sion"
 

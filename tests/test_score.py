@@ -191,9 +191,9 @@ def test_a_folder_of_something_else_is_told(tmp_path: Path) -> None:
 def test_the_command_writes_both_tables_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "y", "a_attribute_streaks", np.ones((4, 4), bool))
     with pytest.raises(ValueError, match=r"is a folder: give --out the file"):
-        score(tmp_path / "y", tmp_path / "y", tmp_path)
+        score(Reading(), tmp_path / "y", tmp_path / "y", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["y"]
-    score(tmp_path / "y", tmp_path / "y", tmp_path / "new" / "s.csv")
+    score(Reading(), tmp_path / "y", tmp_path / "y", tmp_path / "new" / "s.csv")
     images = tmp_path / "new" / "s_images.csv"
     assert pd.read_csv(images)["tp"].tolist() == [1.0]
     assert f"scores are in {tmp_path / 'new' / 's.csv'}, per image in {images}" in capsys.readouterr().out
