@@ -17,7 +17,7 @@ from tatl.studies.pace import pace
 SCORES = ["jaccard", "dice", "image_jaccard", "image_dice"]
 PARADIGMS = (
     "tatl", "tatl-freeze", "source", "source-long", "rotation", "context", "augmentation", "random", "attention",
-    "lesion", "shuffled-union", "frozen-random", "stage123",
+    "multilabel", "multilabel-direct", "lesion", "shuffled-union", "frozen-random", "stage123",
 )  # fmt: skip
 MANY = tuple(f"{word}_{number}" for number in range(5) for word in ("scaly_patch", "halo", "a_vessel_of_any_kind"))
 

@@ -145,7 +145,7 @@ def test_weights_that_no_hub_gives_stop_it_before_training(
 ) -> None:
     create = timm.create_model
 
-    def offline(name: str, pretrained: bool = False, **given: Any) -> torch.nn.Module:
+    def offline(name: str, pretrained: bool = False, **given: bool) -> torch.nn.Module:
         if pretrained:
             raise OSError("no route to host")
         return create(name, **given)

@@ -50,7 +50,7 @@ def test_its_loss_is_the_mean_over_attributes(toy_store: Store, tmp_path: Path) 
     assert torch.allclose(task.loss(indices, CPU), torch.stack(single).mean())
     with torch.no_grad():
         pooled = task.validation_loss(task.validation_sums(indices, CPU))
-    assert pooled == pytest.approx(float(torch.stack(single).mean()))
+    assert pooled == pytest.approx(float(torch.stack(single).mean().detach()))
 
 
 def test_every_attribute_is_scored(trained: tuple[Run, Path], toy_store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def said(text: str) -> str:
 
 
 def head(text: str) -> str:
-    return "".join(re.findall(r"<thead>.*?</thead>", text, flags=re.DOTALL))
+    return unescape("".join(re.findall(r"<thead>.*?</thead>", text, flags=re.DOTALL)))
 
 
 def edit(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame], pattern: str = "*.csv") -> Path:

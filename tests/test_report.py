@@ -117,7 +117,8 @@ def test_the_index_links_the_page_with_headline_and_thumbnail(site: Path) -> Non
     index = (site / "index.html").read_text()
     links = Links(index)
     assert "variants.html" in links.targets and "svg" in links.tags
-    assert "Average Dice: stage3 0." in index and "done" in index and "no spread can be given" in index
+    assert "Average Dice over 5 attributes is highest for " in index and "done" in index
+    assert "1 pair: too few for an interval" in index
     assert len(index) < 1_000_000 and (site / "variants.html").stat().st_size < 8_000_000
 
 
@@ -214,7 +215,7 @@ def test_the_command_of_a_missing_page_has_the_options_of_what_lies_beside(tmp_p
     page = unescape((tmp_path / "other.html").read_text())
     assert all(word in page for word in shlex.split(command)[4:]) and f"--tables={tables}" in page
     assert "--gone" not in page
-    assert "--epochs=3" in page and "--shapes" not in page and "--lr" not in page  # the preset's, or not recorded
+    assert "--epochs=3" in page and "--shapes=u" in page and "--lr" not in page  # the preset's, or not recorded
 
 
 def test_missing_tables_give_a_page_with_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

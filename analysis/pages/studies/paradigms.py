@@ -20,7 +20,7 @@ from analysis.pages.text import counted, difference, listed, score, scores
 from analysis.pages.theme import Look
 from analysis.tables import pairs
 from analysis.tables.paper import read_paper
-from tatl.names import AVERAGE, CONTROLS, STARTS
+from tatl.names import AVERAGE, CONTROLS, STARTS, TEXTURES
 
 # Tables 3 and 4 have Dice .482 with Stage 1's crop and .466 without, Table 9 .471 and .475 for each shape alone.
 _PAPER_NAMES = {"imagenet": "source", "context-restoration": "context", "tatl": "stage123"}
@@ -45,7 +45,8 @@ class Paradigms(StudyPage):
     sections = ("headline", "average", "table", "attributes", "paired", "ranks", "controls")
 
     def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
-        return {"rows": (STARTS, self.tables.variants)}
+        beside = self.tables.about.get("source") == "imagenet"  # what the row of textures stands beside
+        return {"rows": ([row for row in STARTS if beside or row != TEXTURES], self.tables.variants)}
 
     def theirs(self) -> list[str]:
         return [*super().theirs(), _REMARK] if len(self.published()) else []
