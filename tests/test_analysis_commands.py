@@ -248,7 +248,7 @@ def test_a_file_of_weights_is_a_start(
             ["--init", "best"],
             "start 'best' is neither one of random, source, rotation, context, tatl nor a file of weights",
         ),
-        (["--init", "u.safetensors"], "the weights do not fit the link shape of efficientnet-b0"),
+        (["--init", "u.safetensors"], "the weights do not fit the link shape of tu-test_efficientnet"),
         (["--tolerance", "0"], "tolerance 0.0 is a relative residual"),
         (["--method", "guess"], "method 'guess' is unknown: choose one of lanczos, power"),
         (["--crop", "--offset", "-1"], "offset -1 is negative"),

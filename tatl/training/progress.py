@@ -17,6 +17,8 @@ from tatl.training.learner import Learner
 class EpochBar(Callback):
     """One line an epoch: images and their rate, loss, learning rate."""
 
+    interval = 0.1  # seconds between two drawings
+
     def __init__(self, title: str) -> None:
         self.title = title
 
@@ -24,7 +26,7 @@ class EpochBar(Callback):
         recipe = cast(Learner, learner).run.recipe
         name = f"{self.title}, epoch {trainer.current_epoch + 1}/{recipe.epochs}"
         images = int(trainer.num_training_batches) * recipe.batch
-        self.bar = tqdm(total=images, desc=name, unit="image", leave=False)
+        self.bar = tqdm(total=images, desc=name, unit="image", leave=False, mininterval=self.interval)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, batch: np.ndarray, index: int
