@@ -386,6 +386,8 @@ def test_studies_with_tables_of_their_own(
     assert said[-2:] == ["tables are in t", f"next: python -m analysis.report --study {name} --tables t"]
     made = {path.stem for path in Path("t").glob("*.csv")}
     assert made == {"counts", name, f"{name}_folds", *files}
+    images = pd.read_csv(f"t/{name}_images.csv.gz", dtype={"image": str, "group": str})
+    assert set(images["group"]) <= set(toy_store.cases["group"].astype(str)) and set(images["shape"]) == {"mean"}
     table = pd.read_csv(f"t/{name}.csv").query("attribute == 'disc' and shape == 'mean'")
     assert len(table) == (2 if name == "convergence" else 1) and table["dice"].between(0, 1).all()
     if name == "crop":

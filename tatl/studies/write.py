@@ -51,16 +51,19 @@ def write_tables(
 ) -> None:
     """Write the tables of a study, its gallery and what it was made from, and print the averages.
 
-    `<study>.csv` over folds and seeds, `<study>_folds.csv`; of `variants` a gallery, the census of the
-    store's masks, and study.json for <study>.json; of `backbones` what each network costs, measured on the device.
-    What could not be had, because runs have lost files, is added to the notes of `described`.
+    `<study>.csv` over folds and seeds, `<study>_folds.csv`, and `<study>_images.csv.gz` of every test image, by which
+    differences are resampled; of `variants` a gallery, the census of the store's masks, and study.json for
+    <study>.json; of `backbones` what each network costs, measured on the device.  What could not be had, because runs
+    have lost files, is added to the notes of `described`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
     about.unlink(missing_ok=True)  # written last: tables without it are not whole
     kind = pd.DataFrame([{"variant": member.variant, **member.kind} for member in members]).drop_duplicates()
     trained = training_of(members, runs, store)
-    folds = per_fold(scores_of(members, runs, store)).merge(trained, on=[*KEYS, "attribute"], how="left")
+    scores = scores_of(members, runs, store)
+    folds = per_fold(scores).merge(trained, on=[*KEYS, "attribute"], how="left")
+    _write_images(scores, store, folder / f"{name}_images.csv.gz")
     described["notes"] += lost_notes(members, runs)
     table = over_folds(folds)
     write_csv(counts(store), folder / "counts.csv")
@@ -90,6 +93,14 @@ def averages(table: pd.DataFrame, every: bool = False) -> str:
         f"Pooled over the test images of a fold, the mean over {attributes} attributes, then over folds and seeds; "
         f"positives: test images with the attribute, of all folds and attributes.\n{shown.to_string(index=False)}"
     )
+
+
+def _write_images(scores: pd.DataFrame, store: Store, path: Path) -> None:
+    """Areas (tp, fp, fn) of every attribute and test image, of the shapes' average, with the image's group."""
+    group = dict(zip(store.cases["id"].astype(str), store.cases["group"].astype(str), strict=True))
+    mean = scores[scores["shape"] == ENSEMBLE]
+    table = mean.assign(group=mean["image"].map(group))[[*KEYS, "image", "group", "attribute", "tp", "fp", "fn"]]
+    table.to_csv(path, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
 
 
 def _write_gallery(path: Path, members: list[Member], runs: Path, store: Store) -> list[str]:
