@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from analysis.tables.evidence import UNDECIDED, Effect, effects
+from analysis.tables.pairs import run_compare
 from tatl.names import AVERAGE
 
 FOLDS = 5
@@ -122,3 +125,14 @@ def test_rows_are_paired_on_what_both_have() -> None:
 def test_bad_tables(change, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         effects(change(made(0)), "source")
+
+
+def test_the_command_reads_every_image_where_they_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = made(0, gain=0.25)
+    frame.to_csv(tmp_path / "paradigms_images.csv.gz", index=False)
+    folds = frame.groupby(["variant", "shape", "seed", "fold", "attribute"])[["tp", "fp", "fn"]].sum().reset_index()
+    dice = 2 * folds["tp"] / (2 * folds["tp"] + folds["fp"] + folds["fn"])
+    folds.assign(positives=20, dice=dice).to_csv(tmp_path / "paradigms_folds.csv", index=False)
+    assert run_compare(["--study", "paradigms", "--tables", str(tmp_path), "--reference", "source"]) == 0
+    assert "better" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "paradigms_effects.csv")["word"].tolist() == ["better"]

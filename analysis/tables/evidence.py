@@ -33,6 +33,12 @@ FEWEST_GROUPS = 20
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 COUNTS = ["tp", "fp", "fn"]
 PLACE = ["seed", "fold"]
+SHOWN_EFFECTS = ["attribute", "variant", "difference", "low", "high", "folds_low", "folds_high", "word", "detectable",
+                 "positives", "groups", "folds", "seeds"]  # fmt: skip
+RULE = (
+    "pooled Dice over all test folds: better or worse where the intervals over groups of images (low, high) and over "
+    "folds and seeds lie on one side of zero, else undecided; detectable: what such a design sees in 80 % of cases"
+)
 NEEDED = ["variant", "shape", *PLACE, "image", "group", "attribute", *COUNTS]
 
 

@@ -28,6 +28,7 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from analysis.curvature.bootstrap import interval, resampled
+from analysis.tables.evidence import RULE, SHOWN_EFFECTS, effects
 from analysis.tables.read import command_of, of_shape, read_table
 from tatl import cli
 from tatl.data.store import write_csv
@@ -135,7 +136,7 @@ def ranks(folds: pd.DataFrame, score: str = "dice", shape: str = ENSEMBLE) -> pd
 def compare(
     study: StudyName, tables: Path = Path("reports/quick/tables"), reference: str = "", score: str = "dice"
 ) -> None:
-    """Paired differences and mean ranks of a study's variants.
+    """Differences between a study's rows, by groups of images and fold by fold, and mean ranks.
 
     Example: python -m analysis.statistics --study paradigms --reference source
 
@@ -149,16 +150,21 @@ def compare(
         raise ValueError(f"score {score!r} is unknown: choose one of {', '.join(SCORES)}")
     folds = read_table(tables / f"{study}_folds.csv", [*_COLUMNS, score], command_of(study))
     ranked = ranks(folds, score)
-    pairs = paired(folds, reference or str(folds["variant"].iloc[0]), score)
-    write_csv(pairs, tables / f"{study}_pairs.csv")
-    write_csv(ranked, tables / f"{study}_ranks.csv")
+    reference = reference or str(folds["variant"].iloc[0])
+    pairs = paired(folds, reference, score)
+    made = {"pairs": pairs, "ranks": ranked}
+    if (images := tables / f"{study}_images.csv.gz").is_file():
+        made["effects"] = effects(pd.read_csv(images, dtype={"image": str, "group": str}), reference)
+        print(f"{made['effects'][SHOWN_EFFECTS].to_string(index=False, float_format='%.3f', na_rep='-')}\n{RULE}\n")
+    for name, frame in made.items():
+        write_csv(frame, tables / f"{study}_{name}.csv")
     print(pairs.to_string(index=False, float_format="%.3f", na_rep="-"))
     print(f"\n{ranked.to_string(index=False, float_format='%.3f', na_rep='-')}")
     if pairs["small"].any():
         print(f"note: fewer than {ENOUGH_PAIRS} pairs of fold and seed are too few for an interval or a test")
     if left_out := max(ranked["left_out"], default=0):
         print(f"note: {left_out} times a test fold shows no positive of an attribute: left out (left_out)")
-    print(f"tables are in {tables}: {study}_pairs.csv, {study}_ranks.csv")
+    print(f"tables are in {tables}: {', '.join(f'{study}_{name}.csv' for name in made)}")
     print(f"next: python -m analysis.report --study {study.replace('-', '_')} --tables {tables}")
 
 
