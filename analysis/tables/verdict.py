@@ -20,7 +20,7 @@ from analysis.tables.words import counted, listed, plain
 from tatl.names import AVERAGE, ENSEMBLE
 
 # The rows of other studies that are trained from a start, on whole images and on crops.
-_ROWS = {False: {"source": "stage3", "tatl": "stage23"}, True: {"source": "stage13", "tatl": "stage123"}}
+_ROWS = {False: {"stage3": "source", "stage23": "tatl"}, True: {"stage13": "source", "stage123": "tatl"}}
 _STUDIES = {"paradigms": "paradigms.json", "variants": "study.json"}
 _SAME = ("store_digest", "source", "backbone")
 
@@ -126,24 +126,20 @@ class Verdict:
         return max(found, key=len)
 
     def _dice(self, study: str, about: str) -> pd.Series:
-        path, tables = self.tables.folder / f"{study}.csv", self.tables
+        path, tables, none = self.tables.folder / f"{study}.csv", self.tables, pd.Series(dtype=float)
         try:
             told = read_about(path.with_name(about), "")
             table = read_csv(path, ["variant", "shape", "attribute", "dice"], "")
         except (FileNotFoundError, ValueError):
-            return pd.Series(dtype=float)
-        if any(told.get(name) != tables.about.get(name) for name in _SAME):
-            return pd.Series(dtype=float)
+            return none
         shape = tables.about.get("shape") if tables.about.get("shape") in set(table["shape"]) else ENSEMBLE
         crop = bool(tables.about.get("crop"))
-        rows = {_ROWS[crop].get(name, ""): name for name in tables.starts} | (
-            {} if crop else {n: n for n in tables.starts}
-        )
-        own = table[
-            (table["shape"] == shape) & table["variant"].isin(rows) & table["attribute"].isin(tables.attributes)
-        ]
-        own = own.assign(start=own["variant"].map(rows), dice=pd.to_numeric(own["dice"], errors="coerce"))
+        rows = _ROWS[crop] | ({} if crop else {name: name for name in tables.starts})
+        table = table.assign(start=table["variant"].map(rows), dice=pd.to_numeric(table["dice"], errors="coerce"))
+        own = table[(table["shape"] == shape) & table["start"].isin(tables.starts)]
+        own = own[own["attribute"].isin(tables.attributes)]
         wide = own.pivot_table(index="attribute", columns="start", values="dice").dropna()
-        wide = wide[[name for name in tables.starts if name in wide]]
+        if wide.empty or any(told.get(name) != tables.about.get(name) for name in _SAME):
+            return none
         over = listed([plain(name) for name in tables.attributes if name in wide.index])
-        return wide.mean().rename(f"{path.name}, {over}") if len(wide) else pd.Series(dtype=float)
+        return wide.mean().reindex(tables.starts).dropna().rename(f"{path.name}, {over}")
