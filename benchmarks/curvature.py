@@ -44,7 +44,7 @@ from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
 from tatl.names import BOUND_STARTS
-from tatl.studies.execution.parallel import Machine
+from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.studies.planner import Planner
 from tatl.studies.settings import Settings, load_preset

@@ -233,7 +233,7 @@ def main(
         if paper:
             place = torch.device(device)
             with tempfile.TemporaryDirectory() as scratch:
-                seconds = toolkit(store, 16, places.usual_precision(place), steps, place, Path(scratch))
+                seconds = toolkit(store, 16, places.usual_precision(place.type), steps, place, Path(scratch))
             paper_time(store, 16 / seconds)
 
 

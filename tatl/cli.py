@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser
 LISTS = ("--shapes", "--attributes", "--folds", "--seeds", "--variants")  # people write them with one word, too
 MEMORY = ("out of memory", "allocate memory", "failed to map segment", "can't start new thread")  # in errors of others
 RETIRED = {"--devices": "a run is trained on one device; several GPUs train several runs (--workers of study)"}
+MYPY = False  # true to mypy: jsonargparse carries out what stands under TYPE_CHECKING, where --help waits for torch
 ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 
 

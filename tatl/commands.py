@@ -90,7 +90,7 @@ def train_command(
     """
     from tatl.prediction.select import variant_of
     from tatl.studies.conduct import check_sources, note_runs, show_plan
-    from tatl.studies.execution.parallel import Machine
+    from tatl.studies.execution.machine import Machine
     from tatl.studies.execution.schedule import execute
     from tatl.studies.planner import Planner
     from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
@@ -146,7 +146,7 @@ def study_command(
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
     from tatl.studies.conduct import Experiment
-    from tatl.studies.execution.parallel import Machine
+    from tatl.studies.execution.machine import Machine
     from tatl.studies.planner import Planner
 
     planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)

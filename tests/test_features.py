@@ -21,7 +21,8 @@ from tatl.models.starts import seeded
 from tatl.names import B0
 from tatl.prediction.ensemble import mean_probabilities, share_encoders
 from tatl.run import Run
-from tatl.studies.execution.parallel import Machine, Trainer, outcomes_of
+from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.parallel import Trainer, outcomes_of
 from tatl.studies.execution.schedule import execute
 from tatl.training import frozen_features as features
 from tatl.training.frozen_features import Frozen, Kept, encoder_digest

@@ -31,6 +31,7 @@ from tatl.models import build
 from tatl.models.starts import seeded
 from tatl.run import Run, finished
 from tatl.run.legacy import precision_of_log
+from tatl.run.textures import texture_run
 from tatl.studies.planner import Member
 from tatl.studies.results import probabilities as probabilities_in
 from tatl.studies.results import scores_of
@@ -39,7 +40,6 @@ from tatl.training import trainer as fit_module
 from tatl.training.device import deterministic, pick_device
 from tatl.training.learner import Learner
 from tatl.training.metrics import CONFUSION, confusion
-from tatl.training.pretext import texture_run
 from tatl.training.progress import EpochBar
 from tatl.training.tasks import Segmentation, make_task
 from tatl.training.trainer import Busy, fit, taken

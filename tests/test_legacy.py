@@ -17,7 +17,7 @@ from safetensors.torch import save
 from tatl.run import Recipe, Run, find_runs, finished, outdated
 from tatl.run.hub import hub_weights
 from tatl.run.legacy import precision_of_log
-from tatl.training.pretext import TEXTURE_RECIPE, texture_run
+from tatl.run.textures import TEXTURE_RECIPE, texture_run
 
 RECIPE = {
     "epochs": 40, "patience": 10, "batch": 16, "optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0,

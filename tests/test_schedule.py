@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from tatl.data.store import Store
 from tatl.run import Run, finished
 from tatl.studies.execution.board import Board, Teller
-from tatl.studies.execution.parallel import Lost, Machine, Trainer, gpus, pieces_of
+from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.parallel import Lost, Trainer, gpus, pieces_of
 from tatl.studies.execution.schedule import FAILED, execute
 from tatl.studies.runtime.effort import operations, plan, work
 from toy import toy_run
@@ -307,11 +308,11 @@ def test_the_bar_counts_what_is_begun_and_shows_its_loss_in_80_columns(
 
 
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 2)
+    monkeypatch.setattr("tatl.studies.execution.machine.cores", lambda: 2)
     assert Machine("cpu", workers=0).at_once() == 2 and Machine("cpu", workers=0).at_once(large=True) == 1
-    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 1)
+    monkeypatch.setattr("tatl.studies.execution.machine.cores", lambda: 1)
     assert Machine("cpu", workers=0).at_once() == 1
-    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 32)
+    monkeypatch.setattr("tatl.studies.execution.machine.cores", lambda: 32)
     assert Machine("cpu", workers=0).at_once() == 8 and Machine("cpu", workers=3).at_once(large=True) == 3
 
 
@@ -319,7 +320,8 @@ def test_a_run_alone_has_the_threads_that_it_has_in_company(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
-    monkeypatch.setattr("tatl.studies.execution.parallel.cores", lambda: 8)
+    for module in ("machine", "parallel"):
+        monkeypatch.setattr(f"tatl.studies.execution.{module}.cores", lambda: 8)
     monkeypatch.setattr(
         "tatl.studies.execution.parallel.fit", lambda *given, **options: threads.append(torch.get_num_threads())
     )

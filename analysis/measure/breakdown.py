@@ -23,7 +23,7 @@ from tatl.data.batches import Feed
 from tatl.models.starts import load_exactly, read_weights
 from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.run import Run
-from tatl.studies.execution.parallel import Machine
+from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.training.device import pick_device
 from tatl.training.tasks import start_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -14,7 +14,7 @@ from tatl import cli
 from tatl.__main__ import asked_preset
 from tatl.studies.settings import Settings, comma_list, load_preset
 
-if TYPE_CHECKING:
+if cli.MYPY:
     from pandas import DataFrame
 
     from analysis.curvature.norms import Options

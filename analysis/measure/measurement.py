@@ -7,17 +7,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tatl import cli
 from tatl.names import BOUND_STARTS
 from tatl.studies.settings import Settings, comma_list
 
-if TYPE_CHECKING:
+if cli.MYPY:
     from pandas import DataFrame
 
     from analysis.measure.starts import StartNetwork, StartScene
     from tatl.run import Run
-    from tatl.studies.execution.parallel import Machine
+    from tatl.studies.execution.machine import Machine
 
 # torch takes seconds to import: the functions import what needs it, so that --help does not.
 
@@ -52,7 +53,7 @@ class Shared:
     @property
     def machine(self) -> Machine:
         """What trains the runs that a start copies from."""
-        from tatl.studies.execution.parallel import Machine
+        from tatl.studies.execution.machine import Machine
 
         return Machine(self.device, self.imagenet_weights, workers=0)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from tatl.data.store import Store
 
@@ -44,6 +43,8 @@ def rarest_attribute(store: Store) -> np.ndarray:
 
 def _parts(labels: np.ndarray, groups: np.ndarray, parts: int, seed: int) -> np.ndarray:
     """Number every image 0 .. parts-1, groups whole, labels spread."""
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
+
     part = np.empty(len(labels), int)
     splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
     if np.bincount(labels).max() < parts:  # scikit-learn refuses; with so few, spread the groups alone

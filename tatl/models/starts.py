@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+if TYPE_CHECKING:  # a plan asks for the rules alone
+    from torch import Tensor, nn
 
 ENCODER = ("encoder",)
 EVERYTHING = ("encoder", "decoder", "head")
@@ -66,7 +65,7 @@ def transfer(model: nn.Module, weights: Mapping[str, Tensor], parts: Sequence[st
     """
     for part in parts:
         inside = {name[len(part) + 1 :]: value for name, value in weights.items() if name.startswith(part + ".")}
-        load_exactly(cast(nn.Module, getattr(model, part)), inside, f"the {part}")
+        load_exactly(cast("nn.Module", getattr(model, part)), inside, f"the {part}")
 
 
 def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], what: str) -> None:
@@ -81,12 +80,16 @@ def load_exactly(module: nn.Module, weights: Mapping[str, Tensor], what: str) ->
     wrong += [f"{name} is {given[name]}, expected {own[name]}" for name in both if given[name] != own[name]]
     if wrong:
         raise ValueError(f"the weights do not fit {what} ({len(wrong)} mismatches): {'; '.join(wrong[:5])}")
+    from torch import nn
+
     # Encoders have methods of their own, less strict.
     nn.Module.load_state_dict(module, {name: weights[name] for name in own}, strict=False)
 
 
 def seeded(model: Callable[[], nn.Module], seed: int) -> nn.Module:
     """`model()` with its random weights drawn from `seed`, the global generator left as it was."""
+    import torch
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model()
@@ -103,6 +106,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     A state dict under "state_dict" or "model" is found too.  FileNotFoundError or ValueError in one sentence.
     """
+    import torch
+    from safetensors.torch import load_file
+
     path = existing_weights(path)
     try:
         if path.suffix == ".safetensors":
@@ -114,7 +120,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+    if not isinstance(loaded, dict) or not loaded or not all(isinstance(v, torch.Tensor) for v in loaded.values()):
         raise ValueError(f"{path} holds no state dict of tensors: save model.state_dict()")
     return loaded
 

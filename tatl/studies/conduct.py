@@ -9,24 +9,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from tatl.data.case import Size
 from tatl.data.store import Store
-from tatl.models import build
-from tatl.models.encoders import encoder
-from tatl.models.imagenet import imagenet_encoder
 from tatl.names import B0, PLAIN, RIVALS, TEXTURES
 from tatl.run import Run, finished, outdated, trained
 from tatl.run.order import in_order
 from tatl.studies.catalogue import STUDIES, Asked
-from tatl.studies.execution.parallel import Machine
-from tatl.studies.execution.schedule import execute
+from tatl.studies.execution.machine import Machine
 from tatl.studies.planner import Member, Planner
+from tatl.studies.runtime.counts import known
 from tatl.studies.runtime.effort import plan as plan_of
 from tatl.studies.runtime.effort import seconds
 from tatl.studies.settings import beyond_preset
-from tatl.studies.write import provenance, write_tables
 
 RULED = {  # settings that the rows of a study differ in, and the options that choose among these
     "crop": {"offset": "--offsets", "lesion_network": "--networks"},
@@ -58,6 +52,8 @@ class Experiment:
 
         ValueError or RuntimeError before any training where something that the rows need is not there.
         """
+        from tatl.studies.write import provenance, write_tables
+
         started, members = time.monotonic(), self._members()
         needed = [member.run for member in members]
         check_sources(needed, self.runs, self.machine.imagenet_weights)
@@ -96,6 +92,8 @@ class Experiment:
         return members
 
     def _train(self, needed: list[Run]) -> None:
+        from tatl.studies.execution.schedule import execute
+
         failures = execute(needed, self.runs, self.planner.store, self.machine, keep_going=True)
         if failures:
             listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
@@ -115,11 +113,21 @@ def check_runs(runs: Iterable[Run]) -> None:
     """ValueError for an unknown backbone or shape, and for an offset by which every crop would be the whole image."""
     ordered = list(in_order(runs))
     for shape, backbone in dict.fromkeys((run.shape, run.backbone) for run in ordered if run.shape not in RIVALS):
-        with torch.device("meta"):
-            encoder(backbone) if shape == "encoder" else build(shape, backbone)
+        if (shape, backbone) not in known():
+            _check_network(shape, backbone)
     for run in ordered:
         if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
             raise ValueError(f"offset {run.offset} is larger than the images of {run.size}: give a smaller --offset")
+
+
+def _check_network(shape: str, backbone: str) -> None:
+    import torch
+
+    from tatl.models import build
+    from tatl.models.encoders import encoder
+
+    with torch.device("meta"):
+        encoder(backbone) if shape == "encoder" else build(shape, backbone)
 
 
 def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> None:
@@ -165,5 +173,9 @@ def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None
             f"{imagenet_weights} holds the weights of one backbone and those of {', '.join(sources)} are needed: "
             "give a folder that holds <backbone>.pth or .safetensors of each, or leave --imagenet-weights out"
         )
+    if not sources:
+        return
+    from tatl.models.imagenet import imagenet_encoder
+
     for backbone in sources:
         imagenet_encoder(backbone, imagenet_weights)

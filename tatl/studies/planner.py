@@ -16,14 +16,13 @@ from typing import Any
 
 from tatl.data.folds import Split, split
 from tatl.data.store import Store
-from tatl.models.imagenet import file_digest, weights_file
 from tatl.models.starts import start_rule
 from tatl.names import CONTEXT, LESION, MULTILABEL, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
 from tatl.run import Run
 from tatl.run.hub import hub_weights
+from tatl.run.textures import TEXTURE_RECIPE, texture_run
 from tatl.studies.settings import Settings, comma_list
-from tatl.training.device import pick_device, usual_precision
-from tatl.training.pretext import TEXTURE_RECIPE, texture_run
+from tatl.training.device import device_kind, usual_precision
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Planner:
         self, settings: Settings, store: Store, imagenet_weights: Path | None = None, device: str = "auto"
     ) -> None:
         self.settings, self.store, self.imagenet_weights, self.device = settings, store, imagenet_weights, device
-        self.precision = usual_precision(pick_device(device))
+        self.precision = usual_precision(device_kind(device))
         self.remarks = list[str]()  # what a study found about the store
         if (given := imagenet_weights) and settings.source != "imagenet":
             raise ValueError(f"ImageNet weights are given and the source is {settings.source}: add --source imagenet")
@@ -108,8 +107,11 @@ class Planner:
 
     def _weights(self, backbone: str) -> str:
         """What names the file of ImageNet weights in a run's identity: its checksum, or its name on the hub."""
-        given = self.imagenet_weights
-        return file_digest(weights_file(given, backbone)) if given else hub_weights(backbone)
+        if not (given := self.imagenet_weights):
+            return hub_weights(backbone)
+        from tatl.models.imagenet import file_digest, weights_file
+
+        return file_digest(weights_file(given, backbone))
 
     def lesion(self, fold: int, seed: int, scratch: bool = False) -> Run:
         """Stage 1: the lesion in the whole image."""

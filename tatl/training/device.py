@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from tatl.run import Run
 
+if TYPE_CHECKING:
+    import torch
 
-def usual_precision(device: torch.device) -> str:
-    """What precision "auto" is there: bf16 autocast on a GPU, float32 on a CPU."""
-    return "bf16" if device.type == "cuda" else "32"
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia")  # NVIDIA's, WSL's, AMD's
+
+
+def usual_precision(kind: str) -> str:
+    """What precision "auto" is there: bf16 autocast on a GPU (cuda), float32 on a CPU."""
+    return "bf16" if kind == "cuda" else "32"
+
+
+def device_kind(name: str = "auto") -> str:
+    """cpu or cuda, as `pick_device` says; without torch, which takes seconds to import, where there is no driver."""
+    bare = sys.platform == "linux" and "torch" not in sys.modules and not any(Path(each).exists() for each in DRIVERS)
+    return "cpu" if name == "cpu" or (name == "auto" and bare) else pick_device(name).type
 
 
 def lightning_precision(run: Run) -> Any:
@@ -24,6 +35,8 @@ def lightning_precision(run: Run) -> Any:
 
 def pick_device(name: str = "auto") -> torch.device:
     """`auto`, `cpu` or `cuda`; ValueError where CUDA is asked for and absent."""
+    import torch
+
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in ("cpu", "cuda"):
@@ -39,6 +52,8 @@ def deterministic(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    import torch
+
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
     cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
     flags = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory

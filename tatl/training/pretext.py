@@ -30,21 +30,16 @@ from tatl.data.phantom.textures import CLASSES, draw_textures
 from tatl.data.store import Store
 from tatl.models.encoders import Classifier
 from tatl.models.starts import seeded
-from tatl.names import TEXTURES, UNION
-from tatl.run import Recipe, Run
+from tatl.names import UNION
+from tatl.run import Run
+from tatl.run.textures import DRAWN, HELD
 from tatl.training.base import StoreTask, TrainingTask, with_count, write_scores
 
-TEXTURE_RECIPE = Recipe(epochs=5, patience=5, batch=32, optimizer="adamw", lr=0.003, weight_decay=0.01, balance=0.0)
 ANGLES = (0, 90, 180, 270)
 
 # TorchIO's defaults: the paper's own number of swaps is not known.  The patch is 15 px of an image 384 px high.
 SWAPS = 100
 PATCH = 15 / 384
-
-
-def texture_run(backbone: str = "efficientnet-b0", recipe: Recipe = TEXTURE_RECIPE) -> Run:
-    """The run that makes the `textures` weights of a backbone; one for all stores and seeds, as ImageNet is."""
-    return Run(TEXTURES, "", "48x48", TEXTURES, "encoder", backbone, "random", "random", n_folds=1, recipe=recipe)
 
 
 class Classification(TrainingTask):
@@ -91,13 +86,12 @@ class Classification(TrainingTask):
 class TextureClassification(Classification):
     """Which of a dozen drawn textures is it?  Trains the encoder of the `textures` source domain."""
 
-    trained, held = 1680, 240
     kinds = np.array(list(CLASSES))
     evaluation_batch = 64
 
     def __init__(self, run: Run) -> None:
-        ids = np.arange(self.trained + self.held)
-        super().__init__(run, ids, ids[: self.trained], ids[self.trained :])
+        ids = np.arange(DRAWN + HELD)
+        super().__init__(run, ids, ids[:DRAWN], ids[DRAWN:])
         self.tested = self.validation
         self.model = seeded(lambda: Classifier(run.backbone, len(CLASSES)), run.seed)
         self.pictures, self.labels = draw_textures(len(ids), Size.parse(run.size).height, run.seed)

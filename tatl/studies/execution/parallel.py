@@ -26,11 +26,11 @@ from tatl.machine.processes import cores, do, end, raise_unstarted, start
 from tatl.models.starts import start_rule
 from tatl.run import Run, finished
 from tatl.studies.execution.board import Teller
+from tatl.studies.execution.machine import Machine
 from tatl.training import frozen_features as features
 from tatl.training.device import pick_device
 from tatl.training.trainer import fit
 
-THREADS = 4  # of one run on a CPU with many cores; more only wait for each other at these sizes
 LARGE = ("pyramid",)  # shapes of which a CPU's memory is to hold one at a time
 GPU_FAILED = re.compile("CUDA error|CUDA driver error|cuDNN error|CUDNN_STATUS")  # not: CUDA out of memory
 
@@ -40,28 +40,6 @@ Piece = tuple[Run, ...]  # runs that one process trains one after another
 
 class Lost(RuntimeError):
     """The process of a run was lost, for no fault of the run as far as anyone can tell."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where runs are trained.
-
-    device            auto, cpu or cuda
-    imagenet_weights  file of ImageNet weights, or folder of one per backbone
-    progress          say what is done, and on a terminal draw a bar
-    workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
-    """
-
-    device: str = "auto"
-    imagenet_weights: Path | None = None
-    progress: bool = True
-    workers: int = 1
-
-    def at_once(self, large: bool = False) -> int:
-        """How many runs are trained at once; of large networks one, unless `workers` says more."""
-        cuda = pick_device(self.device).type == "cuda"
-        there = torch.cuda.device_count() if cuda else 1 if large else max(min(cores(), 2), cores() // THREADS)
-        return self.workers or max(1, there)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from tatl.data.store import Store
 from tatl.run import Run, finished, write_atomically
 from tatl.run.order import in_order
 from tatl.studies.execution.board import Board
-from tatl.studies.execution.parallel import Machine, outcomes_of
+from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.parallel import outcomes_of
 from tatl.training.trainer import Busy, taken
 
 FAILED = "failed"  # the file in a run's folder that says why

@@ -7,27 +7,23 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tatl.data.case import Size
 from tatl.data.store import Store
-from tatl.models import build, count_parameters
 from tatl.models.starts import start_rule
 from tatl.names import ROTATION, TEXTURES
 from tatl.run import Run, finished
 from tatl.run.order import in_order
-from tatl.training.device import pick_device
-from tatl.training.pretext import TextureClassification
+from tatl.run.textures import DRAWN
+from tatl.studies.runtime.counts import COUNTED, counted
+from tatl.training.device import device_kind
 
 # Seconds of training per operation of a forward pass where nothing was trained yet: of one of two runs at once on two
 # CPU cores, and of a GPU in bf16 (not measured).
 PACES = {"cpu": 2.5e-10, "cuda": 2e-13}
-COUNTED = Size(96, 128)
 
 Kind = tuple[str, str, bool]  # backbone, shape, and whether the encoder is kept fixed
 
@@ -40,18 +36,8 @@ def work(run: Run, store: Store) -> float:
 def operations(run: Run) -> float:
     """Floating-point operations of a forward pass of one image; an encoder alone counts as a Link shape."""
     size = Size.parse(run.size)
-    return _per_pixel(run.shape, run.backbone) * size.height * size.width
-
-
-@lru_cache(maxsize=256)
-def _per_pixel(shape: str, backbone: str) -> float:
-    """Counted without computing; Mask R-CNN's, which depend on what it finds, as those of a Link shape."""
-    with torch.device("meta"):
-        model = build("link" if shape in ("encoder", "mask-rcnn") else shape, backbone).eval()
-        image = torch.empty(1, 3, *COUNTED)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(image)
-    return counter.get_total_flops() / (COUNTED.height * COUNTED.width)
+    per_pixel = counted(run.shape, run.backbone).operations / (COUNTED.height * COUNTED.width)
+    return per_pixel * size.height * size.width
 
 
 @dataclass(frozen=True)
@@ -84,17 +70,13 @@ def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") ->
     A network that was trained here takes as long an operation as it did, on this kind of device; another as long as
     those on average; and where nothing was trained, what is usual (PACES).
     """
-    ordered, place = list(in_order(runs)), pick_device(device)
+    ordered, place = list(in_order(runs)), device_kind(device)
     there = frozenset(run for run in ordered if finished(run, root))
     todo = [run for run in ordered if run not in there]
     paces = _paces(there, root, place)
-    usual = statistics.median(paces.values()) if paces else PACES[place.type]
+    usual = statistics.median(paces.values()) if paces else PACES[place]
     needed = sum(work(run, store) * paces.get(_kind(run), usual) for run in todo)
-    pace = (
-        f"at the pace of the runs that are there on this {place.type}"
-        if paces
-        else "at a usual pace, not measured here"
-    )
+    pace = f"at the pace of the runs that are there on this {place}" if paces else "at a usual pace, not measured here"
     return Plan(ordered, there, needed, sum(_bytes(run, store) for run in todo), pace)
 
 
@@ -102,7 +84,7 @@ def _kind(run: Run) -> Kind:
     return run.backbone, run.shape, start_rule(run.start).frozen
 
 
-def _paces(there: Iterable[Run], root: Path, device: torch.device) -> dict[Kind, float]:
+def _paces(there: Iterable[Run], root: Path, device: str) -> dict[Kind, float]:
     """Seconds per operation of the networks of finished runs, their evaluations counted in."""
     taken: dict[Kind, list[float]] = {}
     for run in there:
@@ -123,29 +105,29 @@ def _images(run: Run, store: Store) -> float:
 
 def _trained(run: Run, store: Store) -> float:
     if run.task == TEXTURES:
-        return TextureClassification.trained
+        return DRAWN
     return (1 - 1 / run.n_folds) * 0.9 * run.fraction * len(store)
 
 
-def seconds(run: Run, root: Path, device: torch.device | None = None) -> float:
+def seconds(run: Run, root: Path, device: str = "") -> float:
     """What a run's training took, all its processes together, in seconds; 0 where it left no log.
 
-    With a `device` 0 too where any of it was on another kind of device.
+    With a `device` (cpu or cuda) 0 too where any of it was on another kind of device.
     """
     log = run.folder(root) / "log"
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
     found = re.findall(r"^([\d.]+) s in this process on (.*)", text, re.MULTILINE)
-    here = "" if device is None else "CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    here = _gpu() if device == "cuda" else device.upper()
     return sum(float(took) for took, _ in found) if all(where.startswith(here) for _, where in found) else 0.0
 
 
 def _bytes(run: Run, store: Store) -> float:
     size = Size.parse(run.score_size) if run.score_size else store.size
     maps = len(store) / run.n_folds * size.height * size.width if run.task != TEXTURES else 0
-    return 4 * _parameters(run.shape, run.backbone) + maps
+    return 4 * counted(run.shape, run.backbone).parameters + maps
 
 
-@lru_cache
-def _parameters(shape: str, backbone: str) -> int:
-    with torch.device("meta"):
-        return count_parameters(build("link" if shape == "encoder" else shape, backbone))
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
