@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from tatl import cli
 from tatl.data.case import Size
 from tatl.data.images.reading import Reading
-from tatl.data.prepare.problems import by_kind
-from tatl.data.readers import reader
-from tatl.data.store import Store, counts, prepare, write_csv
 from tatl.names import LESION, STAGE1
-from tatl.studies.places import command_line, open_store, tables_of
 from tatl.studies.settings import Asked, Settings, StudyName
 
-# torch and Lightning take seconds to import: the functions that train import them, so that --help does not.
+# torch, Lightning and pandas take seconds to import: the functions import what needs them, so that --help does not.
+if cli.MYPY:
+    from tatl.data.store import Store
 
 
 def prepare_command(
@@ -52,6 +51,10 @@ def prepare_command(
         labels: of label images, the YAML that says which colour or index is what; else labels.yaml of the root
         annotations: of COCO, the .json file; else the only one in the root
     """
+    from tatl.data.prepare.problems import by_kind
+    from tatl.data.readers import reader
+    from tatl.data.store import counts, prepare
+
     drawn: dict[str, Any] = {"cases": cases, "seed": seed, "enrich": enrich}
     source = reader(
         data, root, split=split or None, reading=reading, labels=labels, annotations=annotations, **drawn
@@ -88,13 +91,9 @@ def train_command(
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
         plan: list what would be trained, how long it may take and its size on disk, and train and write nothing
     """
-    from tatl.prediction.select import variant_of
     from tatl.studies.conduct import check_sources, note_runs, show_plan
-    from tatl.studies.execution.machine import Machine
-    from tatl.studies.execution.schedule import execute
+    from tatl.studies.places import command_line, open_store
     from tatl.studies.planner import Planner
-    from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
-    from tatl.studies.write import averages, planner_notes
 
     opened = open_store(store, preset, write=not plan)
     planner = Planner(settings, opened, imagenet_weights, device)
@@ -103,6 +102,12 @@ def train_command(
     if plan:
         show_plan(needed, runs, opened, device)
         return
+    from tatl.prediction.select import variant_of
+    from tatl.studies.execution.machine import Machine
+    from tatl.studies.execution.schedule import execute
+    from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
+    from tatl.studies.write import averages, planner_notes
+
     check_sources(needed, runs, imagenet_weights)
     note_runs(needed, runs, opened)
     execute(needed, runs, opened, Machine(device, imagenet_weights))
@@ -147,6 +152,7 @@ def study_command(
     """
     from tatl.studies.conduct import Experiment
     from tatl.studies.execution.machine import Machine
+    from tatl.studies.places import open_store, tables_of
     from tatl.studies.planner import Planner
 
     planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)
@@ -187,6 +193,7 @@ def predict_command(
         in_sample: of images of the store that all networks were trained on, use these all the same
     """
     from tatl.prediction.predict import predict_images
+    from tatl.studies.places import command_line
 
     predict_images(images, out, variant, runs, store, folds, where, truth, device, reading, in_sample)
     print(f"masks, probability maps and overlays are in {out}")
@@ -211,7 +218,9 @@ def score_command(
         out: CSV of the summary; per-image fractions go beside it as *_images.csv
         only_predicted: leave out true masks of images and attributes without any prediction, instead of refusing
     """
+    from tatl.data.store import write_csv
     from tatl.prediction.score import score_folders
+    from tatl.studies.places import command_line
 
     if out.is_dir():
         raise ValueError(f"{out} is a folder: give --out the file for the scores, such as {out / 'scores.csv'}")
@@ -233,6 +242,8 @@ def _nowhere(store: Store) -> list[str]:
 
 def _next_of(store: Store) -> str:
     """The command that a store is ready for: a study of the variants whose masks it has, or Stage 1 alone."""
+    from tatl.studies.places import command_line
+
     if not store.attributes or not all(store.known(name).all() for name in store.attributes):
         return command_line("train", {"variant": STAGE1, "store": store.path})
     whole = {} if store.known(LESION).all() else {"variants": "stage3,stage23"}

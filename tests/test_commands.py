@@ -140,7 +140,7 @@ def test_an_attribute_that_no_image_has_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     toy = Toy(every=(2, 0, 0), unknown=("dot",))
-    monkeypatch.setattr("tatl.commands.reader", lambda *given, **options: toy)
+    monkeypatch.setattr("tatl.data.readers.reader", lambda *given, **options: toy)
     assert main(["prepare", "--data", "phantom", "--store", str(tmp_path / "s"), "--size", "32x64"]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
     assert notes == ["note: no image has bar", "note: no image is known to have dot"]

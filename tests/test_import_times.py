@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tatl.names import SHAPES
-from tatl.studies.runtime.counts import count, counted, known
+from tatl.studies.runtime.counts import count, known, network_count
 
 HEAVY = ("torch", "lightning", "timm", "segmentation_models_pytorch")
 LINES = {
     "tatl": ["--help", "train --help", "study variants --plan --preset smoke", "study backbones --plan"],
-    "analysis.bound": ["--help"],
+    "analysis.bound": ["--help", "--plan --preset smoke"],
 }
 
 
@@ -37,7 +37,7 @@ assert not [name for name in {HEAVY} if name in sys.modules]
 
 @pytest.mark.parametrize(("shape", "backbone"), [each for each in known() if each[1] in ("efficientnet-b0", "vgg16")])
 def test_counts_of_known_networks_are_theirs(shape: str, backbone: str) -> None:
-    assert count(shape, backbone) == counted(shape, backbone)
+    assert count(shape, backbone) == network_count(shape, backbone)
 
 
 @pytest.mark.large
@@ -48,6 +48,6 @@ def test_counts_of_all_known_networks_are_theirs() -> None:
 
 def test_what_is_not_known_is_counted() -> None:
     assert all((shape, "resnet34") not in known() for shape in SHAPES)
-    assert counted("link", "resnet34") == count("link", "resnet34")
+    assert network_count("link", "resnet34") == count("link", "resnet34")
     with pytest.raises(ValueError, match="resnet999"):
-        counted("link", "resnet999")
+        network_count("link", "resnet999")

@@ -21,8 +21,7 @@ from analysis.measure.sample import POSITIVE, Question, TrainingSample
 from analysis.measure.starts import StartNetwork, StartScene
 from tatl.data.batches import Feed
 from tatl.models.starts import load_exactly, read_weights
-from tatl.names import AVERAGE, BOUND_STARTS
-from tatl.run import Run
+from tatl.names import AVERAGE
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.training.device import pick_device
@@ -147,7 +146,7 @@ def distances(
     Trains every start's segmenters where they are not there, and measures how far they went.  `negative`: share of
     images with v^T H v < 0.
     """
-    runs = targets(scene, starts, list(chosen))
+    runs = scene.targets(starts, list(chosen))
     execute(runs.values(), scene.root, scene.store, machine)
     rows, boxes, device = [], scene.boxes(), pick_device(machine.device)
     for (name, attribute), run in tqdm(runs.items(), desc="Hessian distance", unit="network", disable=not progress):
@@ -163,8 +162,3 @@ def distances(
             "negative": float((found.values < 0).mean()), "measure": found.measure(sample.m),
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def targets(scene: StartScene, starts: Sequence[str], attributes: Sequence[str]) -> dict[tuple[str, str], Run]:
-    """The target segmenter of every start and attribute."""
-    return {(start, name): scene.run(start, name) for start in starts if start in BOUND_STARTS for name in attributes}

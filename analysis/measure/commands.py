@@ -53,17 +53,18 @@ def measure_bound(
         workers: processes that share the images; 0: one a core, or a GPU
         plan: say what would be trained, how long it may take and its size on disk; write nothing
     """
-    from analysis.curvature.norms import Options
-    from analysis.measure import printout
-    from analysis.measure.breakdown import distances, targets
     from analysis.measure.sample import Question
 
-    options = Options(tolerance, max_products, settings.seed_numbers[0], method)
     question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
-    measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers, write=not plan)
-    scene, named = measurement.scene, shared.names() if finetune else []
     if plan:
-        return measurement.plan([*targets(scene, named, list(chosen)).values()])
+        return _plan_bound(settings, shared, question, finetune)
+    from analysis.curvature.norms import Options
+    from analysis.measure import printout
+    from analysis.measure.breakdown import distances
+
+    options = Options(tolerance, max_products, settings.seed_numbers[0], method)
+    measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
+    scene, named = measurement.scene, shared.names() if finetune else []
     starts = measurement.starts()
     made = _bound_tables(measurement, starts, question, chosen, options, workers)
     if finetune:
@@ -74,6 +75,13 @@ def measure_bound(
     measurement.write(made, starts, more)
     print(printout.bound_text(shared.folder, notes, finetune))
     print(measurement.farewell(made))
+
+
+def _plan_bound(settings: Settings, shared: Shared, question: Question, finetune: bool) -> None:
+    """Say what would be trained, without what solves, and so without torch."""
+    measurement, _, chosen = _opened("bound", settings, shared, question, settings.seed_numbers, write=False)
+    named = shared.names() if finetune else []
+    measurement.plan([*measurement.scene.targets(named, list(chosen)).values()])
 
 
 def _opened(
@@ -90,9 +98,9 @@ def _opened(
     What cannot be is refused before a store is made.
     """
     from analysis.measure.sample import samples
-    from tatl.training.device import pick_device
+    from tatl.training.device import device_kind
 
-    pick_device(shared.device), shared.names()
+    device_kind(shared.device), shared.names()
     scene = shared.scene(settings, write)
     question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
     return Measurement(name, shared, scene, seeds), question, samples(question, scene, few)

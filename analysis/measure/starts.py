@@ -7,26 +7,26 @@ start alike, in one pass over training images without their masks, as training d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.torch import save_file
-from torch import nn
 
-from analysis.curvature.assumptions import Training
-from analysis.measure.ledger import Subject, subject_name
-from tatl.data.batches import Feed, even_chunks
-from tatl.data.crop import grow, read_boxes
 from tatl.data.store import Store
-from tatl.models import build
 from tatl.models.starts import load_exactly, read_weights
 from tatl.names import BOUND_STARTS, UNION
 from tatl.run import Run, read_run
 from tatl.studies.planner import STAGES_OF, Planner
-from tatl.training.batch_norm import calibrate as estimate
-from tatl.training.tasks import start_model
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from analysis.curvature.assumptions import Training
+    from analysis.measure.ledger import Subject
+
+# torch takes seconds to import: what makes networks imports it, so that a plan does not.
 _CALIBRATED = 128  # images of the calibration pass, where the settings name no number
 
 
@@ -68,6 +68,11 @@ class StartScene:
         named = attribute or self.planner.attributes[0]
         return self.planner.started(name, stages, named, self.shape, self.fold, self.seed)
 
+    def targets(self, starts: Sequence[str], attributes: Sequence[str]) -> dict[tuple[str, str], Run]:
+        """The target segmenter of every start, files aside, and attribute."""
+        named = [start for start in starts if start in BOUND_STARTS]
+        return {(start, name): self.run(start, name) for start in named for name in attributes}
+
     @property
     def folder(self) -> Path:
         """Where curvatures and estimated statistics are kept."""
@@ -82,6 +87,8 @@ class StartScene:
         cropper = self.cropper()
         if cropper is None:
             return None
+        from tatl.data.crop import grow, read_boxes
+
         return grow(read_boxes(cropper.folder(self.root)), self.planner.settings.offset, self.store.size)
 
     def start(self, name: str, boxes: np.ndarray | None = None) -> StartNetwork:
@@ -89,6 +96,9 @@ class StartScene:
 
         Raises ValueError or FileNotFoundError for an unknown name, and for weights that do not fit.
         """
+        from analysis.measure.ledger import Subject, subject_name
+        from tatl.training.tasks import start_model
+
         run = self.run(name) if name in BOUND_STARTS else None
         model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
         seen = self.calibration_images() if self.calibrate else None
@@ -104,6 +114,8 @@ class StartScene:
         self._file(path)
 
     def _file(self, path: Path) -> nn.Module:
+        from tatl.models import build
+
         backbone = self.planner.settings.backbone
         model = build(self.shape, backbone)
         load_exactly(model, read_weights(path), f"the {self.shape} shape of {backbone}")
@@ -139,6 +151,11 @@ class StartScene:
 
     def _calibrate(self, model: nn.Module, boxes: np.ndarray | None, seen: np.ndarray, path: Path) -> None:
         """Estimate the statistics, or read them: estimated anew, they could differ in the last bit."""
+        from safetensors.torch import save_file
+
+        from tatl.data.batches import Feed, even_chunks
+        from tatl.training.batch_norm import calibrate as estimate
+
         if not path.is_file():
             feed = Feed(self.store, UNION, boxes)
             model.train()
@@ -151,6 +168,8 @@ class StartScene:
 
     def training(self) -> Training:
         """How the target segmenters are trained, which the theorem has assumptions about."""
+        from analysis.curvature.assumptions import Training
+
         recipe = self.planner.settings.recipe("target", self.planner.precision)
         sgd = "SGD" + (f" with momentum {recipe.momentum}" if recipe.momentum else "")
         optimiser = sgd if recipe.optimizer == "sgd" else "AdamW"

@@ -92,7 +92,9 @@ class Planner:
             start="random" if source == "random" else "source",
             source=source,
             weights=self._weights(backbone) if source == "imagenet" else "",
-            parent=self._textures(backbone) if source == TEXTURES else None,
+            parent=texture_run(backbone, replace(TEXTURE_RECIPE, precision=self.precision))
+            if source == TEXTURES
+            else None,
             fold=fold,
             n_folds=s.n_folds,
             fraction=s.fraction,
@@ -101,9 +103,6 @@ class Planner:
             score_size=s.score_size,
             recipe=s.recipe(stage, self.precision),
         )
-
-    def _textures(self, backbone: str) -> Run:
-        return texture_run(backbone, replace(TEXTURE_RECIPE, precision=self.precision))
 
     def _weights(self, backbone: str) -> str:
         """What names the file of ImageNet weights in a run's identity: its checksum, or its name on the hub."""

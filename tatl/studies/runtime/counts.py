@@ -22,7 +22,7 @@ class Count(NamedTuple):
     parameters: int
 
 
-def counted(shape: str, backbone: str) -> Count:
+def network_count(shape: str, backbone: str) -> Count:
     """Of one network; an encoder alone counts as a Link shape, and so do Mask R-CNN's operations."""
     return known().get((shape, backbone)) or count(shape, backbone)
 

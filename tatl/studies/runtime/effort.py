@@ -18,7 +18,7 @@ from tatl.names import ROTATION, TEXTURES
 from tatl.run import Run, finished
 from tatl.run.order import in_order
 from tatl.run.textures import DRAWN
-from tatl.studies.runtime.counts import COUNTED, counted
+from tatl.studies.runtime.counts import COUNTED, network_count
 from tatl.training.device import device_kind
 
 # Seconds of training per operation of a forward pass where nothing was trained yet: of one of two runs at once on two
@@ -36,7 +36,7 @@ def work(run: Run, store: Store) -> float:
 def operations(run: Run) -> float:
     """Floating-point operations of a forward pass of one image; an encoder alone counts as a Link shape."""
     size = Size.parse(run.size)
-    per_pixel = counted(run.shape, run.backbone).operations / (COUNTED.height * COUNTED.width)
+    per_pixel = network_count(run.shape, run.backbone).operations / (COUNTED.height * COUNTED.width)
     return per_pixel * size.height * size.width
 
 
@@ -124,7 +124,7 @@ def seconds(run: Run, root: Path, device: str = "") -> float:
 def _bytes(run: Run, store: Store) -> float:
     size = Size.parse(run.score_size) if run.score_size else store.size
     maps = len(store) / run.n_folds * size.height * size.width if run.task != TEXTURES else 0
-    return 4 * counted(run.shape, run.backbone).parameters + maps
+    return 4 * network_count(run.shape, run.backbone).parameters + maps
 
 
 def _gpu() -> str:
