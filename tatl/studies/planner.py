@@ -82,6 +82,7 @@ class Planner:
         s = self.settings
         backbone = RIVALS.get(shape, s.backbone)
         source = "random" if scratch or backbone == PLAIN else s.source
+        recipe = replace(TEXTURE_RECIPE, precision=self.precision)
         return Run(
             store=self.store.name,
             digest=self.store.digest,
@@ -92,9 +93,7 @@ class Planner:
             start="random" if source == "random" else "source",
             source=source,
             weights=self._weights(backbone) if source == "imagenet" else "",
-            parent=texture_run(backbone, replace(TEXTURE_RECIPE, precision=self.precision))
-            if source == TEXTURES
-            else None,
+            parent=texture_run(backbone, recipe) if source == TEXTURES else None,
             fold=fold,
             n_folds=s.n_folds,
             fraction=s.fraction,
