@@ -64,13 +64,12 @@ def measure_bound(
 
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
     measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
-    scene, named = measurement.scene, shared.names() if finetune else []
     starts = measurement.starts()
     made = _bound_tables(measurement, starts, question, chosen, options, workers)
     if finetune:
-        made["bound_distance"] = distances(scene, named, chosen, shared.machine)
+        made["bound_distance"] = distances(measurement.scene, shared.names(), chosen, shared.machine)
     notes = [note for start in starts for note in start.notes]
-    notes += printout.cautions(made["bound"], scene, sources, tolerance)
+    notes += printout.cautions(made["bound"], measurement.scene, sources, tolerance)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     measurement.write(made, starts, more)
     print(printout.bound_text(shared.folder, notes, finetune))
