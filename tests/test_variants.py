@@ -203,7 +203,7 @@ def test_a_file_of_imagenet_weights_is_part_of_the_identity(toy_store: Store, tm
     assert len(run.weights) == 12 and run.parent is None
     assert run.hash != Planner(settings, toy_store).lesion(0, 0).hash
     assert Planner(settings, toy_store, tmp_path / "weights.pth").lesion(0, 0, scratch=True).weights == ""
-    with pytest.raises(ValueError, match="ImageNet weights is given and the source is textures: add --source imagenet"):
+    with pytest.raises(ValueError, match="weights are given and the source is textures: add --source imagenet"):
         Planner(Settings(source="textures"), toy_store, tmp_path / "weights.pth")
 
 

@@ -129,6 +129,7 @@ class Builder:
             return ""
         facts = {"": f"{about.get('data', '?')}, {about.get('cases', '?')} cases at {about.get('size', '?')}"}
         if any(name.endswith(".json") for name in described.get("needs", [])):
-            names = ("source", "preset", "seeds", "folds", "n_folds", "commit")
-            facts |= {name.replace("_", " "): str(about.get(name, "?")).strip("[]") for name in names}
+            names = {"source": "source", "preset": "preset", "seeds": "seeds", "folds": "test folds", "n_folds": "of"}
+            names |= {"commit": "commit"}
+            facts |= {said: str(about.get(name, "?")).strip("[]") for name, said in names.items()}
         return "; ".join(f"{name} {value}".strip() for name, value in facts.items())
