@@ -1,7 +1,7 @@
 """How a network may start, and the one function that copies weights.
 
-A start names the run it copies from and the parts that are copied; what is skipped is declared, and any other
-mismatch raises.  ImageNet weights are read in `tatl.models.imagenet`.
+A start names the parts that are copied; from which run, `tatl.studies.planner` decides.  What is skipped is declared,
+and any other mismatch raises.  ImageNet weights are read in `tatl.models.imagenet`.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Member:
 class Planner:
     """Settings, a store and a device to runs; raises ValueError before any training where the store lacks something.
 
-    Of the device only its usual precision is part of a run.
+    Of the device only its usual precision is part of a run.  What `tatl.run.finished` finds is not trained again.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class Planner:
 
     def but(self, **changed: Any) -> Planner:
         """The same with other settings, such as `fraction=0.4`."""
-        given = None if changed.get("source") else self.imagenet_weights
+        given = None if "source" in changed else self.imagenet_weights
         return Planner(replace(self.settings, **changed), self.store, given, self.device)
 
     def split(self, fold: int) -> Split:
