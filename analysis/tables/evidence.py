@@ -2,16 +2,16 @@
 
     difference   Dice(row) - Dice(reference), each pooled over the test images of all folds, so that every image counts
                  once a seed; the mean over seeds; `average` is the mean over attributes
-    images       2,000 resamples of whole groups of images (one photograph, one patient), the same for both rows: which
-                 images there happen to be.  `low` and `high` hold 95 % of the differences
-    training     which training it was: the standard deviation over seeds divided by sqrt(seeds); of one seed what the
-                 folds differ by beyond their images
+    spread_images    which images there happen to be: the standard deviation over 2,000 resamples of whole groups (one
+                 photograph, one patient), the same for both rows; `low` and `high` hold 95 % of the differences
+    spread_training  which training it was: the standard deviation over seeds divided by sqrt(seeds); of one seed what
+                 the folds differ by beyond their images
     folds_low,   t interval of the differences fold by fold, its variance s^2 (1/n + test/train) as folds share training
-    folds_high   images (Nadeau & Bengio, Machine Learning 2003), n the pairs of fold and seed
+    folds_high   images (Nadeau & Bengio, Machine Learning 2003), n the pairs of fold and seed, test/train 1/(folds - 1)
     word         "better" or "worse" where both intervals lie on that side of zero; "undecided" otherwise, and with one
                  fold, fewer than 20 groups or no positive
     detectable   the smallest true difference that such a design tells from zero in 80 % of cases, at 5 % (two-sided):
-                 2.8 sqrt(images^2 + training^2)
+                 2.8 sqrt(spread_images^2 + spread_training^2)
 
 Source of the resampling in pairs: Efron & Tibshirani 1993; of what folds can tell: Bengio & Grandvalet, JMLR 2004.
 """
@@ -55,8 +55,8 @@ class Effect:
     high: float
     folds_low: float
     folds_high: float
-    images: float
-    training: float
+    spread_images: float
+    spread_training: float
     groups: int
     positives: int
     folds: int
@@ -66,13 +66,13 @@ class Effect:
     def word(self) -> str:
         if self.folds < 2 or self.groups < FEWEST_GROUPS or not self.positives:
             return UNDECIDED
-        if min(self.low, self.folds_low) > 0:
+        if self.low > 0 and self.folds_low > 0:  # of NaN neither holds
             return BETTER
-        return WORSE if max(self.high, self.folds_high) < 0 else UNDECIDED
+        return WORSE if self.high < 0 and self.folds_high < 0 else UNDECIDED
 
     @property
     def detectable(self) -> float:
-        return _quantiles() * float(np.hypot(self.images, self.training))
+        return _quantiles() * float(np.hypot(self.spread_images, self.spread_training))
 
     def needed(self, difference: float) -> dict[str, float]:
         """How many groups at these seeds, or seeds with these groups, tell a true difference in 80 % of cases.
@@ -80,8 +80,8 @@ class Effect:
         Infinite where what is held fixed alone hides it.
         """
         room = (difference / _quantiles()) ** 2
-        left = {"groups": room - self.training**2, "seeds": room - self.images**2}
-        now = {"groups": self.groups * self.images**2, "seeds": self.seeds * self.training**2}
+        left = {"groups": room - self.spread_training**2, "seeds": room - self.spread_images**2}
+        now = {"groups": self.groups * self.spread_images**2, "seeds": self.seeds * self.spread_training**2}
         return {name: float(np.ceil(now[name] / left[name] - 1e-9)) if left[name] > 0 else np.inf for name in now}
 
 
@@ -117,13 +117,26 @@ def _pair(part: pd.DataFrame, row: str, reference: str) -> dict[str, Effect]:
     keys = [frame.set_index([*PLACE, "attribute"]).index for frame in both]
     shared = keys[0].unique().intersection(keys[1].unique())
     both = [frame[key.isin(shared)] for frame, key in zip(both, keys, strict=True)]
-    attributes = list(dict.fromkeys(both[0]["attribute"]))
-    single = {name: _Paired.of(*(frame[frame["attribute"] == name] for frame in both)) for name in attributes}
-    whole = {name: paired for name, paired in single.items() if paired.positives}
+    groups = sorted(set(both[0]["group"]), key=str)
+    drawn = np.random.default_rng([0, len(groups)]).multinomial(  # the same resamples for all attributes
+        len(groups), np.full(len(groups), 1 / max(len(groups), 1)), RESAMPLES
+    )
+    single = {name: _Paired.of(*frames, groups, drawn) for name, frames in _by_attribute(both).items()}
     found = {name: paired.effect() for name, paired in single.items()}
-    if len(whole) > 1:
-        found[AVERAGE] = _Paired.mean(list(whole.values())).effect()
+    shown = [name for name, paired in single.items() if paired.positives]
+    both = [frame[frame["attribute"].isin(shown)] for frame in both]
+    counts = both[0].groupby(PLACE)["attribute"].nunique()
+    everywhere = counts.index[counts == len(shown)]  # the average is over places that all attributes have
+    both = [frame[frame.set_index(PLACE).index.isin(everywhere)] for frame in both]
+    if len(shown) > 1 and len(everywhere):
+        of_all = [_Paired.of(*frames, groups, drawn) for frames in _by_attribute(both).values()]
+        found[AVERAGE] = _Paired.mean(of_all).effect()
     return found
+
+
+def _by_attribute(both: Sequence[pd.DataFrame]) -> dict[str, list[pd.DataFrame]]:
+    names = dict.fromkeys(both[0]["attribute"])
+    return {name: [frame[frame["attribute"] == name] for frame in both] for name in names}
 
 
 @dataclass(frozen=True)
@@ -139,20 +152,17 @@ class _Paired:
     folds: int
 
     @classmethod
-    def of(cls, one: pd.DataFrame, other: pd.DataFrame) -> _Paired:
-        names = sorted({*one["group"], *other["group"]}, key=str)
+    def of(cls, one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str], drawn: np.ndarray) -> _Paired:
+        """Of one attribute; `drawn` int [B, G] says how often each of the groups `names` is in each resample."""
         seeds, folds = sorted(set(one["seed"])), sorted(set(one["fold"]))
         first, second = (_counts(frame, names, seeds) for frame in (one, other))  # [S, G, 3]
-        drawn = np.random.default_rng([0, len(names)]).multinomial(
-            len(names), np.full(len(names), 1 / len(names)), RESAMPLES
-        )
         differences = [_dice(np.einsum("bg,sgk->bsk", drawn, c)).mean(1) for c in (first, second)]
         by_fold = [_dice(frame.groupby(PLACE)[COUNTS].sum().sort_index().to_numpy(float)) for frame in (one, other)]
         shown = one.groupby(PLACE)[["tp", "fn"]].sum().sort_index().sum(axis=1).to_numpy() > 0
         images = one.drop_duplicates("image")
         return cls(
             _dice(first.sum(1)) - _dice(second.sum(1)), np.where(shown, by_fold[0] - by_fold[1], np.nan),
-            differences[0] - differences[1], 1 / max(len(folds) - 1, 1), len(names),
+            differences[0] - differences[1], 1 / max(len(folds) - 1, 1), one["group"].nunique(),
             int((images["tp"] + images["fn"] > 0).sum()), len(folds),
         )  # fmt: skip
 
