@@ -105,8 +105,8 @@ def test_more_groups_or_more_seeds() -> None:
     )
     assert effect.word == UNDECIDED and effect.detectable == pytest.approx(0.0396, abs=1e-4)
     needed = effect.needed(effect.detectable)
-    assert needed == {"groups": 9, "seeds": 2}
-    assert effect.needed(0.0281)["groups"] > 900 and effect.needed(0.028)["seeds"] == np.inf
+    assert needed == {"groups": 100, "seeds": 2}
+    assert effect.needed(0.0281)["groups"] > 10_000 and effect.needed(0.028)["seeds"] == np.inf
 
 
 def test_the_average_is_over_attributes_that_are_shown() -> None:

@@ -134,9 +134,10 @@ def _pair(part: pd.DataFrame, row: str, reference: str) -> dict[str, Effect]:
     return found
 
 
-def _by_attribute(both: Sequence[pd.DataFrame]) -> dict[str, list[pd.DataFrame]]:
+def _by_attribute(both: Sequence[pd.DataFrame]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     names = dict.fromkeys(both[0]["attribute"])
-    return {name: [frame[frame["attribute"] == name] for frame in both] for name in names}
+    one, other = both
+    return {name: (one[one["attribute"] == name], other[other["attribute"] == name]) for name in names}
 
 
 @dataclass(frozen=True)
