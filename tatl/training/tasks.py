@@ -109,14 +109,14 @@ class Segmentation(StoreTask):
         test = self.split.test
         size = Size.parse(self.run.score_size) if self.run.score_size else self.store.size
         probabilities = self.probabilities(test, size, device)
-        names = self.labels if self.run.task == MULTILABEL else (self.run.task,)
-        maps = dict(zip(self.labels if self.run.task == MULTILABEL else ("probabilities",), probabilities, strict=True))
+        several = self.run.task == MULTILABEL  # then maps and scores are called by their attribute
+        maps = dict(zip(self.labels if several else ("probabilities",), probabilities, strict=True))
         np.savez_compressed(folder / "probabilities.npz", **maps)  # type: ignore[arg-type]  # nearly all are zero
         tables = list[pd.DataFrame]()
-        for name, mask, found in zip(names, self.labels, probabilities, strict=True):
+        for mask, found in zip(self.labels, probabilities, strict=True):
             fractions = confusion(found >= 128, truth(self.store, mask, test, size))
             fractions[~self.store.known(mask)[test]] = np.nan
-            tables.append(score_table(self.ids[test], name, fractions))
+            tables.append(score_table(self.ids[test], mask if several else self.run.task, fractions))
         write_scores(folder, tables)
         if self.run.task == LESION:
             self._write_boxes(folder, device)
