@@ -206,7 +206,7 @@ def test_a_difference_says_its_interval_or_why_there_is_none() -> None:
     row = {"difference": 0.07, "low": 0.01, "high": 0.13, "pairs": 8}
     assert text.difference(row) == "+0.070 (95 % interval +0.010 to +0.130, 8 pairs)"
     assert text.difference(row | {"low": -0.01}) == "+0.070 (95 % interval -0.010 to +0.130, 8 pairs, undecided)"
-    assert text.difference(row | {"low": np.nan, "pairs": 1}) == "+0.070 (1 pair: too few for an interval)"
+    assert text.difference(row | {"low": np.nan, "pairs": 1}) == "+0.070 (1 pair, undecided: too few for an interval)"
     assert text.difference(row | {"difference": np.nan}) == "not measured"
 
 

@@ -65,7 +65,7 @@ def difference(row: dict[Any, Any]) -> str:
         return "not measured"
     pairs = counted(row["pairs"], "pair")
     if not np.isfinite(row["low"]):
-        return f"{signed(row['difference'])} ({pairs}: too few for an interval)"
+        return f"{signed(row['difference'])} ({pairs}, undecided: too few for an interval)"
     undecided = ", undecided" if row["low"] <= 0 <= row["high"] else ""
     bounds = f"{signed(row['low'])} to {signed(row['high'])}"
     return f"{signed(row['difference'])} (95 % interval {bounds}, {pairs}{undecided})"

@@ -114,7 +114,7 @@ class Verdict:
         best = str(ranking.index[0]) if len(ranking) else ""
         place = int((dice > dice.get(best, np.inf)).sum()) + 1
         return (
-            f"{said}; {best}, whose bound is lowest, is number {place} of {len(dice)}."
+            f"{said}; {best}, whose bound is lowest, is number {place} of {len(dice)} (no interval: undecided)."
             if best in dice.index
             else f"{said}."
         )
