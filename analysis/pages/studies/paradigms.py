@@ -98,7 +98,8 @@ class Paradigms(StudyPage):
         mine = found[(found["variant"] == name) & found["attribute"].isin(self.tables.attributes)]
         said = f"{name} is above {reference} for {(mine['difference'] > 0).sum()} of {counted(len(mine), 'attribute')}"
         if mine["low"].isna().all():
-            return f"{said} ({counted(found['pairs'].max(), 'pair')} of fold and seed, undecided: too few for an interval)."
+            pairs = counted(found["pairs"].max(), "pair")
+            return f"{said} ({pairs} of fold and seed, undecided: too few for an interval)."
         sure = int(((mine["low"] > 0) | (mine["high"] < 0)).sum())
         return f"{said}; the 95 % interval excludes zero for {sure} of {counted(mine['low'].count(), 'attribute')}."
 
