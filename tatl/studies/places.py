@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from tatl.data.case import Size
-from tatl.data.readers import reader
 from tatl.data.store import Store, prepare
 from tatl.names import LESION, SKIN_ATTRIBUTES
 from tatl.studies.settings import Settings, beyond_preset, load_preset
@@ -29,6 +28,8 @@ def open_store(path: Path | None, preset: str, write: bool = True) -> Store:
     data, place = load_preset(preset).data, Path("stores") / f"phantom-{preset}"
     if not write and not (place / "store.json").is_file():
         return _Outline(place, Size.parse(data.size), data.cases)
+    from tatl.data.readers import reader  # a plan needs no decoder of images
+
     phantom = reader("phantom", cases=data.cases, seed=data.seed, enrich=data.enrich)
     return prepare(phantom, place, Size.parse(data.size))
 
