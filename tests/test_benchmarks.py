@@ -34,6 +34,7 @@ SMALL = {
     "report": "--preset smoke",
     "phantom": "--cases 4 --repeats 1",
 }
+FIRST = [next(line for line in LINES if f"/{name}.py" in line) for name in SCRIPTS]  # the others run with large networks
 FIXED = {"--figure-7": "2", "--scales": "1", "--precisions": "32,bf16"}
 
 
@@ -63,7 +64,9 @@ def test_every_benchmark_shows_how_it_is_started() -> None:
     assert sorted({Path(line.split()[1]).stem for line in LINES}) == SCRIPTS == sorted(SMALL)
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "line", [pytest.param(line, marks=[] if line in FIRST else pytest.mark.large) for line in LINES]
+)
 def test_a_command_line_of_a_docstring_runs(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
