@@ -34,7 +34,7 @@ SMALL = {
     "report": "--preset smoke",
     "phantom": "--cases 4 --repeats 1",
 }
-FIRST = [next(line for line in LINES if f"/{name}.py" in line) for name in SCRIPTS]  # the others run with large networks
+FIRST = [next(line for line in LINES if f"/{name}.py" in line) for name in SCRIPTS]  # others: with large networks
 FIXED = {"--figure-7": "2", "--scales": "1", "--precisions": "32,bf16"}
 
 
