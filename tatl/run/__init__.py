@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from tatl.names import B0
-from tatl.run.files import put_in_place, trained, whole, write_atomically
+from tatl.run.completeness import put_in_place, trained, whole, write_atomically
 from tatl.run.identity import changed, check_keys, meaning, with_meaning
 from tatl.run.legacy import Outdated, log_in, modern
 from tatl.run.recipe import Recipe

@@ -1,4 +1,7 @@
-"""Files that are there as a whole or not at all, and whether the weights of a run are."""
+"""Whether a run is finished: its weights are there as a whole; and files that are whole or not there at all.
+
+A finished run is not trained again.
+"""
 
 from __future__ import annotations
 
