@@ -34,8 +34,7 @@ from tatl.data.store import Store, prepare
 from tatl.losses import segmentation_loss
 from tatl.models import build
 from tatl.names import VARIANTS
-from tatl.run import Recipe, Run
-from tatl.run.order import in_order
+from tatl.run import Recipe, Run, in_order
 from tatl.studies.planner import Planner
 from tatl.studies.runtime.effort import work
 from tatl.studies.settings import Settings, load_preset
@@ -183,7 +182,7 @@ def paper_time(store: Store, images_per_second: float) -> None:
     """What `study variants --preset paper` takes on one fold, from images/s; early stopping only shortens it."""
     values = load_preset("paper").settings
     planner = Planner(Settings(**{**values, "folds": "0", "source": "random", "score_size": ""}), store)
-    runs = list(in_order(m.run for m in planner.members(VARIANTS)))
+    runs = in_order(m.run for m in planner.members(VARIANTS))
     frame = store.size.height * store.size.width
     images = sum(work(run, store) for run in runs) / frame * 2594 / len(store)
     hours = images / images_per_second / 3600

@@ -53,7 +53,7 @@ def test_a_study_s_networks_are_measured_once_each_with_and_without_their_encode
     found = networks(runs)
     assert [(n.shape, n.frozen) for n in found] == [("u", False), ("u", True), ("link", False), ("link", True)]
     assert {(n.size, n.recipe) for n in found} == {("32x64", runs[0].recipe)}
-    assert all(list(n.run().needs()) == [] and n.run().backbone == n.backbone for n in found)
+    assert all(n.run().needs() == [] and n.run().backbone == n.backbone for n in found)
 
 
 def test_memory_is_at_least_what_a_step_must_hold(tmp_path: Path, place: Place) -> None:

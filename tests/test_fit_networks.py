@@ -15,8 +15,7 @@ from tatl.data.store import Store
 from tatl.models import OwnLoss
 from tatl.names import PLAIN, RIVALS
 from tatl.prediction.ensemble import network
-from tatl.run import Run
-from tatl.run.order import in_order
+from tatl.run import Run, in_order
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.planner import Planner
 from tatl.studies.results import probabilities, scores_of

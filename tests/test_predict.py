@@ -29,8 +29,7 @@ from tatl.prediction.ensemble import Ensemble, Prediction
 from tatl.prediction.predict import predict_images, read_truth, true_files
 from tatl.prediction.select import choose, network_notes, variant_of
 from tatl.prediction.unseen import assign, sample_notes
-from tatl.run import Run, find_runs, finished
-from tatl.run.order import in_order
+from tatl.run import Run, find_runs, finished, in_order
 from tatl.studies.planner import STAGES_OF, Planner
 from tatl.studies.settings import Settings
 from tatl.training.trainer import save_weights

@@ -156,9 +156,9 @@ def test_runs_of_two_identities_have_two_folders(tmp_path: Path) -> None:
 
 
 def test_needs_come_deepest_first_and_once() -> None:
-    assert list(TARGET.needs()) == [LESION, AGNOSTIC]
-    assert list(AGNOSTIC.needs()) == [LESION]
-    assert list(LESION.needs()) == []
+    assert TARGET.needs() == [LESION, AGNOSTIC]
+    assert AGNOSTIC.needs() == [LESION]
+    assert LESION.needs() == []
 
 
 def test_unknown_and_missing_keys_and_formats_are_refused() -> None:

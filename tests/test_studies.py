@@ -20,7 +20,7 @@ from tatl.data.case import Case, Size
 from tatl.data.folds import split
 from tatl.data.store import Store, prepare
 from tatl.names import BACKBONES, ISIC2018_WINNER, LESION_NETWORKS, STARTS, VARIANTS
-from tatl.run.order import in_order
+from tatl.run import in_order
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.pace import pace
 from tatl.studies.planner import Planner
@@ -113,7 +113,7 @@ def test_studies_share_their_runs(toy_store: Store) -> None:
     variants = {m.run for m in STUDIES["variants"].members(planner(toy_store), Asked())}
     paradigms = {m.run for m in STUDIES["paradigms"].members(planner(toy_store), Asked())}
     assert len(variants & paradigms) == 3 * 3  # stage3, stage23 and stage123 of three attributes
-    one = list(in_order([*variants, *paradigms]))
+    one = in_order([*variants, *paradigms])
     assert sum(run.task == "union" for run in one) == 3  # whole, crop, and crop from random weights
 
 

@@ -20,7 +20,7 @@ from analysis.tables.paper import PAPER_CASES, beside_table2, published, read_pa
 from analysis.tables.study import FOLD_COLUMNS, ROW_KEYS, SCORE_COLUMNS, StudyTables
 from fake_study import ISIC, VARIANTS, WINNERS, write
 from tatl.data.store import Store
-from tatl.run.order import in_order
+from tatl.run import in_order
 from tatl.studies.examples import gallery
 from tatl.studies.planner import Planner
 from tatl.studies.settings import Settings

@@ -12,9 +12,8 @@ import torch
 from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.names import VARIANTS
-from tatl.run import Run
+from tatl.run import Run, in_order
 from tatl.run.hub import hub_weights
-from tatl.run.order import in_order
 from tatl.studies.planner import STAGES_OF, Planner
 from tatl.studies.settings import Settings
 from tatl.studies.write import planner_notes
@@ -90,7 +89,7 @@ def test_needed_runs_of_a_target_share_its_fold_seed_and_fraction(toy_store: Sto
 
 def test_shared_runs_are_trained_once_and_needed_ones_first(toy_store: Store) -> None:
     """Five variants, two shapes, three attributes: 1 source, 2 Stage 1, 3 x 2 Stage 2, 5 x 2 x 3 targets."""
-    runs = list(in_order(m.run for m in planner(toy_store).members(FIVE)))
+    runs = in_order(m.run for m in planner(toy_store).members(FIVE))
     tasks = [run.task for run in runs]
     assert len(runs) == len(set(runs)) == 1 + 2 + 6 + 30
     assert (tasks.count("textures"), tasks.count("lesion"), tasks.count("union")) == (1, 2, 6)

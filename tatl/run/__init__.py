@@ -36,8 +36,8 @@ from tatl.run.legacy import Outdated, log_in, modern
 from tatl.run.recipe import Recipe
 
 __all__ = [
-    "Outdated", "Recipe", "Run", "find_runs", "finished", "outdated", "put_in_place", "read_run", "trained", "whole",
-    "write_atomically",
+    "Outdated", "Recipe", "Run", "find_runs", "finished", "in_order", "outdated", "put_in_place", "read_run", "trained",
+    "whole", "write_atomically",
 ]  # fmt: skip
 FORMAT = 2  # of run.json
 
@@ -147,15 +147,14 @@ class Run:
         """For people: the seed, and that of the partition where it is not the usual one."""
         return f"seed {self.seed}" + (f" split {self.split_seed}" if self.split_seed else "")
 
-    def needs(self) -> Iterator[Run]:
+    def needs(self) -> list[Run]:
         """The runs that must be finished first, deepest first, without repetition."""
-        seen: set[Run] = set()
-        for run in (self.parent, self.cropper):
-            if run is not None:
-                for needed in (*run.needs(), run):
-                    if needed not in seen:
-                        seen.add(needed)
-                        yield needed
+        return in_order(run for run in (self.parent, self.cropper) if run is not None)
+
+
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """Every run and what it needs, each once, needed ones first."""
+    return list(dict.fromkeys(each for run in runs for each in (*run.needs(), run)))
 
 
 def finished(run: Run, root: Path) -> bool:

@@ -12,8 +12,7 @@ from pathlib import Path
 from tatl.data.case import Size
 from tatl.data.store import Store
 from tatl.names import B0, PLAIN, RIVALS, TEXTURES
-from tatl.run import Run, finished, outdated, trained
-from tatl.run.order import in_order
+from tatl.run import Run, finished, in_order, outdated, trained
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.machine import Machine
 from tatl.studies.planner import Member, Planner
@@ -111,7 +110,7 @@ def report_of(name: str, tables: Path) -> str:
 
 def check_runs(runs: Iterable[Run]) -> None:
     """ValueError for an unknown backbone or shape, and for an offset by which every crop would be the whole image."""
-    ordered = list(in_order(runs))
+    ordered = in_order(runs)
     for shape, backbone in dict.fromkeys((run.shape, run.backbone) for run in ordered if run.shape not in RIVALS):
         if (shape, backbone) not in known():
             _check_network(shape, backbone)
@@ -140,7 +139,7 @@ def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto
 
 def note_runs(runs: Iterable[Run], root: Path, store: Store) -> None:
     """Say which finished runs no longer count, and where the store's runs so far are all of other backbones."""
-    ordered = list(in_order(runs))
+    ordered = in_order(runs)
     for said in outdated(ordered, root):
         print(f"note: {said}")
     there = {name for name in _backbones_of(root / store.name) if name not in (PLAIN, "")}

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
-from tatl.run import Run, finished, write_atomically
-from tatl.run.order import in_order
+from tatl.run import Run, finished, in_order, write_atomically
 from tatl.studies.execution.board import Board
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.parallel import outcomes_of
@@ -39,7 +38,7 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
     With `keep_going` a run that fails is recorded in its folder and returned at the end; those that need it are left
     out.  Without, its error is raised.
     """
-    ordered = list(in_order(runs))
+    ordered = in_order(runs)
     todo = [run for run in ordered if not finished(run, root)]
     failures, left = list[Failure](), todo
     with Board(todo, store, machine.progress) as board:

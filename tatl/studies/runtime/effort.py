@@ -15,8 +15,7 @@ from tatl.data.case import Size
 from tatl.data.store import Store
 from tatl.models.starts import start_rule
 from tatl.names import ROTATION, TEXTURES
-from tatl.run import Run, finished
-from tatl.run.order import in_order
+from tatl.run import Run, finished, in_order
 from tatl.run.textures import DRAWN
 from tatl.studies.runtime.counts import COUNTED, network_count
 from tatl.training.device import device_kind
@@ -70,7 +69,7 @@ def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") ->
     A network that was trained here takes as long an operation as it did, on this kind of device; another as long as
     those on average; and where nothing was trained, what is usual (PACES).
     """
-    ordered, place = list(in_order(runs)), device_kind(device)
+    ordered, place = in_order(runs), device_kind(device)
     there = frozenset(run for run in ordered if finished(run, root))
     todo = [run for run in ordered if run not in there]
     paces = _paces(there, root, place)
