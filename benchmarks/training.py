@@ -39,7 +39,6 @@ from tatl.studies.planner import Planner
 from tatl.studies.runtime.effort import work
 from tatl.studies.settings import Settings, load_preset
 from tatl.training import device as places
-from tatl.training import progress
 from tatl.training import trainer as fit
 from tatl.training.learner import Learner
 from tatl.training.tasks import make_task
@@ -216,7 +215,7 @@ def main(
         paper: extrapolate a paper-size study from the last toolkit rate
     """
     L.seed_everything(0, verbose=False)
-    progress.quiet_lightning()
+    fit.quiet_lightning()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = prepare(Phantom(cases, seed=1), folder / "store", Size.parse(size), progress=False)

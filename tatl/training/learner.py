@@ -121,7 +121,7 @@ class Learner(L.LightningModule):
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.current_epoch
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        self.log(VALIDATION_LOSS, loss)
+        self.log(VALIDATION_LOSS, loss, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = {name: getattr(self, name) for name in KEPT}

@@ -8,9 +8,11 @@ if it had not stopped.  `weights.safetensors`, the best by validation loss, is w
 from __future__ import annotations
 
 import errno
+import logging
 import platform
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -33,7 +35,6 @@ from tatl.run import Run, finished, put_in_place, write_atomically
 from tatl.training.base import TrainingTask
 from tatl.training.device import deterministic, lightning_precision, pick_device
 from tatl.training.learner import VALIDATION_LOSS, Learner
-from tatl.training.progress import EpochBar, quiet_lightning
 from tatl.training.tasks import make_task
 
 # A checkpoint is three times the weights (weights, momentum, best), and most runs are shorter than a handful of them.
@@ -74,7 +75,6 @@ def fit(
     device: str = "auto",
     imagenet_weights: Path | None = None,
     progress: bool = True,
-    title: str = "",
     watcher: Callback | None = None,
 ) -> Path:
     """Train a run unless it is finished, continuing where it broke; returns its folder.
@@ -92,7 +92,7 @@ def fit(
         if not finished(run, root):
             task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
-            _train(run, task, folder, place, watcher or (EpochBar(title or run.title()) if progress else None))
+            _train(run, task, folder, place, progress, watcher)
     return folder
 
 
@@ -127,7 +127,9 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _train(run: Run, task: TrainingTask, folder: Path, device: torch.device, bar: Callback | None) -> None:
+def _train(
+    run: Run, task: TrainingTask, folder: Path, device: torch.device, progress: bool, watcher: Callback | None
+) -> None:
     started = time.monotonic()
     quiet_lightning()
     task.model.to(memory_format=torch.channels_last)
@@ -136,8 +138,8 @@ def _train(run: Run, task: TrainingTask, folder: Path, device: torch.device, bar
     if checkpoint is None or not _complete(checkpoint, run):
         stopper = EarlyStopping(VALIDATION_LOSS, patience=run.recipe.patience, check_finite=False)
         resume = None if checkpoint is None else folder / "last.ckpt"
-        trainer = _trainer(run, folder, device, [stopper, *([bar] if bar else []), Keep(folder)], not resume)
-        _interruptible(trainer, learner, resume)
+        callbacks = [stopper, *([watcher] if watcher else []), Keep(folder)]
+        _interruptible(_trainer(run, folder, device, callbacks, not resume, progress), learner, resume)
     else:
         learner.on_load_checkpoint(checkpoint)
     learner.model.load_state_dict(learner.best)
@@ -151,6 +153,18 @@ def _train(run: Run, task: TrainingTask, folder: Path, device: torch.device, bar
     (folder / "last.ckpt").unlink(missing_ok=True)
 
 
+def quiet_lightning() -> None:
+    """Leave out what Lightning says to every user of it: hardware, tips, and warnings that do not apply here."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for message in (
+        ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 on torch 2.15: a deprecation between the two
+        "GPU available but not used",  # --device cpu on a machine with a GPU
+        ".*does not have a deterministic implementation",  # max-unpooling and a few others have no such kernel
+        ".*in eval mode at the start of training",  # a frozen encoder is, and meant to be
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
 def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) -> None:
     """Train; Ctrl-C, which Lightning turns into an exit that ignores further ones, is a KeyboardInterrupt again."""
     before = signal.getsignal(signal.SIGINT)
@@ -161,7 +175,9 @@ def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) ->
         raise KeyboardInterrupt from stopped
 
 
-def _trainer(run: Run, folder: Path, device: torch.device, callbacks: list[Callback], fresh: bool) -> L.Trainer:
+def _trainer(
+    run: Run, folder: Path, device: torch.device, callbacks: list[Callback], fresh: bool, progress: bool = False
+) -> L.Trainer:
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
@@ -172,7 +188,7 @@ def _trainer(run: Run, folder: Path, device: torch.device, callbacks: list[Callb
         default_root_dir=folder,
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
+        enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=-1 if fresh else 0,  # the loss of the start; generators are put back after it
         log_every_n_steps=1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tatl.data.case import Reader
 from tatl.data.images.reading import AS_THEY_ARE, Reading
@@ -13,19 +12,15 @@ from tatl.data.readers.manifest import Manifest
 
 DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")
 _CASES = 2594
-_DRAWN = {
-    "labels": "--data labels has its classes in labels.yaml",
-    "coco": "--data coco has its masks as regions",
-    "phantom": "--data phantom has its masks drawn",
-}
+_MASKS = ("isic2018", "isic2017", "manifest")  # whose masks are files of levels
 _SERVES = {  # option -> the data that have a use for it
+    "root": DATA[:-1],
     "split": ("isic2018", "isic2017"),
     "follow_links": ("manifest",),
+    **dict.fromkeys(("foreground", "ignore", "threshold"), _MASKS),
     "labels": ("labels",),
     "annotations": ("coco",),
-    "cases": ("phantom",),
-    "seed": ("phantom",),
-    "enrich": ("phantom",),
+    **dict.fromkeys(("cases", "seed", "enrich"), ("phantom",)),
 }
 
 
@@ -48,17 +43,21 @@ def reader(
     """
     if data not in DATA:
         raise ValueError(f"--data {data!r} is not one of {', '.join(DATA)}")
-    given = {"split": split, "follow_links": reading.follow_links, "labels": labels, "annotations": annotations}
-    _check_use(data, given | {"cases": cases != _CASES, "seed": seed, "enrich": enrich})
-    if data in _DRAWN and (reading.foreground or reading.ignore or reading.threshold is not None):
-        raise ValueError(
-            f"--foreground, --ignore and --threshold are of mask files, and {_DRAWN[data]}: leave them out"
-        )
+    given = {
+        **vars(reading),
+        "threshold": reading.threshold is not None,
+        "root": root,
+        "split": split,
+        "labels": labels,
+    }
+    given |= {"annotations": annotations, "cases": cases != _CASES, "seed": seed, "enrich": enrich}
+    for name, of in _SERVES.items():
+        if given[name] and data not in of:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is of --data {', '.join(of)}, and --data {data} is given: leave it out")
     if data == "phantom":
         from tatl.data.phantom.drawing import Phantom
 
-        if root is not None:
-            raise ValueError(f"--root is a folder of files, and {_DRAWN[data]}: leave it out")
         return Phantom(cases, seed, enrich)
     if root is None:
         raise ValueError(f"--data {data} needs --root, the folder that holds it")
@@ -71,11 +70,3 @@ def reader(
 
         return Coco(root, annotations, reading)
     return (Isic2018 if data == "isic2018" else Isic2017)(root, split, reading)
-
-
-def _check_use(data: str, given: dict[str, Any]) -> None:
-    """ValueError for an option that would be ignored."""
-    for name, of in _SERVES.items():
-        if given[name] and data not in of:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} is of --data {' and '.join(of)}, and --data {data} is given: leave it out")

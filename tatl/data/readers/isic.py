@@ -18,8 +18,7 @@ The group of an image is its id, or where a store finds the same picture under s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tatl.data.images.files import FileReader, Source, existing_folder
@@ -27,55 +26,26 @@ from tatl.data.images.masks import Part
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.data.readers.features import ATTRIBUTES_2017, decode_features
-from tatl.names import LESION, SKIN_ATTRIBUTES
+from tatl.names import SKIN_ATTRIBUTES
 
-_IMAGE = re.compile(r"(ISIC_\d+)\.(?:jpe?g|png)", re.IGNORECASE)
-_LESION = re.compile(r"(ISIC_\d+)_segmentation\.png", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"(ISIC_\d+)_attribute_(\w+)\.png", re.IGNORECASE)
-_SUPERPIXELS = re.compile(r"(ISIC_\d+)_(superpixels)\.png", re.IGNORECASE)
-_FEATURES = re.compile(r"(ISIC_\d+)_(features)\.json", re.IGNORECASE)
+_NAME = re.compile(r"(ISIC_\d+)(?:_(segmentation|superpixels|features|attribute_\w+))?", re.IGNORECASE)
+_ATTRIBUTE = "attribute_"
+_PICTURES = (".jpg", ".jpeg", ".png")
+_WORDS = {"segmentation": "lesion mask", "features": "features", "superpixels": "superpixels"}
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A folder of a split, what the files in it are called, and which of them every image has.
+def _files(folder: Path) -> list[tuple[str, str, Path]]:
+    """Image, kind ("" for a picture itself) and path of ISIC's files in a folder.
 
-    The pattern's first group is the image, its second, if any, which file of it that is.
+    Or else in the one folder in it, as where an archive was unpacked into its own name (beside what a Mac's add).
     """
-
-    folder: str
-    pattern: re.Pattern[str]
-    kinds: tuple[str, ...]
-
-    def files(self, folder: Path) -> Iterator[tuple[str, str, Path]]:
-        """Image, kind and path of every file."""
-        for match, path in _matches(folder, self.pattern):
-            yield match[1].upper(), match[2].lower() if self.pattern.groups > 1 else self.kinds[0], path
-
-
-def _matches(folder: Path, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], Path]]:
-    """What matches in a folder, or else in the one folder in it, as where an archive was unpacked into its own name."""
-    for place in (folder, *_below(folder)):
-        found = [(match, path) for path in sorted(place.iterdir()) if (match := pattern.fullmatch(path.name))]
-        yield from found
-        if found:
-            return
-
-
-def _below(folder: Path) -> list[Path]:
-    """The folder in a folder, if there is just one beside what a Mac's archives add."""
     inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__MACOSX"]
-    return inner if len(inner) == 1 else []
-
-
-def _converted(folder: Path, pattern: re.Pattern[str]) -> list[str]:
-    """Masks that are no .png, one problem a file."""
-    return [
-        f"{path.name}: mask that is {path.suffix} and not .png: save it as PNG, with 0 and 255 alone"
-        for place in (folder, *_below(folder))
-        for path in sorted(place.iterdir())
-        if path.suffix.lower() in set(FORMATS) - {".png"} and pattern.fullmatch(f"{path.stem}.png")
-    ]
+    for place in (folder, *(inner if len(inner) == 1 else ())):
+        paths = [path for path in sorted(place.iterdir()) if path.suffix.lower() in (*FORMATS, ".json")]
+        named = [(match, path) for path in paths if (match := _NAME.fullmatch(path.stem))]
+        if named:
+            return [(match[1].upper(), (match[2] or "").lower(), path) for match, path in named]
+    return []
 
 
 def _folder(root: Path, name: str) -> Path | None:
@@ -84,97 +54,93 @@ def _folder(root: Path, name: str) -> Path | None:
     return max(versions, key=lambda path: path.name, default=None)
 
 
-def _chosen(root: Path, split: str | None, known: Iterable[str], inputs: str) -> list[str]:
-    """The splits whose images are there; ValueError if there are none, or not the one asked for."""
-    expected = [inputs.format(name) for name in known]
-    there = [name for name in known if (root / inputs.format(name)).is_dir()]
-    if split is not None and split not in known:
-        raise ValueError(f"split {split!r} is not one of {', '.join(known)}")
-    chosen = [name for name in there if split in (None, name)]
-    if not chosen:
-        raise ValueError(
-            f"{root} has none of the folders {', '.join(expected if split is None else [inputs.format(split)])}: "
-            f"give the folder that the official archives were unpacked into{_hint(root, expected)}"
-        )
-    return chosen
-
-
-def _hint(root: Path, expected: Iterable[str]) -> str:
-    below = sorted(path.parent for name in expected for path in root.glob(f"*/{name}") if path.is_dir())
-    return f", such as {below[0]}" if below else ""
-
-
-def _images(folder: Path) -> list[tuple[str, Path]]:
-    images = [(match[1].upper(), path) for match, path in _matches(folder, _IMAGE)]
-    if not images:
-        raise ValueError(f"{folder} holds no image ISIC_<number>.jpg: unpack the archive again")
-    return images
-
-
 class _Isic(FileReader):
-    """What both years share: splits, and the places of their files."""
+    """What both years share: splits, and `places`, the folders of a split with the kinds of files that they hold."""
 
     groups_are_ids = True
     known_attributes: tuple[str, ...]
     splits: tuple[str, ...]
     inputs: str
-    places: tuple[_Place, ...]
+    places: Mapping[str, tuple[str, ...]]
 
     def __init__(self, root: str | Path, split: str | None = None, reading: Reading = AS_THEY_ARE) -> None:
         folder = existing_folder(root)
-        sources, problems, read = list[Source](), list[str](), list[str]()
-        for name in _chosen(folder, split, self.splits, self.inputs):
-            if (listed := self._list(folder, name)) is not None:
-                read.append(name)
-                sources += listed[0]
-                problems += listed[1]
+        listed = {name: self._list(folder, name) for name in self._chosen(folder, split)}
+        read = {name: found for name, found in listed.items() if found is not None}
         if not read:
             raise ValueError(f"{folder} has images but no ground truth folder beside them: unpack the masks there too")
-        super().__init__(folder, self.known_attributes, sources, problems, reading, splits=read)
+        sources, problems = ([each for found in read.values() for each in found[part]] for part in (0, 1))
+        super().__init__(folder, self.known_attributes, sources, problems, reading, splits=list(read))
+
+    def _chosen(self, root: Path, split: str | None) -> list[str]:
+        """The splits whose images are there; ValueError if there are none, or not the one asked for."""
+        if split not in (None, *self.splits):
+            raise ValueError(f"split {split!r} is not one of {', '.join(self.splits)}")
+        wanted = {name: self.inputs.format(name) for name in self.splits if split in (None, name)}
+        if chosen := [name for name, folder in wanted.items() if (root / folder).is_dir()]:
+            return chosen
+        below = sorted(path.parent for folder in wanted.values() for path in root.glob(f"*/{folder}"))
+        remedy = "give the folder that the archives were unpacked into" + (f", such as {below[0]}" if below else "")
+        raise ValueError(f"{root} has none of the folders {', '.join(wanted.values())}: {remedy}")
 
     def _list(self, root: Path, split: str) -> tuple[list[Source], list[str]] | None:
         """Sources and problems of one split, None if it has no masks at all."""
-        folders = [(place, _folder(root, place.folder.format(split))) for place in self.places]
-        places = [(place, folder) for place, folder in folders if folder is not None]
-        needed = {kind for place, _ in places for kind in place.kinds}
-        needed -= set() if "features" in needed else {"superpixels"}  # which mean nothing alone
+        inputs = root / self.inputs.format(split)
+        images = [(name, path) for name, kind, path in _files(inputs) if not kind and path.suffix.lower() in _PICTURES]
+        if not images:
+            raise ValueError(f"{inputs} holds no image ISIC_<number>.jpg: unpack the archive again")
+        folders = {_folder(root, place.format(split)): kinds for place, kinds in self.places.items()}
+        found, problems = _found({folder: kinds for folder, kinds in folders.items() if folder is not None})
+        needed = [kind for folder, kinds in folders.items() if folder is not None for kind in kinds]
+        if "features" not in needed and "superpixels" in needed:  # which mean nothing alone
+            needed.remove("superpixels")
         if not needed:
             return None
-        found: dict[str, dict[str, Path]] = {}
-        twice: dict[str, str] = {}
-        problems = [problem for place, folder in places for problem in _converted(folder, place.pattern)]
-        files = [(*file, place) for place, folder in places for file in place.files(folder)]
-        for name, kind, path, place in files:
-            if kind not in place.kinds:
-                problems.append(f"{path.name}: mask of an unknown attribute, not {', '.join(place.kinds)}")
-            elif (first := found.setdefault(name, {}).setdefault(kind, path)) != path:
-                twice[name] = f"two files are the same mask of it, {first.name} and {path.name}: remove one"
-        images = _images(root / self.inputs.format(split))
         sources = []
         for name, path in images:
-            if wrong := twice.get(name) or _lacking(found.get(name, {}), needed):
+            if wrong := _wrong(found.get(name, {}), needed):
                 problems.append(f"{name}: {wrong}")
             else:
-                sources.append(_source(name, path, found[name], needed))
-        there = {name for name, _ in images}
-        strays = [path.name for name, kind, path, place in files if name not in there and kind in place.kinds]
-        return sources, problems + [f"{name}: mask without image" for name in strays]
+                sources.append(_source(name, path, {kind: found[name][kind][0] for kind in needed}))
+        there = dict(images)
+        strays = [
+            path for name, kinds in found.items() if name not in there for paths in kinds.values() for path in paths
+        ]
+        return sources, problems + [f"{path.name}: mask without image" for path in strays]
 
 
-def _lacking(there: dict[str, Path], needed: set[str]) -> str:
-    """What an image lacks of the files that its split has."""
-    if not set(there) & (needed - {"superpixels"}):
+def _found(folders: Mapping[Path, Iterable[str]]) -> tuple[dict[str, dict[str, list[Path]]], list[str]]:
+    """Image -> kind -> files, of the kinds that the folders hold, and what is wrong with single files."""
+    found: dict[str, dict[str, list[Path]]] = {}
+    problems = []
+    for folder, kinds in folders.items():
+        for name, kind, path in _files(folder):
+            suffix = ".json" if kind == "features" else ".png"
+            if kind not in kinds and kind.startswith(_ATTRIBUTE):
+                known = ", ".join(each.removeprefix(_ATTRIBUTE) for each in kinds)
+                problems.append(f"{path.name}: mask of an unknown attribute, not {known}")
+            elif kind in kinds and path.suffix.lower() != suffix:
+                remedy = f"save it as {suffix[1:].upper()}, with 0 and 255 alone"
+                problems.append(f"{path.name}: mask that is {path.suffix} and not {suffix}: {remedy}")
+            elif kind in kinds:
+                found.setdefault(name, {}).setdefault(kind, []).append(path)
+    return found, problems
+
+
+def _wrong(there: Mapping[str, list[Path]], needed: Iterable[str]) -> str:
+    """What an image lacks of the files that its split has, or has twice."""
+    if twice := [paths for paths in there.values() if len(paths) > 1]:
+        return f"two files are the same mask of it, {twice[0][0].name} and {twice[0][1].name}: remove one"
+    if not set(there) & (set(needed) - {"superpixels"}):
         return "image without masks"
-    order = (LESION, *SKIN_ATTRIBUTES, "features", "superpixels")
-    missing = [kind for kind in order if kind in needed and kind not in there]
-    words = [kind if kind in ("features", "superpixels") else f"{kind} mask" for kind in missing]
-    return f"image without its {' and '.join(words)}" if missing else ""
+    missing = [_WORDS.get(k, f"{k.removeprefix(_ATTRIBUTE)} mask") for k in needed if k not in there]
+    return f"image without its {' and '.join(missing)}" if missing else ""
 
 
-def _source(name: str, image: Path, there: dict[str, Path], needed: set[str]) -> Source:
-    masks = {kind: path for kind, path in there.items() if kind in SKIN_ATTRIBUTES}
-    labels = (there["superpixels"], there["features"]) if "features" in needed else ()
-    return Source(name, name, image, there.get(LESION), masks, labels)
+def _source(name: str, image: Path, there: Mapping[str, Path]) -> Source:
+    masks = {k.removeprefix(_ATTRIBUTE): path for k, path in there.items() if k.startswith(_ATTRIBUTE)}
+    labels = (there["superpixels"], there["features"]) if "features" in there else ()
+    return Source(name, name, image, there.get("segmentation"), masks, labels)
 
 
 class Isic2018(_Isic):
@@ -184,10 +150,10 @@ class Isic2018(_Isic):
     known_attributes = SKIN_ATTRIBUTES
     splits = ("Training", "Validation", "Test")
     inputs = "ISIC2018_Task1-2_{}_Input"
-    places = (
-        _Place("ISIC2018_Task1_{}_GroundTruth", _LESION, (LESION,)),
-        _Place("ISIC2018_Task2_{}_GroundTruth", _ATTRIBUTE, SKIN_ATTRIBUTES),
-    )
+    places = {  # noqa: RUF012
+        "ISIC2018_Task1_{}_GroundTruth": ("segmentation",),
+        "ISIC2018_Task2_{}_GroundTruth": tuple(f"{_ATTRIBUTE}{name}" for name in SKIN_ATTRIBUTES),
+    }
 
 
 class Isic2017(_Isic):
@@ -197,11 +163,11 @@ class Isic2017(_Isic):
     known_attributes = ATTRIBUTES_2017
     splits = ("Training", "Validation", "Test_v2")
     inputs = "ISIC-2017_{}_Data"
-    places = (
-        _Place("ISIC-2017_{}_Part1_GroundTruth", _LESION, (LESION,)),
-        _Place("ISIC-2017_{}_Part2_GroundTruth", _FEATURES, ("features",)),
-        _Place(inputs, _SUPERPIXELS, ("superpixels",)),
-    )
+    places = {  # noqa: RUF012
+        "ISIC-2017_{}_Part1_GroundTruth": ("segmentation",),
+        "ISIC-2017_{}_Part2_GroundTruth": ("features",),
+        inputs: ("superpixels",),
+    }
 
     def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
         yield from super()._masks(source, original, told)
