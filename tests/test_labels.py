@@ -109,7 +109,7 @@ def test_an_orientation_that_the_labels_may_not_have_is_told(tmp_path: Path) -> 
 @pytest.mark.parametrize("data", ["labels", "coco"])
 @pytest.mark.parametrize("option", [{"foreground": "1"}, {"foreground": "1", "ignore": "2"}, {"threshold": 128}])
 def test_what_the_levels_of_masks_mean_is_not_said_of_data_without_masks(data: str, option: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"are of mask files, and --data {data} has its .*: leave them out"):
+    with pytest.raises(ValueError, match=f"is of --data .*manifest, and --data {data} is given: leave it out"):
         readers.reader(data, "anywhere", reading=Reading(**option))
 
 

@@ -43,14 +43,8 @@ def reader(
     """
     if data not in DATA:
         raise ValueError(f"--data {data!r} is not one of {', '.join(DATA)}")
-    given = {
-        **vars(reading),
-        "threshold": reading.threshold is not None,
-        "root": root,
-        "split": split,
-        "labels": labels,
-    }
-    given |= {"annotations": annotations, "cases": cases != _CASES, "seed": seed, "enrich": enrich}
+    given = {**vars(reading), "threshold": reading.threshold is not None, "root": root, "split": split, "seed": seed}
+    given |= {"labels": labels, "annotations": annotations, "cases": cases != _CASES, "enrich": enrich}
     for name, of in _SERVES.items():
         if given[name] and data not in of:
             option = f"--{name.replace('_', '-')}"

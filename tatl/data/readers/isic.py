@@ -61,7 +61,7 @@ class _Isic(FileReader):
     known_attributes: tuple[str, ...]
     splits: tuple[str, ...]
     inputs: str
-    places: Mapping[str, tuple[str, ...]]
+    places: tuple[tuple[str, tuple[str, ...]], ...]
 
     def __init__(self, root: str | Path, split: str | None = None, reading: Reading = AS_THEY_ARE) -> None:
         folder = existing_folder(root)
@@ -89,9 +89,10 @@ class _Isic(FileReader):
         images = [(name, path) for name, kind, path in _files(inputs) if not kind and path.suffix.lower() in _PICTURES]
         if not images:
             raise ValueError(f"{inputs} holds no image ISIC_<number>.jpg: unpack the archive again")
-        folders = {_folder(root, place.format(split)): kinds for place, kinds in self.places.items()}
-        found, problems = _found({folder: kinds for folder, kinds in folders.items() if folder is not None})
-        needed = [kind for folder, kinds in folders.items() if folder is not None for kind in kinds]
+        there = [(_folder(root, place.format(split)), kinds) for place, kinds in self.places]
+        folders = {folder: kinds for folder, kinds in there if folder is not None}
+        found, problems = _found(folders)
+        needed = [kind for kinds in folders.values() for kind in kinds]
         if "features" not in needed and "superpixels" in needed:  # which mean nothing alone
             needed.remove("superpixels")
         if not needed:
@@ -102,11 +103,9 @@ class _Isic(FileReader):
                 problems.append(f"{name}: {wrong}")
             else:
                 sources.append(_source(name, path, {kind: found[name][kind][0] for kind in needed}))
-        there = dict(images)
-        strays = [
-            path for name, kinds in found.items() if name not in there for paths in kinds.values() for path in paths
-        ]
-        return sources, problems + [f"{path.name}: mask without image" for path in strays]
+        strays = [kinds for name, kinds in found.items() if name not in dict(images)]
+        alone = [path.name for kinds in strays for paths in kinds.values() for path in paths]
+        return sources, problems + [f"{name}: mask without image" for name in alone]
 
 
 def _found(folders: Mapping[Path, Iterable[str]]) -> tuple[dict[str, dict[str, list[Path]]], list[str]]:
@@ -150,10 +149,10 @@ class Isic2018(_Isic):
     known_attributes = SKIN_ATTRIBUTES
     splits = ("Training", "Validation", "Test")
     inputs = "ISIC2018_Task1-2_{}_Input"
-    places = {  # noqa: RUF012
-        "ISIC2018_Task1_{}_GroundTruth": ("segmentation",),
-        "ISIC2018_Task2_{}_GroundTruth": tuple(f"{_ATTRIBUTE}{name}" for name in SKIN_ATTRIBUTES),
-    }
+    places = (
+        ("ISIC2018_Task1_{}_GroundTruth", ("segmentation",)),
+        ("ISIC2018_Task2_{}_GroundTruth", tuple(f"{_ATTRIBUTE}{name}" for name in SKIN_ATTRIBUTES)),
+    )
 
 
 class Isic2017(_Isic):
@@ -163,11 +162,11 @@ class Isic2017(_Isic):
     known_attributes = ATTRIBUTES_2017
     splits = ("Training", "Validation", "Test_v2")
     inputs = "ISIC-2017_{}_Data"
-    places = {  # noqa: RUF012
-        "ISIC-2017_{}_Part1_GroundTruth": ("segmentation",),
-        "ISIC-2017_{}_Part2_GroundTruth": ("features",),
-        inputs: ("superpixels",),
-    }
+    places = (
+        ("ISIC-2017_{}_Part1_GroundTruth", ("segmentation",)),
+        ("ISIC-2017_{}_Part2_GroundTruth", ("features",)),
+        (inputs, ("superpixels",)),
+    )
 
     def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
         yield from super()._masks(source, original, told)
