@@ -210,11 +210,9 @@ def test_an_option_that_the_data_have_no_use_for_is_refused(option: dict[str, An
 
 
 def test_what_is_of_files_is_not_said_of_the_phantom() -> None:
-    with pytest.raises(ValueError, match="--root is of --data isic2018, .*, and --data phantom is given: leave it out"):
+    with pytest.raises(ValueError, match=r"--root is of .* and --data phantom is given"):
         reader("phantom", "anywhere")
-    with pytest.raises(
-        ValueError, match="--threshold is of --data isic2018, .*, and --data phantom is given: leave it out"
-    ):
+    with pytest.raises(ValueError, match=r"--threshold is of .* and --data phantom is given"):
         reader("phantom", reading=Reading(threshold=128))
 
 
