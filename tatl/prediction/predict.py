@@ -149,7 +149,7 @@ def read_truth(
             continue
         name = spelt.get(mask, mask)
         part = read_part(path, reading, name)
-        check_size(path, part.shape, size, image)
+        check_size(path.name, part.shape, size, image)
         for note in part.notes:
             print(f"note: {path.name}: {note}")
         masks[name] = part.whole()

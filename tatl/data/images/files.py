@@ -109,7 +109,7 @@ class FileReader:
         for name, path in {LESION: source.lesion, **source.attributes}.items():
             if path is not None:
                 part = read_part(path, self.reading, name)
-                check_size(path, part.shape, original, source.image)
+                check_size(path.name, part.shape, original, source.image)
                 yield name, part
             elif name != LESION:
                 yield name, None

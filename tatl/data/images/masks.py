@@ -10,16 +10,7 @@ import numpy as np
 from PIL import Image, ImageChops
 
 from tatl.data.case import BadCase
-from tatl.data.images.pictures import (
-    SIDEWAYS,
-    SIXTEEN_BIT,
-    eight_bit,
-    opened,
-    orientation,
-    orientation_of,
-    rgb,
-    upright,
-)
+from tatl.data.images import pictures
 from tatl.data.images.reading import AS_THEY_ARE, Reading, set_levels
 
 LOSSLESS = ("PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
@@ -72,17 +63,17 @@ def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Par
     Most attribute masks are empty, and empty masks of one size are equal files: these are decoded once.
     """
     foreground, ignore = reading.levels(name)
-    with opened(path, reading.max_pixels) as picture:
+    with pictures.opened(path, reading.max_pixels) as picture:
         data = path.read_bytes()
         key = (hashlib.sha256(data).digest(), reading.exif)
         if key in _empty and 0 not in foreground:
             return _empty[key]
-        told = orientation(picture)
+        told = pictures.orientation(picture)
         lossless = keeps_levels(picture, data)
         picture.load()
         grey, labels = _grey(picture, path, lossless, reading, bool(foreground))
         odd = odd_pixels(np.asarray(grey)) if picture.format in ("JPEG", "MPO") else 0
-        grey = upright(grey, picture, told, reading.exif)
+        grey = pictures.upright(grey, picture, told, reading.exif)
         shape = (grey.height, grey.width)
         # Where 0 is a label like others, what holds nothing else is not empty.
         box = (0, 0, grey.width, grey.height) if labels or 0 in foreground else grey.getbbox()
@@ -140,11 +131,11 @@ def _grey(
     picture: Image.Image, path: Path, lossless: bool, reading: Reading, labelled: bool
 ) -> tuple[Image.Image, bool]:
     """The one channel of a picture that has just one in truth, and whether it holds the indices of a palette."""
-    if picture.mode in SIXTEEN_BIT:
+    if picture.mode in pictures.SIXTEEN_BIT:
         return _narrow(picture, path, reading), False
     if picture.mode in ("1", "L"):
         return picture if picture.mode == "L" else picture.convert("L"), False
-    colours = rgb(picture, path)
+    colours = pictures.rgb(picture, path)
     red, green, blue = colours.split()
     tint = max(_highest(ImageChops.difference(red, other)) for other in (green, blue))
     if tint > (0 if lossless else TINT):
@@ -165,7 +156,7 @@ def _narrow(picture: Image.Image, path: Path, reading: Reading) -> Image.Image:
     if reading.threshold is None and not set(levels.tolist()) <= {0, 65535}:
         told = ", ".join(map(str, levels[:6])) + (", ..." if len(levels) > 6 else "")
         raise BadCase(f"{path.name} has the 16-bit levels {told}, and a mask has 0 and 65535: save it in 8 bits")
-    return eight_bit(picture, path)
+    return pictures.eight_bit(picture, path)
 
 
 def _highest(channel: Image.Image) -> int:
@@ -177,16 +168,13 @@ def _translucent(picture: Image.Image) -> bool:
     return opaque < picture.width * picture.height
 
 
-def check_size(path: Path, shape: tuple[int, ...], original: tuple[int, int], image: Path | None = None) -> None:
+def check_size(what: str, shape: tuple[int, ...], original: tuple[int, int], image: Path | None = None) -> None:
     """BadCase unless a mask has its image's (height, width); it says where an EXIF orientation may be the reason."""
     if shape == original:
         return
     given, wanted = (f"{width} x {height}" for height, width in (shape, original))
-    told = 1 if image is None or shape != original[::-1] else orientation_of(image)
-    if told in SIDEWAYS:
-        raise BadCase(
-            f"{path.name} is {given} pixels and its image {wanted}, and the other way round with the image's EXIF "
-            f"orientation ({told}) read otherwise: say with --exif ignore that masks lie on the stored pixels, and "
-            "without it that they lie on the upright picture"
-        )
-    raise BadCase(f"{path.name} is {given} pixels and its image {wanted}: a mask has the size of its image")
+    told = 1 if image is None or shape != original[::-1] else pictures.orientation_of(image)
+    why = "a mask has the size of its image"
+    if told in pictures.SIDEWAYS:
+        why = f"it fits with the EXIF orientation ({told}) read otherwise, so give --exif ignore, or leave it out"
+    raise BadCase(f"{what} is {given} pixels and its image {wanted}: {why}")

@@ -56,10 +56,8 @@ def opened(path: Path, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
 
 def _check_pixels(path: Path, pixels: int, most: int) -> None:
     if pixels > most:
-        raise BadCase(
-            f"{path.name} is large ({pixels / 1e6:.0f} megapixels, and {most / 1e6:.0f} are allowed): reduce it, or "
-            f"allow it with --max-pixels {pixels}"
-        )
+        size = f"{pixels / 1e6:.0f} megapixels, and {most / 1e6:.0f} are allowed"
+        raise BadCase(f"{path.name} is large ({size}): reduce it, or allow it with --max-pixels {pixels}")
 
 
 def orientation(picture: Image.Image) -> int:

@@ -130,24 +130,17 @@ def _two_ends(file: str, counts: np.ndarray, odd: int) -> np.ndarray:
     set_pixels = counts[THRESHOLD + 1 :].sum()
     between = counts[_BETWEEN].sum() + odd
     if between > _FEW * max(1, min(set_pixels, counts.sum() - set_pixels)):
-        raise BadCase(
-            f"{file} is compressed with loss and {between} of its pixels are neither 0 nor 255 with noise: save it as "
-            "PNG with 0 and 255, or say with --threshold 128 that it is set above that"
-        )
+        odd_ones = f"{between} of its pixels are neither 0 nor 255 with noise"
+        raise BadCase(f"{file} is compressed with loss and {odd_ones}: save it as PNG, or give --threshold 128")
     return np.arange(THRESHOLD + 1, len(counts))
 
 
 def _refusal(levels: np.ndarray, lossless: bool, labels: bool) -> str:
     if not lossless:
-        return (
-            f"is compressed with loss and has levels up to {levels[-1]}: a mask of 0 and 1, or of labels, is lost in "
-            "that noise, so save it as PNG"
-        )
+        return f"is compressed with loss and has levels up to {levels[-1]}, which noise blurs: save it as PNG"
     told = ", ".join(map(str, levels)) if len(levels) <= _NAMED else f"{levels[0]} .. {levels[-1]}"
     resized = ", or, if it was resized with interpolation, --threshold 128" if levels[-1] > THRESHOLD else ""
     if labels:
         return f"has coloured labels, the palette's entries {told}: say with --foreground which of them are the mask"
-    return (
-        f"has the levels {told}, and a mask has 0 and 255 or 0 and 1: say with --foreground LEVELS (and --ignore "
-        f"LEVELS) which are the mask{resized}"
-    )
+    which = f"say with --foreground LEVELS (and --ignore LEVELS) which are the mask{resized}"
+    return f"has the levels {told}, and a mask has 0 and 255 or 0 and 1: {which}"

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import hashlib
 import json
 import math
 import os
@@ -34,7 +33,7 @@ from tatl.data.case import Reader, Size
 from tatl.data.prepare.decoding import Decoder, Record, sha256_of
 from tatl.data.prepare.problems import bad_cases
 from tatl.data.prepare.twins import join_twins
-from tatl.machine.disk import to_disk
+from tatl.machine.disk import file_sha256, to_disk
 from tatl.machine.processes import cores, spread
 from tatl.names import LESION
 
@@ -104,10 +103,8 @@ def _begin(folder: Path, recipe: dict[str, Any]) -> None:
         (folder / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
         (folder / "cases").mkdir(exist_ok=True)
     if begun != recipe:
-        raise ValueError(
-            f"{folder} was begun from other data, options or size, or by another version: "
-            "delete it, or choose another --store"
-        )
+        what = f"{folder} was begun from other data, options or size, or by another version"
+        raise ValueError(f"{what}: delete it, or choose another --store")
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -172,10 +169,8 @@ def _join_arrays(decoder: Decoder, good: list[int], whole: Path) -> list[Record]
             np.lib.format.write_array_header_1_0(file, header)
         for index in good:
             if (case := decoder.written(index)) is None:
-                raise ValueError(
-                    f"what was written of {decoder.reader.ids[index]} is damaged or gone: run the same command again, "
-                    "which decodes it once more"
-                )
+                what = f"what was written of {decoder.reader.ids[index]} is damaged or gone"
+                raise ValueError(f"{what}: run the same command again, which decodes it once more")
             records.append(case[0])
             images.write(case[1][0])
             masks.write(case[1][1])
@@ -190,9 +185,3 @@ def _publish(folder: Path, path: Path) -> None:
     os.rename(folder / "whole", path)
     to_disk(path.parent)
     shutil.rmtree(folder)
-
-
-def file_sha256(path: Path) -> str:
-    """The checksum of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,8 +19,7 @@ import numpy as np
 
 from tatl.data.case import BadCase
 from tatl.data.images.files import FileReader, Source, existing_folder
-from tatl.data.images.masks import Part
-from tatl.data.images.pictures import SIDEWAYS
+from tatl.data.images.masks import Part, check_size
 from tatl.data.images.reading import AS_THEY_ARE, Reading
 from tatl.data.readers.manifest import attribute_names
 from tatl.names import LESION
@@ -38,9 +37,9 @@ class Coco(FileReader):
         path = _file(folder, annotations)
         tables = _tables(path)
         named = {category["id"]: str(category["name"]) for category in tables["categories"]}
-        self.lesions = {number for number, name in named.items() if name.casefold() == LESION}
-        self.categories = {number: name for number, name in named.items() if number not in self.lesions}
-        attributes = attribute_names(list(dict.fromkeys(self.categories.values())), path.name, "category")
+        self.masks = {number: LESION if name.casefold() == LESION else name for number, name in named.items()}
+        attributes = [name for name in dict.fromkeys(self.masks.values()) if name != LESION]
+        attributes = attribute_names(attributes, path.name, "category")
         self.shapes = {image["id"]: (image["height"], image["width"]) for image in tables["images"]}
         self.regions: dict[Any, list[dict[str, Any]]] = {}
         for region in tables["annotations"]:
@@ -52,28 +51,13 @@ class Coco(FileReader):
 
     def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
         number = self.numbers[source.id]
-        self._check_shape(source.image, self.shapes[number], original, told)
-        masks = {name: np.zeros(original, bool) for name in self.attributes}
-        if self.lesions:
-            masks[LESION] = np.zeros(original, bool)
+        what = f"{source.image.name} in {self.provenance['annotations']}"
+        check_size(what, self.shapes[number], original, source.image)
+        masks = {name: np.zeros(original, bool) for name in self.masks.values()}
         for region in self.regions.get(number, []):
-            drawn = _drawn(region, original)
-            if region["category_id"] in self.lesions:
-                masks[LESION] |= drawn
-            elif region["category_id"] in self.categories:
-                masks[self.categories[region["category_id"]]] |= drawn
+            if (name := self.masks.get(region["category_id"])) is not None:
+                masks[name] |= _drawn(region, original)
         yield from ((name, Part.of(mask)) for name, mask in masks.items())
-
-    def _check_shape(self, image: Path, said: tuple[int, int], original: tuple[int, int], told: int) -> None:
-        if said == original:
-            return
-        remedy = "mend the file's height and width, or give the picture that it was drawn on"
-        if said == original[::-1] and told in SIDEWAYS:
-            other = "without --exif ignore" if self.reading.exif == "ignore" else "with --exif ignore"
-            remedy = f"they agree with the picture's EXIF orientation ({told}) read otherwise, so prepare {other}"
-        raise BadCase(
-            f"{image.name} is {original[1]} x {original[0]} pixels and the file says {said[1]} x {said[0]}: {remedy}"
-        )
 
 
 def _drawn(region: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
@@ -118,8 +102,7 @@ def _tables(path: Path) -> dict[str, Sequence[dict[str, Any]]]:
         raise FileNotFoundError(f"there is no {path}: give the COCO file with --annotations FILE") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no JSON file ({error})") from error
-    if not isinstance(tables, dict) or (missing := [name for name in _TABLES if not tables.get(name)]):
-        lacking = missing if isinstance(tables, dict) else _TABLES
+    if lacking := [name for name in _TABLES if not isinstance(tables, dict) or not tables.get(name)]:
         raise ValueError(f"{path} lacks {', '.join(lacking)}: a COCO file has {', '.join(_TABLES)}")
     for name in _TABLES:
         numbers = Counter(entry.get("id") for entry in tables[name])

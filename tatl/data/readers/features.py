@@ -27,14 +27,13 @@ def decode_features(
         if picture.mode not in ("RGB", "RGBA"):
             raise BadCase(f"{superpixels.name} is a picture of mode {picture.mode}, and superpixels are coded in RGB")
         colours = np.asarray(picture.convert("RGB"))
-    check_size(superpixels, colours.shape[:2], original)
+    check_size(superpixels.name, colours.shape[:2], original)
     index = colours[..., 0] + (colours[..., 1].astype(np.int32) << 8) + (colours[..., 2].astype(np.int32) << 16)
     count = int(index.max()) + 1
     for name, flag in flags.items():
         if len(flag) != count:
-            raise BadCase(
-                f"{features.name} has {len(flag)} values for {name} and {superpixels.name} has {count} superpixels"
-            )
+            counted = f"{superpixels.name} has {count} superpixels"
+            raise BadCase(f"{features.name} has {len(flag)} values for {name} and {counted}")
     return {name: flag[index] if flag.any() else np.zeros(original, bool) for name, flag in flags.items()}
 
 

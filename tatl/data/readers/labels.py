@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,43 +55,41 @@ class Legend:
     @classmethod
     def read(cls, path: Path) -> Legend:
         if not path.is_file():
-            raise FileNotFoundError(
-                f"there is no {path}: write one that says which colour is what, or give --labels FILE"
-            )
+            raise FileNotFoundError(f"there is no {path}, which says what colours are: write it, or give --labels FILE")
         try:
             given = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a YAML file ({str(error).splitlines()[0]})") from error
         known, required = set(cls.__dataclass_fields__), {"images", "labels", "classes", "attributes"}
-        if not isinstance(given, dict) or (missing := required - set(given)):
-            raise ValueError(f"{path} lacks {', '.join(sorted(missing if isinstance(given, dict) else required))}")
-        if unknown := set(given) - known:
-            names = ", ".join(map(str, sorted(unknown)))
-            raise ValueError(f"{path} has unknown keys {names}: it may have {', '.join(sorted(known))}")
+        if missing := required.difference(given if isinstance(given, dict) else ()):
+            raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+        if unknown := ", ".join(sorted(map(str, set(given) - known))):
+            raise ValueError(f"{path} has unknown keys {unknown}: it may have {', '.join(sorted(known))}")
         legend = cls(**given | {"classes": {name: _colour(path, name, c) for name, c in given["classes"].items()}})
         legend._check(path)
         return legend
 
     def _check(self, path: Path) -> None:
-        twice = [colour for colour, count in Counter(self.classes.values()).items() if count > 1]
-        if twice:
-            both = [name for name, colour in self.classes.items() if colour == twice[0]]
-            raise ValueError(f"{path} gives {twice[0]} to {' and '.join(both)}: a colour is one class")
+        for colour, both in _shared(self.classes):
+            raise ValueError(f"{path} gives {colour} to {' and '.join(both)}: a colour is one class")
         if len({isinstance(colour, int) for colour in self.classes.values()}) > 1:
             raise ValueError(f"{path} mixes indices and colours: give all classes as one or the other")
         for what in (*self.lesion, *self.ignore, *self.attributes.values()):
             if what not in self.classes:
                 raise ValueError(f"{path} names a class {what!r} that its classes lack: {', '.join(self.classes)}")
-        shared = [name for name, count in Counter(self.attributes.values()).items() if count > 1]
-        if shared and not self.table:
-            both = [name for name, of in self.attributes.items() if of == shared[0]]
-            raise ValueError(
-                f"{path} gives the class {shared[0]!r} to {' and '.join(both)}: give a table that says which a case has"
-            )
+        for of, both in () if self.table else _shared(self.attributes):
+            remedy = "give a table that says which a case has"
+            raise ValueError(f"{path} gives the class {of!r} to {' and '.join(both)}: {remedy}")
         if self.table and set(self.table) != {"file", "case"}:
             raise ValueError(f"{path}: table needs file (a CSV) and case (its column of cases), and has {self.table}")
         if CASE not in self.labels:
             raise ValueError(f"{path}: labels {self.labels!r} does not say where the case's name stands: write {CASE}")
+
+
+def _shared(named: Mapping[str, Any]) -> list[tuple[Any, list[str]]]:
+    """What several names have in common, with these names."""
+    both = {of: [name for name, other in named.items() if other == of] for of in named.values()}
+    return [(of, names) for of, names in both.items() if len(names) > 1]
 
 
 def _colour(path: Path, name: str, given: Any) -> _Colour:
@@ -137,14 +135,13 @@ class LabelImages(FileReader):
 
     def _several(self, case: str) -> list[str]:
         """The attributes of one class that the table gives to a case, if more than one."""
-        names = [] if self.here is None else self.here.get(case, [])
-        count = Counter(self.legend.attributes[name] for name in names)
-        return [name for name in names if count[self.legend.attributes[name]] > 1]
+        shared = _shared({name: self.legend.attributes[name] for name in (self.here or {}).get(case, [])})
+        return [name for _, names in shared for name in names]
 
     def _masks(self, source: Source, original: tuple[int, int], told: int) -> Iterator[tuple[str, Part | None]]:
         legend = self.legend
         labels = _classes(source.labels[0], legend, self.reading)
-        check_size(source.labels[0], labels.shape, original, source.image)
+        check_size(source.labels[0].name, labels.shape, original, source.image)
         numbers = {name: number for number, name in enumerate(legend.classes)}
         if legend.lesion:
             yield LESION, Part.of(np.isin(labels, [numbers[name] for name in legend.lesion]))
@@ -160,18 +157,18 @@ def _table(folder: Path, path: Path, legend: Legend) -> dict[str, list[str]] | N
     """Which attributes each case has; None without a table."""
     if not legend.table:
         return None
-    file = folder / legend.table["file"]
+    file, column = folder / legend.table["file"], legend.table["case"]
     if not file.is_file():
         raise FileNotFoundError(f"{path} names a table {file}, which does not exist")
     with file.open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream))
     columns = list(rows[0]) if rows else []
-    if missing := [name for name in (legend.table["case"], *legend.attributes) if name not in columns]:
+    if missing := [name for name in (column, *legend.attributes) if name not in columns]:
         raise ValueError(f"{file} lacks the columns {', '.join(missing)}: it has {', '.join(columns)}")
-    cases = Counter(row[legend.table["case"]] for row in rows)
+    cases = Counter(row[column] for row in rows)
     if twice := [case for case, count in cases.items() if case and count > 1]:
         raise ValueError(f"{file} has {cases[twice[0]]} lines of the case {twice[0]!r}: leave one line for each case")
-    return {row[legend.table["case"]]: [a for a in legend.attributes if row[a] not in ("", "0")] for row in rows}
+    return {row[column]: [a for a in legend.attributes if row[a] not in ("", "0")] for row in rows}
 
 
 def _classes(path: Path, legend: Legend, reading: Reading) -> np.ndarray:

@@ -16,22 +16,22 @@ import csv
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tatl.data.case import MAX_ATTRIBUTES
 from tatl.data.images.files import FileReader, Source, composed, existing_folder
 from tatl.data.images.pictures import FORMATS
 from tatl.data.images.reading import AS_THEY_ARE, Reading
+from tatl.machine.disk import file_sha256
 from tatl.names import AVERAGE, LESION, MICRO, PRETEXTS, UNION
 
 _REQUIRED = ("case", "image", "group")
 # A run of a task is found by its name, and a row of a table by its attribute.
 _RESERVED = (LESION, UNION, *_REQUIRED, AVERAGE, MICRO, "id", "height", "width", *PRETEXTS)
 _NO_FILE = set('/\\:"*?<>|')  # what the name of a file may not hold on some system
-_HEAD = 1 << 16  # bytes that tell most pictures apart
 _UNKNOWN = "?"  # the cell of a mask that nobody drew
 
 
@@ -82,9 +82,8 @@ class Manifest(FileReader):
 def _table(path: Path) -> list[dict[str, str]]:
     """Rows as column -> cell, cells stripped; ValueError for what is not a table of the required columns."""
     if not path.is_file():
-        below = sorted(path.parent.glob("*/cases.csv"))
-        columns = f"write one with the columns {','.join(_REQUIRED)},..."
-        hint = f"give a folder in it, such as {below[0].parent}" if below else columns
+        below = ", ".join(f"{each.parent}" for each in sorted(path.parent.glob("*/cases.csv"))[:1])
+        hint = f"give a folder in it, such as {below}" if below else f"write one with {','.join(_REQUIRED)},..."
         raise FileNotFoundError(f"{path.parent} has no cases.csv: {hint}")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -96,9 +95,7 @@ def _table(path: Path) -> list[dict[str, str]]:
         raise ValueError(f"{path} has no cases: write one line for each under the column names")
     header = lines[0]
     if missing := [name for name in _REQUIRED if name not in header]:
-        raise ValueError(
-            f"{path} lacks the columns {', '.join(missing)}: it has {header}, and cells are separated by commas"
-        )
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}, separated by commas: it has {header}")
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise ValueError(f"{path} has the column {twice[0]!r} more than once: rename or remove one")
     for line in lines[1:]:
@@ -109,9 +106,8 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 def _without_empty(lines: list[list[str]]) -> list[list[str]]:
     """Leave out the columns without a name and without any value, as table programs append them."""
-    width = max(map(len, lines), default=0)
-    named = {k for line in lines for k, cell in enumerate(line) if cell}
-    empty = {k for k in range(width) if k not in named}
+    columns = list(zip_longest(*lines, fillvalue=""))
+    empty = {k for k, column in enumerate(columns) if not any(column)}
     return [[cell for k, cell in enumerate(line) if k not in empty] for line in lines]
 
 
@@ -122,11 +118,9 @@ def attribute_names(names: list[str], where: str, what: str) -> list[str]:
             raise ValueError(f"{where} has a {what} {name!r}, a reserved name: rename it ({', '.join(_RESERVED)})")
         if not name or name.startswith(".") or not name.isprintable() or {*_NO_FILE, *",;"} & set(name):
             raise ValueError(f"{where} has a {what} {name!r}, which cannot be part of a file's name: rename it")
-    if twins := [name for name in names if [other.casefold() for other in names].count(name.casefold()) > 1]:
-        both = " and ".join(map(repr, twins[:2]))
-        raise ValueError(f"{where} has a {what} {both}, which differ in case alone: rename one")
-    if len(names) > MAX_ATTRIBUTES:
-        raise ValueError(f"{where} has {len(names)} attributes, and at most {MAX_ATTRIBUTES} are possible")
+    folded = [name.casefold() for name in names]
+    if twins := [repr(name) for name in names if folded.count(name.casefold()) > 1]:
+        raise ValueError(f"{where} has a {what} {' and '.join(twins[:2])}, which differ in case alone: rename one")
     return names
 
 
@@ -134,11 +128,8 @@ def _check_column(root: Path, name: str, cells: Iterable[str]) -> None:
     """There is no closed list of attributes, so a column is known by naming a mask that exists, or by being empty."""
     filled = [cell for cell in cells if cell not in ("", _UNKNOWN)]
     if filled and not any(_is_picture(cell) and _located(root, cell).is_file() for cell in filled):
-        raise ValueError(
-            f"cases.csv has an unknown column {name!r}: it names no mask that exists (its first value is "
-            f"{filled[0]!r}), and every column beside case, image, group and lesion must name masks, or hold "
-            f"{_UNKNOWN} where they are unknown: remove it"
-        )
+        must = f"a column must name masks (it has {filled[0]!r}), or hold {_UNKNOWN} where they are unknown"
+        raise ValueError(f"cases.csv has an unknown column {name!r}: {must}; remove it")
 
 
 def _is_picture(cell: str) -> bool:
@@ -193,11 +184,9 @@ def _linked(root: Path, path: Path, cell: str) -> str:
     """Names the first link on the way to a file that leaves the folder through it, alike for all files behind it."""
     steps = PurePosixPath(os.path.relpath(path, root))
     beyond = [step for step in (steps, *steps.parents) if not (root / step).resolve().is_relative_to(root.resolve())]
+    link = f"{beyond[-1]} -> {(root / beyond[-1]).resolve()}"
     which = f"{cell!r} " if beyond[-1] == steps else ""
-    return (
-        f"{which}leaves the folder of cases.csv through the link {beyond[-1]} -> {(root / beyond[-1]).resolve()}: "
-        "allow it with --follow-links, or put cases.csv into the folder that the pictures really lie in"
-    )
+    return f"{which}leaves the folder of cases.csv through the link {link}: allow it with --follow-links"
 
 
 def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
@@ -210,28 +199,14 @@ def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
 def _twins(sources: list[Source]) -> list[list[Source]]:
     """Those cases of several groups whose images are the same file, by content."""
     clusters = [sources]
-    for key in (_length, _head, _content):  # cheap first: few pictures are read whole
-        clusters = [part for cluster in clusters for part in _split(cluster, key)]
+    for key in (_length, file_sha256):  # cheap first: few pictures are read whole
+        parts: dict[Any, list[Source]] = {}
+        for number, cluster in enumerate(clusters):
+            for source in cluster:
+                parts.setdefault((number, key(source.image)), []).append(source)
+        clusters = [part for part in parts.values() if len({source.group for source in part}) > 1]
     return clusters
-
-
-def _split(cluster: list[Source], key: Callable[[Path], Any]) -> list[list[Source]]:
-    """The parts with the same key that have several groups."""
-    parts: dict[Any, list[Source]] = {}
-    for source in cluster:
-        parts.setdefault(key(source.image), []).append(source)
-    return [part for part in parts.values() if len({source.group for source in part}) > 1]
 
 
 def _length(path: Path) -> int | Path:
     return path.stat().st_size if path.exists() else path
-
-
-def _head(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.sha256(file.read(_HEAD)).digest()
-
-
-def _content(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
