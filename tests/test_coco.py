@@ -137,7 +137,7 @@ def test_an_orientation_that_the_regions_may_not_have_is_told(tmp_path: Path) ->
             assert Coco(root).read(0, SIZE).notes == (TURNED.format(3),)
         else:
             with pytest.raises(
-                BadCase, match=r"is 16 x 8 pixels and its image .*EXIF orientation \(6\) .*with --exif ignore"
+                BadCase, match=r"is 16 x 8 pixels and its image .*EXIF orientation \(6\) .*--exif ignore"
             ):
                 Coco(root).read(0, SIZE)
 

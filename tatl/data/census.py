@@ -46,19 +46,16 @@ def cooccurrence(store: Store) -> pd.DataFrame:
 
 def areas(store: Store) -> pd.DataFrame:
     """How much of the image each mask takes where it is shown, how much of the lesion, and in how many regions."""
-    names = (LESION, *store.attributes, UNION)
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
-    shown = {name: store.present(name) for name in names}
+    shown = {name: store.present(name) for name in (LESION, *store.attributes, UNION)}
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in shown}
     lesion = store.known(LESION)
-    for index in range(len(store)):
-        case = [name for name in names if shown[name][index]]
-        bits = np.asarray(store.masks[index]) if case else np.zeros((0, 0), np.uint16)
-        for name in case:
+    for index in np.flatnonzero(np.logical_or.reduce(list(shown.values()))):
+        bits = np.asarray(store.masks[index])
+        for name in (name for name in shown if shown[name][index]):
             found[name].append(_measured(bits & np.uint16(store.bits(name)) != 0, bits & 1 != 0, bool(lesion[index])))
-    rows = [
-        {"mask": name, "images": len(values), **_summary(np.array(values))} for name, values in found.items() if values
-    ]
-    return pd.DataFrame(rows, columns=["mask", "images", *_summary(np.full((1, 3), np.nan))])
+    rows = [{"mask": name, "images": len(values), **_summary(values)} for name, values in found.items()]
+    table = pd.DataFrame(rows)
+    return table[table["images"] > 0].reset_index(drop=True)
 
 
 def _measured(mask: np.ndarray, lesion: np.ndarray, known: bool) -> tuple[float, float, float]:
@@ -67,16 +64,10 @@ def _measured(mask: np.ndarray, lesion: np.ndarray, known: bool) -> tuple[float,
     return 100 * float(mask.mean()), inside, float(ndimage.label(mask, _TOUCHING)[1])
 
 
-def _summary(values: np.ndarray) -> dict[str, float]:
-    """Quantiles and means over images of [n, 3] numbers."""
-    area, share, regions = values.T
-    found = {f"area_{name}": float(np.quantile(area, at)) for name, at in _QUANTILES.items()}
-    found["area_mean"] = float(area.mean())
-    share = share[np.isfinite(share)]
-    found |= {"share_median": float(np.median(share)), "share_mean": float(share.mean())} if len(share) else {
-        "share_median": np.nan, "share_mean": np.nan,
-    }  # fmt: skip
-    return found | {
-        "regions_median": float(np.median(regions)), "regions_mean": float(regions.mean()),
-        "regions_max": float(regions.max()),
-    }  # fmt: skip
+def _summary(values: list[tuple[float, float, float]]) -> dict[str, float]:
+    """Quantiles and means over images; NaN of a share that no lesion gives."""
+    table = pd.DataFrame(values, columns=["area", "share", "regions"], dtype=float)
+    found = {f"area_{name}": table["area"].quantile(at) for name, at in _QUANTILES.items()}
+    others = ("area_mean", "share_median", "share_mean", "regions_median", "regions_mean", "regions_max")
+    split = {name: name.split("_") for name in others}
+    return found | {name: getattr(table[of], what)() for name, (of, what) in split.items()}

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from tatl.cli import out_of_memory
 from tatl.data.case import Size
 from tatl.losses import segmentation_loss
 from tatl.machine.processes import do, pool
@@ -129,16 +130,10 @@ def _alone(network: Network, place: Place) -> dict[str, float]:
         with pool([Measure(place)]) as processes:
             return cast(dict[str, float], processes.submit(do, network).result())
     except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
+        if not (out_of_memory(error) or "a process was ended from outside" in str(error)):
             raise
         print(f"note: memory ran out in a training step of {network.shape} on {network.backbone}", file=sys.stderr)
         return {}
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out: an error of its own on a GPU, words on a CPU, or the process was ended."""
-    kinds = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return kinds or any(words in str(error) for words in ("can't allocate memory", "a process was ended from outside"))
 
 
 @dataclass(frozen=True)
