@@ -83,12 +83,6 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
-        cli.refuse_retired(arguments)
-        if arguments[:1] == ["study"] and "bound" in arguments and not asked_study(arguments):
-            raise ValueError(
-                "the bound is no study of tatl any more: give python -m analysis.bound --start all with the same "
-                "options (for --variants random,tatl: --start random tatl)"
-            )
         flags = cli.flags(Settings, Reading, *(function for function, _ in COMMANDS.values()))
         own_store = any(word.partition("=")[0] == "--store" for word in arguments)
         parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)

@@ -18,7 +18,6 @@ from jsonargparse import ArgumentParser
 
 LISTS = ("--shapes", "--attributes", "--folds", "--seeds", "--variants")  # people write them with one word, too
 MEMORY = ("out of memory", "allocate memory", "failed to map segment", "can't start new thread")  # in errors of others
-RETIRED = {"--devices": "a run is trained on one device; several GPUs train several runs (--workers of study)"}
 MYPY = False  # true to mypy: jsonargparse carries out what stands under TYPE_CHECKING, where --help waits for torch
 ERRORS = (ValueError, OSError, RuntimeError, FloatingPointError, MemoryError)
 
@@ -50,12 +49,6 @@ def spelled_out(arguments: Sequence[str], flags: Collection[str]) -> list[str]:
         f"{word}=true" if word.replace("_", "-") in flags and after.lower() not in ("true", "false") else word
         for word, after in zip_longest(arguments, arguments[1:], fillvalue="")
     ]
-
-
-def refuse_retired(arguments: Sequence[str]) -> None:
-    """ValueError for an option that there was once, with what there is now."""
-    for name in RETIRED.keys() & {word.partition("=")[0] for word in arguments}:
-        raise ValueError(f"there is no {name} any more: {RETIRED[name]}")
 
 
 def flags(*functions: Callable[..., Any]) -> set[str]:

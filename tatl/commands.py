@@ -109,7 +109,7 @@ def train_command(
     from tatl.studies.write import averages, planner_notes
 
     check_sources(needed, runs, imagenet_weights)
-    note_runs(needed, runs, opened)
+    note_runs(needed, runs)
     execute(needed, runs, opened, Machine(device, imagenet_weights))
     print(averages(over_folds(per_fold(scores_of(members, runs, opened))), every=True))
     for note in lost_notes(members, runs) + (planner_notes(planner) if variant != STAGE1 else []):

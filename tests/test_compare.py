@@ -14,7 +14,7 @@ from tatl.models import build
 from tatl.models.imagenet import file_digest
 from tatl.run import Run
 from tatl.studies.catalogue import STUDIES, Asked
-from tatl.studies.conduct import check_runs, check_sources, note_runs, report_of
+from tatl.studies.conduct import check_runs, check_sources, report_of
 from tatl.studies.planner import WHOLE, Planner
 from tatl.studies.settings import Settings
 from tatl.studies.write import planner_notes
@@ -50,7 +50,7 @@ SMOKE = ["--preset", "smoke", "--store"]
         (["study", "variants", "--variants", "isic2018-winner", "--freeze-encoder"], "isic2018-winner has no Stage 2"),
         (["study", "paradigms", "--fraction", "0.01"], "no training image of store 'toy' has any of disc, bar, dot"),
         (["study", "variants", "--offset", "32"], "offset 32 is larger than the images of 32x64: give a smaller"),
-        (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give smaller"),
+        (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give a smaller"),
         (
             ["study", "crop", "--offsets", "0", "--networks", "yolo"],
             "lesion network yolo unknown: choose of u, unet, segnet, mask-rcnn",
@@ -118,21 +118,6 @@ def test_a_plan_writes_nothing_not_even_a_store(
     assert main([*command, "--preset", "smoke", "--plan"]) == 0 and not list(tmp_path.iterdir())
     said = capsys.readouterr().out
     assert "0 are there" in said and "\n  to do  streaks link random (random) whole fold 0 seed 0" in said
-
-
-def test_another_backbone_than_the_runs_so_far_is_said(
-    toy_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    there, asked = toy_run(toy_store, "disc"), toy_run(toy_store, "disc", backbone="resnet18")
-    folder = there.folder(tmp_path)
-    folder.mkdir(parents=True)
-    (folder / "run.json").write_text(there.dumps())
-    save_weights({}, folder / "weights.safetensors")
-    note_runs([there], tmp_path, toy_store)
-    assert not capsys.readouterr().out
-    note_runs([asked], tmp_path, toy_store)
-    said = capsys.readouterr().out
-    assert said.startswith("note: ") and there.backbone in said and "resnet18: give --backbone" in said
 
 
 @pytest.mark.parametrize("command", [["study", "variants", "--variants", "stage3"], ["train", "--variant", "stage3"]])
@@ -205,21 +190,3 @@ def test_rivals_have_backbones_of_their_own(toy_store: Store) -> None:
 def test_the_report_of_a_study_is_named_as_its_notebook() -> None:
     folder = Path("reports/quick/tables")
     assert report_of("data-size", folder) == f"python -m analysis.report --study data_size --tables {folder}"
-
-
-def test_the_bound_is_measured_by_another_command(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["study", "--preset", "smoke", "bound", "--plan"]) == 2
-    assert "give python -m analysis.bound --start all with the same options" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("words", [["study", "variants"], ["train", "--variant", "stage3"]])
-@pytest.mark.parametrize("given", [["--devices", "2"], ["--devices=2"]])
-def test_devices_that_shared_a_mini_batch_are_no_more(
-    words: list[str], given: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    said = refused([*words, *given, "--preset", "smoke"], capsys)
-    assert said == (
-        "error: there is no --devices any more: a run is trained on one device; several GPUs train several runs "
-        "(--workers of study)"
-    )

@@ -72,19 +72,18 @@ def pixels(path: Path) -> np.ndarray:
 def test_variant_of_undoes_the_planner(toy_store: Store) -> None:
     planner = Planner(replace(SETTINGS, source="textures"), toy_store)
     for name, variant in STAGES_OF.items():
-        assert variant_of(planner.target(variant, "disc", "u", 0, 0)) == name
+        assert variant_of(planner.started(planner.start_of(variant), variant, "disc", "u", 0, 0)) == name
     assert variant_of(planner.lesion(0, 0)) == "stage1"
-    assert variant_of(planner.agnostic(STAGES_OF["stage123"], "u", 0, 0)) == ""
-    for start in ("rotation", "context"):
+    for start in ("tatl", "rotation", "context"):
         run = planner.started(start, STAGES_OF["stage3"], "disc", "u", 0, 0)
-        assert run.parent is not None and [variant_of(run), variant_of(run.parent)] == ["", ""]
+        assert run.parent is not None and variant_of(run.parent) == "" and (variant_of(run) == "") == (start != "tatl")
     for start in ("source-long", "lesion", "shuffled-union", "frozen-random"):
         run = planner.started(start, STAGES_OF["stage3"], "disc", "u", 0, 0)
         assert variant_of(run) == ""
     assert variant_of(planner.started("source", STAGES_OF["stage3"], "disc", "isic2017-winner", 0, 0)) == ""
     random = Planner(SETTINGS, toy_store)
-    assert variant_of(random.target(STAGES_OF["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
-    assert variant_of(random.target(STAGES_OF["stage13"], "disc", "u", 0, 0)) == "stage13"
+    assert variant_of(random.started("tatl", STAGES_OF["stage123"], "disc", "u", 0, 0)) == "stage123-scratch"
+    assert variant_of(random.started("source", STAGES_OF["stage13"], "disc", "u", 0, 0)) == "stage13"
 
 
 def test_every_file_in_the_original_size(runs: Path, tmp_path: Path) -> None:

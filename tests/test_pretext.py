@@ -171,7 +171,7 @@ def test_the_planner_s_starts(toy_store: Store) -> None:
     assert (parents["context"].task, parents["context"].shape) == ("context", "link")
     for start in ("rotation", "context"):
         assert parents[start].parent.task == "textures" and parents[start].recipe.epochs == 7
-    assert planner.started("tatl", whole, "disc", "link", 0, 0) == planner.target(whole, "disc", "link", 0, 0)
+    assert planner.start_of(whole) == "tatl"
 
 
 def test_a_restorer_has_three_channels_and_a_rotator_four_classes(toy_store: Store, tmp_path: Path) -> None:

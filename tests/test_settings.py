@@ -22,14 +22,14 @@ def test_the_presets_are_these() -> None:
 def test_every_preset_loads(name: str) -> None:
     data, values, _ = load_preset(name)
     settings = Settings(**values)
-    assert Size.parse(data.size) and data.cases > settings.n_folds
+    assert Size.parse(data["size"]) and data["cases"] > settings.n_folds
     assert settings.fold_numbers and settings.seed_numbers and comma_list(settings.shapes)
 
 
 def test_the_paper_s_preset_is_the_paper_s_protocol() -> None:
     data, values, _ = load_preset("paper")
     settings = Settings(**values)
-    assert (data.size, data.cases, data.enrich) == ("384x512", 2594, False)
+    assert (data["size"], data["cases"], data["enrich"]) == ("384x512", 2594, False)
     assert (settings.shapes, settings.source, settings.offset, settings.score_size) == (
         "u,link",
         "imagenet",

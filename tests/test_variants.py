@@ -29,7 +29,7 @@ def planner(store: Store, **values: Any) -> Planner:
 
 def target(store: Store, variant: str, **values: Any) -> Run:
     plan = planner(store, **values)
-    return plan.target(STAGES_OF[variant], "dot", "link", 0, 0)
+    return plan.started(plan.start_of(STAGES_OF[variant]), STAGES_OF[variant], "dot", "link", 0, 0)
 
 
 def test_the_variants_are_the_paper_s() -> None:
@@ -163,7 +163,7 @@ def test_an_attribute_without_positives_is_left_out_and_noted(tmp_path: Path) ->
     plan = planner(store)
     assert {m.attribute for m in plan.members(["stage3"])} == {"disc", "bar"}
     assert any(note.startswith("dot: no training image of fold 0 has it") for note in planner_notes(plan))
-    with pytest.raises(ValueError, match="no training image of store 'toy' has any of dot: there is nothing to train"):
+    with pytest.raises(ValueError, match="no training image of store 'toy' has any of dot: choose other --attributes"):
         planner(store, attributes="dot").members(["stage3"])
 
 

@@ -36,8 +36,7 @@ def _variants(planner: Planner, asked: Asked) -> list[Member]:
     """The five variants, and where they are asked for longer ones and the winners of two challenges."""
     rows = _chosen(asked.variants, (*VARIANTS, *LONG, *WINNERS), "variant") if asked.variants else list(VARIANTS)
     five = planner.members([row for row in rows if row in VARIANTS]) if set(rows) & set(VARIANTS) else []
-    if planner.settings.freeze_encoder and not five:
-        raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(rows)} has no Stage 2")
+    planner.check_frozen(rows)
     found = list(five)
     for row in [row for row in rows if row in LONG]:  # a target without Stage 2 that trains for its epochs too
         planner.but(freeze_encoder=False).members([LONG[row]])
@@ -96,9 +95,6 @@ def _crop(planner: Planner, asked: Asked) -> list[Member]:
     """Every lesion network with every offset; where no attribute is known the lesion networks alone."""
     planner.require(LESION, "the study crop", "choose a store with lesion masks")
     offsets = comma_numbers("offsets", asked.offsets or ",".join(map(str, names.OFFSETS)))
-    height, width = planner.store.size
-    if largest := [offset for offset in offsets if offset >= min(height, width)]:
-        raise ValueError(f"offset {largest[0]} is larger than the images of {height}x{width}: give smaller --offsets")
     networks = _chosen(asked.networks, names.LESION_NETWORKS, "lesion network")
     if unknown := [name for name in planner.attributes if not planner.store.known(name).any()]:
         planner.remarks.append(f"{', '.join(unknown)} unknown in all images; the lesion's Dice alone is measured")
@@ -157,10 +153,9 @@ def _require_positives(planner: Planner, smaller: Planner) -> None:
     for fold in planner.settings.fold_numbers:
         there = smaller.trainable(fold)
         if lost := [name for name in planner.trainable(fold) if name not in there]:
-            raise ValueError(
-                f"{smaller.settings.fraction:.0%} of the training groups of fold {fold} leave no image with "
-                f"{', '.join(lost)}: give larger --fractions, or other --attributes"
-            )
+            share = f"{smaller.settings.fraction:.0%} of the training groups of fold {fold}"
+            remedy = "give larger --fractions, or other --attributes"
+            raise ValueError(f"{share} leave no image with {', '.join(lost)}: {remedy}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Iterable
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from tatl.data.case import Size
 from tatl.data.store import Store
-from tatl.names import B0, PLAIN, RIVALS, TEXTURES
-from tatl.run import Run, finished, in_order, outdated, trained
+from tatl.names import RIVALS
+from tatl.run import Run, finished, in_order, outdated
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.machine import Machine
 from tatl.studies.planner import Member, Planner
@@ -56,7 +55,7 @@ class Experiment:
         started, members = time.monotonic(), self._members()
         needed = [member.run for member in members]
         check_sources(needed, self.runs, self.machine.imagenet_weights)
-        note_runs(needed, self.runs, self.planner.store)
+        note_runs(needed, self.runs)
         self._train(needed)
         shown = list(dict.fromkeys(member.variant for member in members))
         settings, store = self.planner.settings, self.planner.store
@@ -75,19 +74,16 @@ class Experiment:
         changed = beyond_preset(self.planner.settings, self.preset, self.name)
         for setting, option in RULED.get(self.name, {}).items():
             if setting in changed:
-                raise ValueError(
-                    f"{setting} {changed[setting]} is what the rows of {self.name} differ in: give {option}"
-                )
+                what = f"{setting} {changed[setting]} is what the rows of {self.name} differ in"
+                raise ValueError(f"{what}: give {option}")
         if self.planner.settings.freeze_encoder and self.name != "variants":
-            raise ValueError(
-                f"freeze_encoder is of the study variants: in {self.name} the rows say what is frozen (tatl-freeze)"
-            )
+            what = "freeze_encoder is of the study variants"
+            raise ValueError(f"{what}: in {self.name} the rows say what is frozen (tatl-freeze)")
         members = STUDIES[self.name].members(self.planner, self.asked)
         if not members:
-            raise ValueError(
-                f"study {self.name} has no row: no training image of store {self.planner.store.name!r} has any of "
-                f"{', '.join(self.planner.attributes)}: choose other --attributes"
-            )
+            lacking = f"no training image of store {self.planner.store.name!r} has any of"
+            remedy = f"{', '.join(self.planner.attributes)}: choose other --attributes"
+            raise ValueError(f"study {self.name} has no row: {lacking} {remedy}")
         return members
 
     def _train(self, needed: list[Run]) -> None:
@@ -96,16 +92,13 @@ class Experiment:
         failures = execute(needed, self.runs, self.planner.store, self.machine, keep_going=True)
         if failures:
             listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
-            raise RuntimeError(
-                f"{len(failures)} runs of study {self.name} failed ({listed}): mend the cause and give the same "
-                "command again, which tries them again; tables are written when all are there"
-            )
+            what = f"{len(failures)} runs of study {self.name} failed ({listed})"
+            raise RuntimeError(f"{what}: mend the cause and give the same command again, which tries them again")
 
 
 def report_of(name: str, tables: Path) -> str:
     """The command that shows the tables of a study."""
-    words = ["python", "-m", "analysis.report", "--study", name.replace("-", "_"), "--tables", str(tables)]
-    return shlex.join(words)
+    return f"python -m analysis.report {shlex.join(['--study', name.replace('-', '_'), '--tables', str(tables)])}"
 
 
 def check_runs(runs: Iterable[Run]) -> None:
@@ -134,28 +127,13 @@ def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto
     needed = list(runs)
     check_runs(needed)
     print(plan_of(needed, root, store, device).words())
-    note_runs(needed, root, store)
+    note_runs(needed, root)
 
 
-def note_runs(runs: Iterable[Run], root: Path, store: Store) -> None:
-    """Say which finished runs no longer count, and where the store's runs so far are all of other backbones."""
-    ordered = in_order(runs)
-    for said in outdated(ordered, root):
+def note_runs(runs: Iterable[Run], root: Path) -> None:
+    """Say which finished runs no longer count."""
+    for said in outdated(in_order(runs), root):
         print(f"note: {said}")
-    there = {name for name in _backbones_of(root / store.name) if name not in (PLAIN, "")}
-    asked = dict.fromkeys(run.backbone for run in ordered if run.task != TEXTURES and run.shape not in RIVALS)
-    if there and asked and not there & set(asked):
-        print(
-            f"note: the runs of {store.name} so far have the backbone {', '.join(sorted(there))}, and these train "
-            f"{', '.join(asked)}: give --backbone to go on with those"
-        )
-
-
-def _backbones_of(folder: Path) -> set[str]:
-    """The backbones of the runs of a store, one asked of each kind of run."""
-    kinds = {path.parent.parent: path for path in folder.glob("*/*/*/run.json") if trained(path.parent)}
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in kinds.values()]
-    return {str(each.get("backbone", B0)) for each in found if each.get("shape") not in RIVALS}
 
 
 def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None) -> None:
@@ -168,10 +146,8 @@ def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None
     check_runs(todo)
     sources = list(dict.fromkeys(run.backbone for run in todo if run.source == "imagenet" and run.parent is None))
     if imagenet_weights and imagenet_weights.is_file() and len(sources) > 1:
-        raise ValueError(
-            f"{imagenet_weights} holds the weights of one backbone and those of {', '.join(sources)} are needed: "
-            "give a folder that holds <backbone>.pth or .safetensors of each, or leave --imagenet-weights out"
-        )
+        what = f"{imagenet_weights} holds the weights of one backbone and those of {', '.join(sources)} are needed"
+        raise ValueError(f"{what}: give a folder of <backbone>.pth or .safetensors, or leave --imagenet-weights out")
     if not sources:
         return
     from tatl.models.imagenet import imagenet_encoder

@@ -25,13 +25,13 @@ def open_store(path: Path | None, preset: str, write: bool = True) -> Store:
     """The store at `path`, or the preset's phantom, made if it is not there; unless `write` it is only outlined."""
     if path is not None:
         return Store.open(path)
-    data, place = load_preset(preset).data, Path("stores") / f"phantom-{preset}"
+    place, data = Path("stores") / f"phantom-{preset}", load_preset(preset).data
+    size = Size.parse(data.pop("size"))
     if not write and not (place / "store.json").is_file():
-        return _Outline(place, Size.parse(data.size), data.cases)
+        return _Outline(place, size, data["cases"])
     from tatl.data.readers import reader  # a plan needs no decoder of images
 
-    phantom = reader("phantom", cases=data.cases, seed=data.seed, enrich=data.enrich)
-    return prepare(phantom, place, Size.parse(data.size))
+    return prepare(reader("phantom", **data), place, size)
 
 
 class _Outline(Store):

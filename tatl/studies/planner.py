@@ -73,9 +73,8 @@ class Planner:
             raise FileNotFoundError(f"no ImageNet weights at {given}: give a .safetensors or .pth file, or a folder")
         self.attributes = comma_list(settings.attributes) or list(store.attributes)
         if unknown := [name for name in self.attributes if name not in store.attributes]:
-            raise ValueError(
-                f"store {store.name!r} has no attribute {', '.join(unknown)}: it has {', '.join(store.attributes)}"
-            )
+            known = ", ".join(store.attributes)
+            raise ValueError(f"store {store.name!r} has no attribute {', '.join(unknown)}: it has {known}")
 
     def base(self, task: str, stage: str, shape: str, fold: int, seed: int, scratch: bool) -> Run:
         """A run at its first weights: from the source domain, or random (as what has no known encoder always is)."""
@@ -115,19 +114,8 @@ class Planner:
         """Stage 1: the lesion in the whole image."""
         return self.base(LESION, "lesion", self.settings.lesion_network, fold, seed, scratch)
 
-    def agnostic(self, variant: Variant, shape: str, fold: int, seed: int) -> Run:
-        """Stage 2: the union of all attributes, on the crop if the variant has one."""
-        return self._cropped(self.base(UNION, "agnostic", shape, fold, seed, variant.scratch), variant)
-
-    def pretext(self, task: str, shape: str, fold: int, seed: int) -> Run:
-        """Rotation or context restoration, from the source domain, for as many epochs as Stage 2."""
-        return self.base(task, "agnostic", "encoder" if task == ROTATION else shape, fold, seed, scratch=False)
-
-    def target(self, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
-        """Stage 3: one attribute."""
-        return self.started(self._start_of(variant), variant, attribute, shape, fold, seed)
-
-    def _start_of(self, variant: Variant) -> str:
+    def start_of(self, variant: Variant) -> str:
+        """How the targets of a variant start."""
         return "source" if not variant.agnostic else "tatl-freeze" if self.settings.freeze_encoder else "tatl"
 
     def started(self, start: str, variant: Variant, attribute: str, shape: str, fold: int, seed: int) -> Run:
@@ -144,11 +132,11 @@ class Planner:
 
     def _parent(self, start: str, variant: Variant, shape: str, fold: int, seed: int) -> Run:
         """What a start copies from: a pretext sees whole images, Stage 2 and its controls see what the targets see."""
-        if start in (ROTATION, CONTEXT):
-            return self.pretext(start, shape, fold, seed)
-        if start in (LESION, SHUFFLED, MULTILABEL):
-            return self._cropped(self.base(start, "agnostic", shape, fold, seed, variant.scratch), variant)
-        return self.agnostic(variant, shape, fold, seed)
+        pretexts, controls = (ROTATION, CONTEXT), (LESION, SHUFFLED, MULTILABEL)
+        task = start if start in pretexts + controls else UNION
+        scratch = variant.scratch and start not in pretexts
+        run = self.base(task, "agnostic", "encoder" if start == ROTATION else shape, fold, seed, scratch)
+        return run if start in pretexts else self._cropped(run, variant)
 
     def _cropped(self, run: Run, variant: Variant) -> Run:
         if not variant.crop:
@@ -163,10 +151,8 @@ class Planner:
         seeds, folds = self.settings.seed_numbers, self.settings.fold_numbers
         members = [member for name in chosen for member in self.variant(name)]
         if not members:
-            raise ValueError(
-                f"no training image of store {self.store.name!r} has any of {', '.join(self.attributes)}: there is "
-                "nothing to train; choose other --attributes or a larger --fraction"
-            )
+            what = f"no training image of store {self.store.name!r} has any of {', '.join(self.attributes)}"
+            raise ValueError(f"{what}: choose other --attributes or a larger --fraction")
         return sorted(members, key=lambda member: (seeds.index(member.seed), folds.index(member.fold)))
 
     def variant(self, name: str) -> list[Member]:
@@ -174,7 +160,7 @@ class Planner:
         if name == STAGE1:
             network, places = self.settings.lesion_network, self._places()
             return [Member(name, network, seed, fold, LESION, self.lesion(fold, seed)) for seed, fold in places]
-        return self.row(name, self._start_of(STAGES_OF[name]), STAGES_OF[name])
+        return self.row(name, self.start_of(STAGES_OF[name]), STAGES_OF[name])
 
     def row(
         self, name: str, start: str, variant: Variant = WHOLE, network: str = "{}", kind: dict[str, Any] | None = None
@@ -219,15 +205,18 @@ class Planner:
         if unknown := [name for name in variants if name not in (*VARIANTS, STAGE1)]:
             raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
         targets = [name for name in variants if name != STAGE1]
-        cropping = [name for name in variants if name == STAGE1 or STAGES_OF[name].crop]
-        if cropping:
+        if cropping := [name for name in variants if name == STAGE1 or STAGES_OF[name].crop]:
             self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose --variants stage3,stage23")
         if targets:
             self.require_attributes(", ".join(targets))
         if agnostic := [name for name in targets if STAGES_OF[name].agnostic]:
             self.require(UNION, f"Stage 2 of {', '.join(agnostic)}", "choose stage3 or stage13, or prepare without it")
-        if self.settings.freeze_encoder and not any(STAGES_OF[name].agnostic for name in targets):
-            raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(variants)} has no Stage 2")
+        self.check_frozen(variants)
+
+    def check_frozen(self, rows: list[str]) -> None:
+        """ValueError where Stage 2's encoder is to be kept and no variant among the rows has a Stage 2."""
+        if self.settings.freeze_encoder and not any(STAGES_OF[row].agnostic for row in rows if row in STAGES_OF):
+            raise ValueError(f"freeze_encoder keeps Stage 2's encoder, and {', '.join(rows)} has no Stage 2")
 
     def require_attributes(self, what: str) -> None:
         """ValueError where some attribute is unknown in all images."""
@@ -241,10 +230,8 @@ class Planner:
     def require(self, mask: str, what: str, remedy: str) -> None:
         """ValueError where the mask is unknown in all images; `what` needs it.  Those where it is known are used."""
         if not self.store.known(mask).any():
-            raise ValueError(
-                f"{what} needs {mask} masks, unknown in all {len(self.store)} images of store {self.store.name!r}: "
-                f"{remedy}"
-            )
+            where = f"unknown in all {len(self.store)} images of store {self.store.name!r}"
+            raise ValueError(f"{what} needs {mask} masks, {where}: {remedy}")
         for fold in self.settings.fold_numbers if mask in (LESION, UNION) else ():
             if self.trainable(fold) and not self.store.present(mask)[self.split(fold).train].any():
                 raise ValueError(f"{what} needs {mask} masks, and no training image of fold {fold} has one: {remedy}")

@@ -23,8 +23,8 @@ StudyName = Literal["variants", "paradigms", "crop", "backbones", "data-size", "
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a study is trained with; lists are written with commas, empty means all.
+class Settings(Recipe):
+    """What a study is trained with, the recipe and what is round it; lists are written with commas, empty means all.
 
     Args:
         shapes: decoders whose probabilities are averaged, with commas: u, link, attention-u, attention-link, pyramid
@@ -70,20 +70,9 @@ class Settings:
     offset: int = 40
     freeze_encoder: bool = False
     score_size: str = "256x256"
-    epochs: int = 40
     lesion_epochs: int = 0
     agnostic_epochs: int = 0
-    patience: int = 10
-    batch: int = 16
-    optimizer: str = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    pool: str = "batch"
-    balance: float = 0.5
-    calibration: int = 128
     precision: str = "auto"
-    augment: bool = False
 
     def __post_init__(self) -> None:
         _among("shapes", comma_list(self.shapes), SHAPES)
@@ -143,20 +132,10 @@ class Asked:
     backbones: str = ""
 
 
-@dataclass(frozen=True)
-class PhantomData:
-    """The phantom that a preset prepares where no store is given."""
-
-    cases: int
-    seed: int
-    size: str
-    enrich: bool
-
-
 class Preset(NamedTuple):
     """The phantom that is prepared where no store is given, settings, and what is asked of a study (of `Asked`)."""
 
-    data: PhantomData
+    data: dict[str, Any]
     settings: dict[str, Any]
     options: dict[str, Any]
 
@@ -195,7 +174,7 @@ def load_preset(name: str, study: str = "") -> Preset:
     fields = Settings.__dataclass_fields__
     settings = {key: value for key, value in given.items() if key in fields}
     Settings(**settings)  # a wrong value raises here, not in a study
-    return Preset(PhantomData(**values["data"]), settings, {k: v for k, v in given.items() if k not in fields})
+    return Preset(values["data"], settings, {k: v for k, v in given.items() if k not in fields})
 
 
 def beyond_preset(settings: Settings, preset: str, study: str = "") -> dict[str, Any]:

@@ -69,7 +69,8 @@ class _Isic(FileReader):
         read = {name: found for name, found in listed.items() if found is not None}
         if not read:
             raise ValueError(f"{folder} has images but no ground truth folder beside them: unpack the masks there too")
-        sources, problems = ([each for found in read.values() for each in found[part]] for part in (0, 1))
+        sources = [source for found, _ in read.values() for source in found]
+        problems = [problem for _, found in read.values() for problem in found]
         super().__init__(folder, self.known_attributes, sources, problems, reading, splits=list(read))
 
     def _chosen(self, root: Path, split: str | None) -> list[str]:
