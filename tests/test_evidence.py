@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables.evidence import UNDECIDED, Effect, effects
+from analysis.tables.effect import UNDECIDED, Effect
+from analysis.tables.evidence import effects
 from analysis.tables.pairs import run_compare
 from tatl.names import AVERAGE
 

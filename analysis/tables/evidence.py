@@ -8,87 +8,44 @@
                  the folds differ by beyond their images
     folds_low,   t interval of the differences fold by fold, its variance s^2 (1/n + test/train) as folds share training
     folds_high   images (Nadeau & Bengio, Machine Learning 2003), n the pairs of fold and seed, test/train 1/(folds - 1)
-    word         "better" or "worse" where both intervals lie on that side of zero; "undecided" otherwise, and with one
-                 fold, fewer than 20 groups or no positive
-    detectable   the smallest true difference that such a design tells from zero in 80 % of cases, at 5 % (two-sided):
-                 2.8 sqrt(spread_images^2 + spread_training^2)
 
-Source of the resampling in pairs: Efron & Tibshirani 1993; of what folds can tell: Bengio & Grandvalet, JMLR 2004.
+A contrast of several rows is the same with a weight for each.  Source of the resampling in pairs: Efron & Tibshirani
+1993; of what folds can tell: Bengio & Grandvalet, JMLR 2004.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
+from scipy.stats import t
 
-from analysis.tables.read import of_shape
+from analysis.tables.effect import LEVEL, Effect
+from analysis.tables.read import command_of, of_shape, read_optional
 from tatl.names import AVERAGE, ENSEMBLE
 
-RESAMPLES, LEVEL, POWER = 2000, 0.95, 0.8
-FEWEST_GROUPS = 20
-BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
+RESAMPLES = 2000
+RARER = "rarer minus others"  # the mean over the rarer half of the attributes minus that over the others
 COUNTS = ["tp", "fp", "fn"]
 PLACE = ["seed", "fold"]
 SHOWN_EFFECTS = ["attribute", "variant", "difference", "low", "high", "folds_low", "folds_high", "word", "detectable",
                  "positives", "groups", "folds", "seeds"]  # fmt: skip
-RULE = (
-    "pooled Dice over all test folds: better or worse where the intervals over groups of images (low, high) and over "
-    "folds and seeds lie on one side of zero, else undecided; detectable: what such a design sees in 80 % of cases"
-)
 NEEDED = ["variant", "shape", *PLACE, "image", "group", "attribute", *COUNTS]
 
 
-@dataclass(frozen=True)
-class Effect:
-    """One difference and what it rests on; NaN where it cannot be had.
-
-    groups, positives  groups of images, and images that show the attribute (of `average`, their sum over attributes)
-    seeds, folds       those that both rows have
-    """
-
-    difference: float
-    low: float
-    high: float
-    folds_low: float
-    folds_high: float
-    spread_images: float
-    spread_training: float
-    groups: int
-    positives: int
-    folds: int
-    seeds: int
-
-    @property
-    def word(self) -> str:
-        if self.folds < 2 or self.groups < FEWEST_GROUPS or not self.positives:
-            return UNDECIDED
-        if self.low > 0 and self.folds_low > 0:  # of NaN neither holds
-            return BETTER
-        return WORSE if self.high < 0 and self.folds_high < 0 else UNDECIDED
-
-    @property
-    def detectable(self) -> float:
-        return _quantiles() * float(np.hypot(self.spread_images, self.spread_training))
-
-    def needed(self, difference: float) -> dict[str, float]:
-        """How many groups at these seeds, or seeds with these groups, tell a true difference in 80 % of cases.
-
-        Infinite where what is held fixed alone hides it.
-        """
-        room = (difference / _quantiles()) ** 2
-        left = {"groups": room - self.spread_training**2, "seeds": room - self.spread_images**2}
-        now = {"groups": self.groups * self.spread_images**2, "seeds": self.seeds * self.spread_training**2}
-        return {name: float(np.ceil(now[name] / left[name] - 1e-9)) if left[name] > 0 else np.inf for name in now}
+def read_images(folder: Path, study: str) -> pd.DataFrame:
+    """The areas of every test image; no rows where the study was written before they were kept."""
+    return read_optional(folder / f"{study}_images.csv.gz", NEEDED, command_of(study))
 
 
 def effects(
     images: pd.DataFrame, reference: str, shape: str = ENSEMBLE, rows: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """One row per attribute (and `average`) and row other than the reference: the fields of `Effect`, word, detectable.
+    """One row per attribute (and `average`) and row other than the reference: the fields of `Effect`, word, needs.
 
     Args:
         images: a `<study>_images` table: variant, shape, seed, fold, image, group, attribute, tp, fp, fn
@@ -96,53 +53,72 @@ def effects(
         shape: u, link, or mean (their averaged probabilities)
         rows: which to compare; None: all others
 
-    Raises ValueError where a column, the shape, the reference or a row is not there, and where an image is there twice.
+    Raises ValueError where a column, the shape, the reference, a row or a number is not there, and where an image is
+    there twice.
     """
-    part = of_shape(images, NEEDED, shape, ["variant", "attribute", "seed", "image"])
+    part = checked(images, shape)
     there = list(dict.fromkeys(part["variant"]))
     rows = [name for name in there if name != reference] if rows is None else rows
     if unknown := [name for name in (reference, *rows) if name not in there]:
         raise ValueError(f"row {', '.join(unknown)} is not there: choose of {', '.join(there)}")
-    found = []
-    for row in rows:
-        for attribute, effect in _pair(part, row, reference).items():
-            said = {"word": effect.word, "detectable": effect.detectable}
-            found.append({"attribute": attribute, "variant": row, "reference": reference, **vars(effect), **said})
-    return pd.DataFrame(found)
+    return pd.DataFrame([
+        {"attribute": attribute, "variant": row, "reference": reference, **vars(effect), "word": effect.word,
+         "detectable": effect.detectable, "needs": effect.needs}
+        for row in rows
+        for attribute, effect in contrast(part, {row: 1, reference: -1}).items()
+        if attribute != RARER
+    ])  # fmt: skip
 
 
-def _pair(part: pd.DataFrame, row: str, reference: str) -> dict[str, Effect]:
-    """The effects on the seeds, folds and attributes that both rows have."""
-    both = [part[part["variant"] == name] for name in (row, reference)]
-    keys = [frame.set_index([*PLACE, "attribute"]).index for frame in both]
-    shared = keys[0].unique().intersection(keys[1].unique())
-    both = [frame[key.isin(shared)] for frame, key in zip(both, keys, strict=True)]
-    groups = sorted(set(both[0]["group"]), key=str)
+def checked(images: pd.DataFrame, shape: str = ENSEMBLE) -> pd.DataFrame:
+    """The rows of a shape; ValueError as `effects` says."""
+    part = of_shape(images, NEEDED, shape, ["variant", "attribute", "seed", "image"])
+    if lost := int(part[[*COUNTS, "group"]].isna().any(axis=1).sum()):
+        raise ValueError(
+            f"the table has {lost} images without an area or a group: write it again with `python -m tatl study`"
+        )
+    return part
+
+
+def contrast(part: pd.DataFrame, weights: Mapping[str, float]) -> dict[str, Effect]:
+    """The sum of weight times Dice over rows of `checked`, on the seeds, folds and attributes that all of them have.
+
+    By attribute, and where several are shown by `average` and RARER; the first row's images are counted.
+    """
+    frames = [part[part["variant"] == name] for name in weights]
+    keys = [frame.set_index([*PLACE, "attribute"]).index for frame in frames]
+    shared = reduce(pd.Index.intersection, (key.unique() for key in keys))
+    frames = [frame[key.isin(shared)] for frame, key in zip(frames, keys, strict=True)]
+    groups = sorted(set(frames[0]["group"]), key=str)
     drawn = np.random.default_rng([0, len(groups)]).multinomial(  # the same resamples for all attributes
         len(groups), np.full(len(groups), 1 / max(len(groups), 1)), RESAMPLES
     )
-    single = {name: _Paired.of(*frames, groups, drawn) for name, frames in _by_attribute(both).items()}
+    single = _by_attribute(frames, weights, groups, drawn)
     found = {name: paired.effect() for name, paired in single.items()}
-    shown = [name for name, paired in single.items() if paired.positives]
-    both = [frame[frame["attribute"].isin(shown)] for frame in both]
-    counts = both[0].groupby(PLACE)["attribute"].nunique()
-    everywhere = counts.index[counts == len(shown)]  # the average is over places that all attributes have
-    both = [frame[frame.set_index(PLACE).index.isin(everywhere)] for frame in both]
-    if len(shown) > 1 and len(everywhere):
-        of_all = [_Paired.of(*frames, groups, drawn) for frames in _by_attribute(both).values()]
-        found[AVERAGE] = _Paired.mean(of_all).effect()
+    rarest = sorted((name for name, paired in single.items() if paired.positives), key=lambda n: single[n].positives)
+    frames = [frame[frame["attribute"].isin(rarest)] for frame in frames]
+    counts = frames[0].groupby(PLACE)["attribute"].nunique()
+    everywhere = counts.index[counts == len(rarest)]  # the average is over places that all attributes have
+    frames = [frame[frame.set_index(PLACE).index.isin(everywhere)] for frame in frames]
+    if len(rarest) > 1 and len(everywhere):
+        every = _by_attribute(frames, weights, groups, drawn)
+        several, half = [every[name] for name in rarest], len(rarest) // 2
+        found[AVERAGE] = _Measured.mean(several).effect()
+        found[RARER] = _Measured.sum([1, -1], [_Measured.mean(several[:half]), _Measured.mean(several[half:])]).effect()
     return found
 
 
-def _by_attribute(both: Sequence[pd.DataFrame]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    names = dict.fromkeys(both[0]["attribute"])
-    one, other = both
-    return {name: (one[one["attribute"] == name], other[other["attribute"] == name]) for name in names}
+def _by_attribute(
+    frames: Sequence[pd.DataFrame], weights: Mapping[str, float], groups: Sequence[str], drawn: np.ndarray
+) -> dict[str, _Measured]:
+    of = {name: [frame[frame["attribute"] == name] for frame in frames] for name in frames[0]["attribute"].unique()}
+    rows = {name: [_Measured.of(frame, groups, drawn) for frame in each] for name, each in of.items()}
+    return {name: _Measured.sum(list(weights.values()), each) for name, each in rows.items()}
 
 
 @dataclass(frozen=True)
-class _Paired:
-    """Differences of two rows on one attribute: as they are, by seed [S], by fold and seed [n], of resamples [B]."""
+class _Measured:
+    """Dice on one attribute, or a sum of several: as it is, by seed [S], by fold and seed [n], of resamples [B]."""
 
     by_seed: np.ndarray
     by_fold: np.ndarray
@@ -153,29 +129,35 @@ class _Paired:
     folds: int
 
     @classmethod
-    def of(cls, one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str], drawn: np.ndarray) -> _Paired:
-        """Of one attribute; `drawn` int [B, G] says how often each of the groups `names` is in each resample."""
-        seeds, folds = sorted(set(one["seed"])), sorted(set(one["fold"]))
-        first, second = (_counts(frame, names, seeds) for frame in (one, other))  # [S, G, 3]
-        differences = [_dice(np.einsum("bg,sgk->bsk", drawn, c)).mean(1) for c in (first, second)]
-        by_fold = [_dice(frame.groupby(PLACE)[COUNTS].sum().sort_index().to_numpy(float)) for frame in (one, other)]
-        shown = one.groupby(PLACE)[["tp", "fn"]].sum().sort_index().sum(axis=1).to_numpy() > 0
-        images = one.drop_duplicates("image")
+    def of(cls, frame: pd.DataFrame, names: Sequence[str], drawn: np.ndarray) -> _Measured:
+        """Of one row; `drawn` int [B, G] says how often each of the groups `names` is in each resample."""
+        seeds, folds = sorted(set(frame["seed"])), sorted(set(frame["fold"]))
+        areas = _counts(frame, names, seeds)  # [S, G, 3]
+        by_fold = frame.groupby(PLACE)[COUNTS].sum().to_numpy(float)
+        shown = by_fold[:, [0, 2]].sum(axis=1) > 0
+        images = frame.drop_duplicates("image")
         return cls(
-            _dice(first.sum(1)) - _dice(second.sum(1)), np.where(shown, by_fold[0] - by_fold[1], np.nan),
-            differences[0] - differences[1], 1 / max(len(folds) - 1, 1), one["group"].nunique(),
-            int((images["tp"] + images["fn"] > 0).sum()), len(folds),
+            _dice(areas.sum(1)), np.where(shown, _dice(by_fold), np.nan),
+            _dice(np.einsum("bg,sgk->bsk", drawn, areas)).mean(1), 1 / max(len(folds) - 1, 1),
+            frame["group"].nunique(), int((images["tp"] + images["fn"] > 0).sum()), len(folds),
         )  # fmt: skip
 
     @classmethod
-    def mean(cls, several: Sequence[_Paired]) -> _Paired:
-        first = several[0]
+    def sum(cls, weights: Sequence[float], several: Sequence[_Measured]) -> _Measured:
+        """Weighted; the first is counted."""
+        by_seed, by_fold, resampled = (
+            np.tensordot(weights, np.array([vars(each)[name] for each in several]), 1)
+            for name in ("by_seed", "by_fold", "resampled")
+        )
+        return replace(several[0], by_seed=by_seed, by_fold=by_fold, resampled=resampled)
+
+    @classmethod
+    def mean(cls, several: Sequence[_Measured]) -> _Measured:
+        """Over attributes; of a fold over those that it shows."""
+        whole = cls.sum([1 / len(several)] * len(several), several)
         by_fold = np.ma.masked_invalid([each.by_fold for each in several]).mean(0).filled(np.nan)
-        return cls(
-            np.mean([each.by_seed for each in several], axis=0), by_fold,
-            np.mean([each.resampled for each in several], axis=0), first.ratio,
-            max(each.groups for each in several), sum(each.positives for each in several), first.folds,
-        )  # fmt: skip
+        groups, positives = max(each.groups for each in several), sum(each.positives for each in several)
+        return replace(whole, by_fold=by_fold, groups=groups, positives=positives)
 
     def effect(self) -> Effect:
         low, high = np.quantile(self.resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
@@ -211,7 +193,3 @@ def _dice(counts: np.ndarray) -> np.ndarray:
     tp, fp, fn = np.moveaxis(counts, -1, 0)
     whole = 2 * tp + fp + fn
     return np.where(whole > 0, 2 * tp / np.where(whole > 0, whole, 1), 1.0)
-
-
-def _quantiles() -> float:
-    return float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))

@@ -28,7 +28,8 @@ import pandas as pd
 from scipy.stats import friedmanchisquare, rankdata, studentized_range, wilcoxon
 
 from analysis.curvature.bootstrap import interval, resampled
-from analysis.tables.evidence import RULE, SHOWN_EFFECTS, effects
+from analysis.tables.effect import RULE
+from analysis.tables.evidence import SHOWN_EFFECTS, effects
 from analysis.tables.read import command_of, of_shape, read_table
 from tatl import cli
 from tatl.data.store import write_csv

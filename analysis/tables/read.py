@@ -12,7 +12,7 @@ import pandas as pd
 COUNT_COLUMNS = ("mask", "present", "known", "images")  # of counts.csv
 _TEXTS = (
     "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
-    "device", "frozen",
+    "device", "frozen", "image", "group",
 )  # fmt: skip
 
 
