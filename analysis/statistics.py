@@ -5,6 +5,6 @@ from __future__ import annotations
 import sys
 
 if __name__ == "__main__":
-    from analysis.tables.pairs import run_compare
+    from analysis.tables.ranks import run_compare
 
     sys.exit(run_compare())

@@ -10,7 +10,7 @@ import pytest
 
 from analysis.tables.effect import UNDECIDED, Effect
 from analysis.tables.evidence import effects
-from analysis.tables.pairs import run_compare
+from analysis.tables.ranks import run_compare
 from tatl.names import AVERAGE
 
 FOLDS = 5

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables.pairs import paired, ranks, run_compare
+from analysis.tables.ranks import paired, ranks, run_compare
 from tatl.studies.settings import StudyName
 
 

@@ -60,7 +60,7 @@ def extremes(values: pd.Series, spread: pd.Series | None = None, digits: int = 3
 
 
 def difference(row: dict[Any, Any]) -> str:
-    """A minus B of `analysis.tables.pairs`: its mean, its interval or why there is none, and of how many pairs."""
+    """A minus B of `analysis.tables.ranks`: its mean, its interval or why there is none, and of how many pairs."""
     if not np.isfinite(row["difference"]):
         return "not measured"
     pairs = counted(row["pairs"], "pair")

@@ -17,7 +17,7 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from analysis.pages.theme import STYLES, Look
-from analysis.tables.pairs import paired
+from analysis.tables.ranks import paired
 from analysis.tables.paper import published
 from analysis.tables.read import ordered
 from analysis.tables.study import StudyTables
