@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fake_study import ISIC, _about, _over_folds
+from fake_study import ISIC, _about, _over_folds, images
 from tatl.studies.pace import pace
 
 SCORES = ["jaccard", "dice", "image_jaccard", "image_dice"]
@@ -68,6 +68,7 @@ def write(
     kind = pd.DataFrame([{"variant": name, **own} for name, own, _ in made])
     per_fold = pd.DataFrame(_folds(draw, made, attributes, folds, seeds, shapes))
     per_fold.merge(kind, on="variant").to_csv(folder / f"{study}_folds.csv", index=False)
+    images(per_fold).to_csv(folder / f"{study}_images.csv.gz", index=False)
     _over_folds(per_fold).merge(kind, on="variant").to_csv(folder / f"{study}.csv", index=False)
     described = _about(attributes, [name for name, *_ in made], folds, shapes)
     described |= {"study": study, "seeds": list(range(seeds)), "command": f"python -m tatl study {study}"} | about

@@ -35,6 +35,7 @@ def write(
     rng = np.random.default_rng(seed)
     per_fold = _folds(rng, attributes, variants, folds, shapes)
     per_fold.to_csv(folder / "variants_folds.csv", index=False)
+    images(per_fold).to_csv(folder / "variants_images.csv.gz", index=False)
     _over_folds(per_fold).to_csv(folder / "variants.csv", index=False)
     _counts(rng, attributes).to_csv(folder / "counts.csv", index=False)
     lesion = [("source (textures)", fold, 0, 0.78, 0.87 + 0.01 * fold, 0.74, 0.83, 48) for fold in range(folds)]
@@ -66,6 +67,18 @@ def _row(variant: str, shape: str, fold: int, attribute: str, dice: float) -> di
     keys = {"variant": variant, "shape": shape, "seed": 0, "fold": fold, "attribute": attribute}
     scores = {"jaccard": jaccard, "dice": dice, "image_jaccard": 0.9 * jaccard, "image_dice": 0.9 * dice}
     return keys | scores | {"images": 48, "positives": 11}
+
+
+def images(folds: pd.DataFrame, groups: int = 24) -> pd.DataFrame:
+    """The areas of a test fold's images, two to a group, of about the Dice that the fold's row has."""
+    part = folds[(folds["shape"] == "mean") & ~folds["attribute"].isin(["average", "micro"])]
+    table = part.loc[part.index.repeat(groups)].drop(columns=["images", "positives"])
+    image = table["fold"] * groups + np.tile(np.arange(groups), len(part))
+    spread = np.random.default_rng(0).uniform(0.8, 1.2, len(table))
+    missed = spread * (1 / table["dice"].clip(lower=0.02) - 1)
+    areas = {"tp": 0.1, "fp": 0.1 * missed, "fn": 0.1 * missed}
+    named = {"image": [f"P_{i:04d}" for i in image], "group": [f"g{i // 2}" for i in image]}
+    return table[["variant", "shape", "seed", "fold", "attribute"]].assign(**named, **areas)
 
 
 def _over_folds(folds: pd.DataFrame) -> pd.DataFrame:

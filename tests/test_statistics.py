@@ -1,4 +1,4 @@
-"""Paired differences, ranks, and what small samples must not be made to say."""
+"""Ranks, the command that compares rows, and what it says of wrong tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.tables.ranks import paired, ranks, run_compare
+from analysis.tables.ranks import ranks, run_compare
 from tatl.studies.settings import StudyName
 
 
@@ -33,30 +33,6 @@ def averaged(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([table, mean], ignore_index=True)
 
 
-def test_pairs_see_through_the_difficulty_of_folds() -> None:
-    table = paired(folds(), "plain").set_index(["attribute", "variant"])
-    assert len(table) == 5 * 2
-    for k in range(5):
-        better, same = table.loc[(f"a{k}", "better")], table.loc[(f"a{k}", "same")]
-        assert better["low"] < 0.05 < better["high"] and better["low"] > 0 and better["p"] < 0.01
-        assert (better["wins"], better["losses"], better["pairs"], better["small"]) == (10, 0, 10, False)
-        assert (same["difference"], same["ties"], same["p"]) == (0, 10, 1.0)
-
-
-def test_a_difference_turned_round_is_its_negative() -> None:
-    one, other = paired(folds(), "plain"), paired(folds(), "better")
-    forth = one.query("variant == 'better'")["difference"].to_numpy()
-    back = other.query("variant == 'plain'")["difference"].to_numpy()
-    np.testing.assert_allclose(forth, -back)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
-def test_few_pairs_have_no_interval_and_no_test(count: int) -> None:
-    table = paired(folds(count), "plain")
-    assert (table[["low", "high", "p"]].notna() == (count >= 6)).all(axis=None)
-    assert (table["small"] == (count < 6)).all() and table["difference"].notna().all()
-
-
 def test_ranks_over_attributes_and_their_critical_difference() -> None:
     table = ranks(folds())
     assert table["variant"].tolist()[0] == "better" and table["mean_rank"].tolist() == [1.0, 2.5, 2.5]
@@ -67,11 +43,8 @@ def test_ranks_over_attributes_and_their_critical_difference() -> None:
     assert few["critical"].isna().all() and few["friedman_p"].isna().all() and few["small"].all()
 
 
-def test_the_average_is_compared_but_not_ranked() -> None:
-    table = folds()
-    both = averaged(table)
-    assert "average" in set(paired(both, "plain")["attribute"])
-    pd.testing.assert_frame_equal(ranks(both), ranks(table))
+def test_the_average_is_not_ranked() -> None:
+    pd.testing.assert_frame_equal(ranks(averaged(folds())), ranks(folds()))
 
 
 def without_positives() -> pd.DataFrame:
@@ -84,32 +57,19 @@ def without_positives() -> pd.DataFrame:
 
 
 def test_folds_without_a_positive_are_left_out_and_counted() -> None:
-    table = without_positives()
-    found = paired(table, "plain").set_index(["attribute", "variant"])
-    rest = table[(table["positives"] > 0) & (table["attribute"] != "average")]
-    expected = paired(rest, "plain").set_index(["attribute", "variant"])
-    for key in expected.index:
-        assert found.loc[key, "difference"] == pytest.approx(expected.loc[key, "difference"])
-    better = found.xs("better", level="variant")
-    assert better["pairs"].to_dict() == {"a0": 6, "a1": 8, "average": 8}
-    assert better["left_out"].to_dict() == {"a0": 2, "a1": 0, "average": 0} and better["losses"].eq(0).all()
-    ranked = ranks(table)
+    ranked = ranks(without_positives())
     assert ranked["variant"].iloc[0] == "better" and (ranked["left_out"] == 2).all()
-
-
-def test_an_average_is_taken_over_the_attributes_that_are_there() -> None:
-    table = without_positives()
-    found = paired(table, "plain").set_index(["attribute", "variant"]).loc[("average", "better"), "difference"]
-    wide = table[table["positives"] > 0].query("attribute != 'average'").pivot_table("dice", "fold", "variant")
-    assert found == pytest.approx((wide["better"] - wide["plain"]).mean())
 
 
 def test_an_attribute_without_any_positive_has_no_rank() -> None:
     table = folds(2, attributes=1).assign(positives=0)
-    found = paired(table, "plain")
-    assert (found["pairs"] == 0).all() and (found["left_out"] == 2).all() and found["difference"].isna().all()
     ranked = ranks(table)
-    assert (ranked["attributes"] == 0).all() and ranked["mean_rank"].isna().all() and (ranked["wins"] == 0).all()
+    assert (
+        (ranked["left_out"] == 2).all()
+        and (ranked["attributes"] == 0).all()
+        and ranked["mean_rank"].isna().all()
+        and (ranked["wins"] == 0).all()
+    )
 
 
 def test_a_tie_for_the_first_rank_is_shared() -> None:
@@ -159,10 +119,8 @@ def test_help_names_every_option_and_an_example(capsys: pytest.CaptureFixture[st
 
 
 def test_wrong_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="reference 'best' is not there: choose one of plain, better, same"):
-        paired(folds(), "best")
     with pytest.raises(ValueError, match="lacks the columns fold"):
-        paired(folds().drop(columns="fold"), "plain")
+        ranks(folds().drop(columns="fold"))
     with pytest.raises(ValueError, match="no shape 'u'"):
         ranks(folds(), shape="u")
     assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 2
@@ -172,8 +130,8 @@ def test_wrong_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
     folds(2).to_csv(tmp_path / "paradigms_folds.csv", index=False)
     assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "note: fewer than 6 pairs" in said and "left out" not in said
-    assert {path.name for path in tmp_path.iterdir()} == {f"paradigms_{x}.csv" for x in ("folds", "pairs", "ranks")}
+    assert "paradigms_images.csv.gz is not there" in said and "left out" not in said
+    assert {path.name for path in tmp_path.iterdir()} == {"paradigms_folds.csv", "paradigms_ranks.csv"}
     without_positives().to_csv(tmp_path / "paradigms_folds.csv", index=False)
     assert run_compare(["--study", "paradigms", "--tables", str(tmp_path)]) == 0
     assert "note: 2 times a test fold shows no positive of an attribute" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from analysis.pages.gallery import Gallery
 from analysis.pages.studies.cases import draw_cases
 from analysis.pages.studies.variants import Variants
 from analysis.pages.theme import markers, palette
+from analysis.tables.effect import Effect, without_images
 from analysis.tables.paper import PAPER_CASES, beside_table2, published, read_paper
 from analysis.tables.study import FOLD_COLUMNS, ROW_KEYS, SCORE_COLUMNS, StudyTables
 from fake_study import ISIC, VARIANTS, WINNERS, write
@@ -163,14 +165,26 @@ def test_counts_are_table_2(tmp_path: Path) -> None:
     assert unknown["rate"].isna().all()
 
 
-def test_differences_are_paired_fold_by_fold(tmp_path: Path) -> None:
+def test_differences_are_those_of_all_test_images(tmp_path: Path) -> None:
     made = variants(tmp_path, folds=3)
-    folds = made.tables.folds
-    wide = folds[folds["attribute"] == "streaks"].pivot(index="fold", columns="variant", values="dice")
-    table = made.differences("stage3").set_index(["attribute", "variant"])
-    row = table.loc[("streaks", "stage123")]
-    assert np.allclose(row["difference"], (wide["stage123"] - wide["stage3"]).mean()) and row["pairs"] == 3
-    assert "stage123 minus stage3 is " in made.average().text and "3 pairs" in made.average().text
+    areas = made.tables.images
+    pooled = areas[areas["attribute"] == "streaks"].groupby("variant")[["tp", "fp", "fn"]].sum()
+    dice = 2 * pooled["tp"] / (2 * pooled["tp"] + pooled["fp"] + pooled["fn"])
+    row = made.differences("stage3").set_index(["attribute", "variant"]).loc[("streaks", "stage123")]
+    assert row["difference"] == pytest.approx(dice["stage123"] - dice["stage3"]) and row["folds"] == 3
+    assert "stage123 minus stage3 is " in made.average().text and "95 % interval" in made.average().text
+
+
+def test_tables_that_keep_no_images_have_differences_without_an_interval(tmp_path: Path) -> None:
+    write(tmp_path, folds=3)
+    (tmp_path / "variants_images.csv.gz").unlink()
+    made = Variants.read(str(tmp_path))
+    average = made.tables.average["dice"]
+    found = made.minus("stage123", "stage3")
+    assert found.difference == pytest.approx(average["stage123"] - average["stage3"]) and np.isnan(found.low)
+    assert "(undecided, needs a table of images)" in made.headline().text and made.differences("stage3").empty
+    some = made.tables.only(["streaks"])
+    assert "undecided" in Variants(some, made.lesions).headline().text
 
 
 def test_one_fold_has_no_spread_and_says_so(tmp_path: Path) -> None:
@@ -202,12 +216,14 @@ def test_highest_and_lowest_with_ties() -> None:
     assert text.extremes(values[["d"]]) == "not known"
 
 
-def test_a_difference_says_its_interval_or_why_there_is_none() -> None:
-    row = {"difference": 0.07, "low": 0.01, "high": 0.13, "pairs": 8}
-    assert text.difference(row) == "+0.070 (95 % interval +0.010 to +0.130, 8 pairs)"
-    assert text.difference(row | {"low": -0.01}) == "+0.070 (95 % interval -0.010 to +0.130, 8 pairs, undecided)"
-    assert text.difference(row | {"low": np.nan, "pairs": 1}) == "+0.070 (1 pair, undecided: too few for an interval)"
-    assert text.difference(row | {"difference": np.nan}) == "not measured"
+def test_a_difference_says_its_interval_and_what_would_decide() -> None:
+    found = Effect(0.07, 0.01, 0.13, 0.02, 0.15, 0.02, 0.01, groups=50, positives=30, folds=5, seeds=2)
+    assert text.difference(found) == "+0.070 (95 % interval +0.010 to +0.150)"
+    wide = replace(found, folds_low=-0.01, spread_training=0.02)
+    assert "-0.010 to +0.150, undecided, needs 90 groups or 4 seeds" in text.difference(wide)
+    assert "undecided, needs more than one fold" in text.difference(replace(found, folds=1))
+    assert text.difference(without_images(0.07)) == "+0.070 (undecided, needs a table of images)"
+    assert text.difference(without_images(np.nan)) == "not measured"
 
 
 def test_k_of_n_with_ties() -> None:

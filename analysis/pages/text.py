@@ -1,17 +1,16 @@
 """What pages say: three sentences, words for numbers, and where tables are from; all computed from what was measured.
 
 extremes   Dice is highest for tatl (0.412) and lowest for random (0.101); ties are named
-difference +0.071 (95 % interval +0.010 to +0.130, 8 pairs), or why there is no interval
+difference +0.071 (95 % interval +0.010 to +0.130), or what would decide
 wins       tatl is highest for 2 of 5 attributes; ties are named
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
+from analysis.tables.effect import Effect
 from analysis.tables.words import Told, counted, dataset, listed, measured_on, plain, warnings
 from tatl.names import ENSEMBLE
 
@@ -59,16 +58,14 @@ def extremes(values: pd.Series, spread: pd.Series | None = None, digits: int = 3
     return f"highest for {told(high)} and lowest for {told(low)}"
 
 
-def difference(row: dict[Any, Any]) -> str:
-    """A minus B of `analysis.tables.ranks`: its mean, its interval or why there is none, and of how many pairs."""
-    if not np.isfinite(row["difference"]):
+def difference(effect: Effect) -> str:
+    """A minus B: what it is, its interval, and what would decide where it is undecided."""
+    if not np.isfinite(effect.difference):
         return "not measured"
-    pairs = counted(row["pairs"], "pair")
-    if not np.isfinite(row["low"]):
-        return f"{signed(row['difference'])} ({pairs}, undecided: too few for an interval)"
-    undecided = ", undecided" if row["low"] <= 0 <= row["high"] else ""
-    bounds = f"{signed(row['low'])} to {signed(row['high'])}"
-    return f"{signed(row['difference'])} (95 % interval {bounds}, {pairs}{undecided})"
+    low, high = effect.interval
+    said = f"95 % interval {signed(low)} to {signed(high)}" if np.isfinite(low) else ""
+    open_ = f"undecided, needs {effect.needs}" if effect.needs else ""
+    return f"{signed(effect.difference)} ({', '.join(filter(None, [said, open_]))})"
 
 
 def wins(table: pd.DataFrame, word: str = "highest", lowest: bool = False, noun: str = "attribute") -> str:

@@ -94,5 +94,11 @@ class Effect:
         return {name: float(np.ceil(now[name] / left[name] - 1e-9)) if left[name] > 0 else np.inf for name in now}
 
 
+def without_images(difference: float, positives: int = 0) -> Effect:
+    """Of tables that keep no images: neither an interval nor a word."""
+    none = np.nan
+    return Effect(difference, none, none, none, none, none, none, 0, positives, 0, 0)
+
+
 def _quantiles() -> float:
     return float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))

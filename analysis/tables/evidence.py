@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ RARER = "rarer minus others"  # the mean over the rarer half of the attributes m
 COUNTS = ["tp", "fp", "fn"]
 PLACE = ["seed", "fold"]
 SHOWN_EFFECTS = ["attribute", "variant", "difference", "low", "high", "folds_low", "folds_high", "word", "detectable",
-                 "positives", "groups", "folds", "seeds"]  # fmt: skip
+                 "positives", "groups", "folds", "seeds", "needs"]  # fmt: skip
 NEEDED = ["variant", "shape", *PLACE, "image", "group", "attribute", *COUNTS]
 
 
@@ -85,40 +84,72 @@ def contrast(part: pd.DataFrame, weights: Mapping[str, float]) -> dict[str, Effe
 
     By attribute, and where several are shown by `average` and RARER; the first row's images are counted.
     """
-    frames = [part[part["variant"] == name] for name in weights]
-    keys = [frame.set_index([*PLACE, "attribute"]).index for frame in frames]
-    shared = reduce(pd.Index.intersection, (key.unique() for key in keys))
-    frames = [frame[key.isin(shared)] for frame, key in zip(frames, keys, strict=True)]
-    groups = sorted(set(frames[0]["group"]), key=str)
-    drawn = np.random.default_rng([0, len(groups)]).multinomial(  # the same resamples for all attributes
-        len(groups), np.full(len(groups), 1 / max(len(groups), 1)), RESAMPLES
-    )
-    single = _by_attribute(frames, weights, groups, drawn)
-    found = {name: paired.effect() for name, paired in single.items()}
-    rarest = sorted((name for name, paired in single.items() if paired.positives), key=lambda n: single[n].positives)
-    frames = [frame[frame["attribute"].isin(rarest)] for frame in frames]
-    counts = frames[0].groupby(PLACE)["attribute"].nunique()
-    everywhere = counts.index[counts == len(rarest)]  # the average is over places that all attributes have
-    frames = [frame[frame.set_index(PLACE).index.isin(everywhere)] for frame in frames]
-    if len(rarest) > 1 and len(everywhere):
-        every = _by_attribute(frames, weights, groups, drawn)
-        several, half = [every[name] for name in rarest], len(rarest) // 2
+    of = _Rows.of(part[part["variant"].isin(weights)], weights)
+    single = {name: of.measured(i, of.shared[i]) for i, name in enumerate(of.attributes) if of.shared[i].any()}
+    found = {name: measured.effect() for name, measured in single.items()}
+    rarest = sorted((name for name in single if single[name].positives), key=lambda name: single[name].positives)
+    at, half = [of.attributes.index(name) for name in rarest], len(rarest) // 2
+    everywhere = np.asarray(of.shared[at].all(0))  # the average is over places that all attributes have
+    if half and everywhere.any():
+        several = [of.measured(i, everywhere) for i in at]
         found[AVERAGE] = _Measured.mean(several).effect()
         found[RARER] = _Measured.sum([1, -1], [_Measured.mean(several[:half]), _Measured.mean(several[half:])]).effect()
     return found
 
 
-def _by_attribute(
-    frames: Sequence[pd.DataFrame], weights: Mapping[str, float], groups: Sequence[str], drawn: np.ndarray
-) -> dict[str, _Measured]:
-    of = {name: [frame[frame["attribute"] == name] for frame in frames] for name in frames[0]["attribute"].unique()}
-    rows = {name: [_Measured.of(frame, groups, drawn) for frame in each] for name, each in of.items()}
-    return {name: _Measured.sum(list(weights.values()), each) for name, each in rows.items()}
+@dataclass(frozen=True)
+class _Rows:
+    """Areas [V, A, S, F, G, 3] by row, attribute, seed, fold and group, and what of them is there."""
+
+    attributes: list[str]
+    weights: list[float]
+    areas: np.ndarray
+    groups: np.ndarray  # bool [A, S, F, G], of the first row
+    positives: np.ndarray  # images that show the attribute, int [A, S, F], of the first row
+    shared: np.ndarray  # places that all rows have, bool [A, S, F]
+    drawn: np.ndarray  # how often each group is in each resample, the same for all attributes: [B, G]
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, weights: Mapping[str, float]) -> _Rows:
+        axes = {"variant": list(weights), "attribute": list(dict.fromkeys(frame["attribute"]))}
+        axes |= {name: sorted(set(frame[name])) for name in PLACE} | {"group": sorted(set(frame["group"]), key=str)}
+        shape = [len(names) for names in axes.values()]
+        at = tuple(pd.Categorical(frame[axis], names).codes for axis, names in axes.items())
+        areas, there, positives = np.zeros([*shape, 3]), np.zeros(shape, bool), np.zeros(shape[:4], int)
+        np.add.at(areas, at, frame[COUNTS].to_numpy(float))
+        np.add.at(positives, at[:4], (frame["tp"] + frame["fn"] > 0).to_numpy(int))
+        there[at] = True
+        shared = np.asarray(there.any(-1).all(0))
+        groups = there[0] & shared[..., None]
+        used = groups.any((0, 1, 2))
+        count = int(used.sum())
+        drawn = np.random.default_rng([0, count]).multinomial(count, np.full(count, 1 / max(count, 1)), RESAMPLES)
+        return cls(
+            axes["attribute"], list(weights.values()), areas[..., used, :], groups[..., used], positives[0], shared,
+            drawn.astype(float),
+        )  # fmt: skip
+
+    def measured(self, attribute: int, where: np.ndarray) -> _Measured:
+        """The weighted sum on one attribute, at the places `where` [S, F] alone."""
+        seeds, folds = where.any(1), where.any(0)
+        areas = (self.areas[:, attribute] * where[..., None, None])[:, seeds][:, :, folds]  # [V, S, F, G, 3]
+        by_fold = areas.sum(3)
+        shown = by_fold[0][..., [0, 2]].sum(-1) > 0
+        total = (
+            np.tensordot(self.weights, each, 1)
+            for each in (_dice(areas.sum((2, 3))), _dice(by_fold), _dice(self.drawn @ areas.sum(2)).mean(1))
+        )
+        by_seed, of_folds, resampled = total
+        return _Measured(
+            by_seed, np.where(shown, of_folds, np.nan).ravel(), resampled, 1 / max(int(folds.sum()) - 1, 1),
+            int(self.groups[attribute][where].any(0).sum()),
+            int((self.positives[attribute] * where).max(0).sum()), int(folds.sum()),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """Dice on one attribute, or a sum of several: as it is, by seed [S], by fold and seed [n], of resamples [B]."""
+    """A difference on one attribute or several: as it is, by seed [S], by fold and seed [n], of resamples [B]."""
 
     by_seed: np.ndarray
     by_fold: np.ndarray
@@ -127,20 +158,6 @@ class _Measured:
     groups: int
     positives: int
     folds: int
-
-    @classmethod
-    def of(cls, frame: pd.DataFrame, names: Sequence[str], drawn: np.ndarray) -> _Measured:
-        """Of one row; `drawn` int [B, G] says how often each of the groups `names` is in each resample."""
-        seeds, folds = sorted(set(frame["seed"])), sorted(set(frame["fold"]))
-        areas = _counts(frame, names, seeds)  # [S, G, 3]
-        by_fold = frame.groupby(PLACE)[COUNTS].sum().to_numpy(float)
-        shown = by_fold[:, [0, 2]].sum(axis=1) > 0
-        images = frame.drop_duplicates("image")
-        return cls(
-            _dice(areas.sum(1)), np.where(shown, _dice(by_fold), np.nan),
-            _dice(np.einsum("bg,sgk->bsk", drawn, areas)).mean(1), 1 / max(len(folds) - 1, 1),
-            frame["group"].nunique(), int((images["tp"] + images["fn"] > 0).sum()), len(folds),
-        )  # fmt: skip
 
     @classmethod
     def sum(cls, weights: Sequence[float], several: Sequence[_Measured]) -> _Measured:
@@ -176,16 +193,6 @@ class _Measured:
             float(self.by_seed.mean()), float(low), float(high), middle - width, middle + width, images, training,
             self.groups, self.positives, self.folds, seeds,
         )  # fmt: skip
-
-
-def _counts(frame: pd.DataFrame, names: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-    """Areas [S, G, 3] of true and false positives and false negatives by seed and group."""
-    sums = frame.groupby(["seed", "group"])[COUNTS].sum()
-    return (
-        sums.reindex(pd.MultiIndex.from_product([seeds, names]), fill_value=0)
-        .to_numpy(float)
-        .reshape(len(seeds), len(names), 3)
-    )
 
 
 def _dice(counts: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.tables.evidence import read_images
 from analysis.tables.paper import BesidePaper
 from analysis.tables.read import (
     COUNT_COLUMNS,
@@ -155,6 +156,12 @@ class StudyTables(BesidePaper):
     def folds(self) -> pd.DataFrame:
         """The scores of this shape, seed by seed and fold by fold."""
         return self.all_folds[self.all_folds["shape"] == self.shape].reset_index(drop=True)
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """The areas of every test image, of this shape and these attributes; no rows where they were not kept."""
+        table = read_images(self.folder, self.study)
+        return table[(table["shape"] == self.shape) & table["attribute"].isin(self.attributes)]
 
     @cached_property
     def average(self) -> pd.DataFrame:

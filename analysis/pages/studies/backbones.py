@@ -92,7 +92,7 @@ class Backbones(StudyPage):
 
     def beyond(self, reference: str) -> str:
         """For how many backbones tatl is above source."""
-        apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}")["difference"] for name in self.backbones]
+        apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}").difference for name in self.backbones]
         known = [value > 0 for value in apart if np.isfinite(value)]
         return f" {_TATL} is above {_SOURCE} for {sum(known)} of {counted(len(known), 'backbone')}." if known else ""
 

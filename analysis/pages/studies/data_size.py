@@ -77,7 +77,7 @@ class DataSize(StudyPage):
         return html.table(frame.rename_axis(index=None), f"{self.what}, by share of the training groups.")
 
     def advantage(self, reference: str = "source") -> Html:
-        """What the agnostic start is worth at every share: paired differences to the reference."""
+        """What the agnostic start is worth at every share: differences to the reference."""
         rows = self.tables.average.set_index(["fraction", "start"])["variant"]
         shares = sorted((rows.xs(_TATL, level="start").index if _TATL in self.starts else []), reverse=True)
         shares = [share for share in shares if (share, reference) in rows.index]
@@ -87,10 +87,10 @@ class DataSize(StudyPage):
             return html.paragraph(
                 f"{_TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
             )
-        above = sum(row["difference"] > 0 for row in found.values())
+        above = sum(effect.difference > 0 for effect in found.values())
         said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}."
         cells: Cells = {f"{_TATL} minus {reference}": list(map(difference, found.values()))}
-        return html.table(labelled(cells, found), f"{self.what}, paired over folds and seeds.", said)
+        return html.table(labelled(cells, found), f"{self.what}, over all test images.", said)
 
 
 def _percent(fraction: float) -> str:

@@ -17,7 +17,8 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from analysis.pages.theme import STYLES, Look
-from analysis.tables.ranks import paired
+from analysis.tables.effect import Effect, without_images
+from analysis.tables.evidence import checked, contrast, effects
 from analysis.tables.paper import published
 from analysis.tables.read import ordered
 from analysis.tables.study import StudyTables
@@ -163,23 +164,25 @@ class StudyPage:
         return self.nothing if frame.empty else f"{self.what} is {extremes(frame['dice'], frame['dice_std'])}."
 
     def differences(self, reference: str) -> pd.DataFrame:
-        """Paired differences of Dice to `reference` by attribute and variant; no rows where none can be taken."""
-        folds = self.tables.all_folds
-        there = reference in set(self.tables.folds["variant"]) and "positives" in folds
-        table = paired(folds, reference, "dice", self.tables.shape) if there else pd.DataFrame()
-        table = table.reindex(columns=["attribute", "variant", "difference", "low", "high", "pairs"])
-        return table[table["attribute"].isin(self.tables.panels) & table["difference"].notna()]
+        """`effects` of every row on what the page shows; no rows where there are no images, or not the reference."""
+        images = self.tables.images
+        there = reference in set(images["variant"])
+        table = effects(images, reference, self.tables.shape) if there else pd.DataFrame(columns=["attribute"])
+        return table[table["attribute"].isin(self.tables.panels)]
 
-    def minus(self, variant: str, reference: str) -> dict[Any, Any]:
-        """The paired difference of the averages of two rows, or of the one attribute; NaN where there is none."""
-        table = self.differences(reference)
-        mine = table[(table["variant"] == variant) & table["attribute"].isin(self.tables.panels[:1])]
-        return next(iter(mine.to_dict("records")), {"difference": np.nan})
+    def minus(self, variant: str, reference: str) -> Effect:
+        """The difference of the averages of two rows, or of the one attribute; NaN where there is none."""
+        images, panel = self.tables.images, self.tables.panels[:1]
+        if panel and {variant, reference} <= set(images["variant"]):
+            found = contrast(checked(images, self.tables.shape), {variant: 1, reference: -1})
+            return found.get(panel[0], without_images(np.nan))
+        dice = self.tables.average["dice"].reindex([variant, reference])
+        return without_images(float(dice.iloc[0] - dice.iloc[1]))
 
     def against(self, variant: str, reference: str) -> str:
         """A sentence on a difference, from a space on; empty where there is none."""
         found = self.minus(variant, reference)
-        return f" {variant} minus {reference} is {difference(found)}." if np.isfinite(found["difference"]) else ""
+        return f" {variant} minus {reference} is {difference(found)}." if np.isfinite(found.difference) else ""
 
     def drawn(self, panels: Sequence[str], rows: Sequence[str], row: str, lane: str, look: Look, **more: Any) -> Figure:
         """Dice as points: a panel per attribute, or all in one where the rows are the attributes."""

@@ -18,8 +18,9 @@ from analysis.pages.html import Html
 from analysis.pages.studies.page import Cells, StudyPage, labelled
 from analysis.pages.text import counted, difference, listed, score, scores
 from analysis.pages.theme import Look
-from analysis.tables import pairs
+from analysis.tables.effect import BETTER, RULE, UNDECIDED, WORSE
 from analysis.tables.paper import read_paper
+from analysis.tables.ranks import ranks
 from tatl.names import AVERAGE, CONTROLS, STARTS, TEXTURES
 
 # Tables 3 and 4 have Dice .482 with Stage 1's crop and .466 without, Table 9 .471 and .475 for each shape alone.
@@ -81,34 +82,37 @@ class Paradigms(StudyPage):
         return html.table(labelled(cells | self.per_image(frame), frame.index))
 
     def paired(self, reference: str = "source") -> Html:
-        """Paired differences to the reference, with intervals where there are pairs enough."""
+        """Differences to the reference with their intervals, where images were kept."""
         found = self.differences(reference)
         if found.empty:
-            known = listed(self.tables.variants) or "none"
-            return html.paragraph(f"No differences to {reference} can be taken: the table has the rows {known}.")
+            known = listed(list(self.tables.images["variant"].unique())) or "none"
+            return html.paragraph(
+                f"No differences to {reference} have an interval: paradigms_images.csv.gz has the rows {known}; "
+                f"`{self.tables.command}` writes it."
+            )
+        found = found.assign(
+            low=np.fmin(found["low"], found["folds_low"]), high=np.fmax(found["high"], found["folds_high"])
+        )
         names = [name for name in self.rows if name in set(found["variant"])]
-        axis, look = f"Dice minus that of {reference}, same fold and seed", Look.of(names, self.order)
+        axis, look = f"Dice minus that of {reference}, pooled over all test images", Look.of(names, self.order)
         columns = ("attribute", "variant", "variant", "difference")
         drawn = drawing.points(found, self.tables.panels, names, look, axis, columns=columns, zero=True)
-        alt = f"Paired difference in Dice of every start to {reference}, for each attribute."
-        return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference))
+        alt = f"Difference in Dice of every start to {reference}, for each attribute."
+        return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference), RULE)
 
     def _above(self, found: pd.DataFrame, name: str, reference: str) -> str:
-        """For how many attributes the row that matters is above the reference, and how sure that is."""
+        """For how many attributes the row that matters is above the reference, and of how many that is decided."""
         mine = found[(found["variant"] == name) & found["attribute"].isin(self.tables.attributes)]
-        said = f"{name} is above {reference} for {(mine['difference'] > 0).sum()} of {counted(len(mine), 'attribute')}"
-        if mine["low"].isna().all():
-            pairs = counted(found["pairs"].max(), "pair")
-            return f"{said} ({pairs} of fold and seed, undecided: too few for an interval)."
-        sure = int(((mine["low"] > 0) | (mine["high"] < 0)).sum())
-        return f"{said}; the 95 % interval excludes zero for {sure} of {counted(mine['low'].count(), 'attribute')}."
+        words, of = mine["word"].value_counts(), counted(len(mine), "attribute")
+        told = ", ".join(f"{word} for {words[word]}" for word in (BETTER, WORSE, UNDECIDED) if word in words)
+        return f"{name} is above {reference} for {(mine['difference'] > 0).sum()} of {of}: {told}."
 
     def ranks(self) -> Html:
         """Mean ranks over attributes, with the difference below which two are not told apart."""
         wide, folds = self.tables.wide(), self.tables.all_folds
         if wide.empty or wide.dropna(axis=1).empty:
             return html.paragraph("No ranks can be given: no row was measured on every attribute.")
-        found = pairs.ranks(folds[folds["attribute"].isin(list(wide.index))], "dice", self.tables.shape)
+        found = ranks(folds[folds["attribute"].isin(list(wide.index))], "dice", self.tables.shape)
         if not found["attributes"].any():
             return html.paragraph("No ranks can be given: no test fold shows an attribute.")
         cells: Cells = {
