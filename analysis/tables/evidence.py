@@ -23,11 +23,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
+from analysis.curvature.bootstrap import RESAMPLES
 from analysis.tables.effect import LEVEL, Effect
 from analysis.tables.read import command_of, of_shape, read_optional
 from tatl.names import AVERAGE, ENSEMBLE
 
-RESAMPLES = 2000
 RARER = "rarer minus others"  # the mean over the rarer half of the attributes minus that over the others
 COUNTS = ["tp", "fp", "fn"]
 PLACE = ["seed", "fold"]
