@@ -18,6 +18,10 @@ PRETEXTS = (TEXTURES, ROTATION, CONTEXT, SHUFFLED, MULTILABEL)
 AVERAGE, MICRO, ENSEMBLE = "average", "micro", "mean"
 IMAGE_SCORES = ("image_jaccard", "image_dice")  # per image, then averaged
 SCORES = ("jaccard", "dice", *IMAGE_SCORES)  # the first two pooled over a test fold
+TRAINING = (  # what a row was trained with (`tatl.studies.results.training_of`), and how its loss ended (`pace.ending`)
+    "steps", "images_seen", "seconds", "steps_in_all", "images_in_all", "seconds_in_all", "epoch_on_training",
+    "best_last", "fall", "still_falling",
+)  # fmt: skip
 
 # Networks.
 SHAPES = ("u", "link", "attention-u", "attention-link", "pyramid")  # decoders, for any backbone

@@ -75,9 +75,10 @@ def write(
     (folder / f"{study}.json").write_text(json.dumps(described))
     if study == "crop":
         _lesions([own["lesion_network"] for _, own, _ in made], folds).to_csv(folder / "crop_lesion.csv", index=False)
-    if study == "convergence":
+    if study in ("convergence", "paradigms"):
         curves = pd.DataFrame(_curves(draw, made, attributes, folds, seeds, shapes))
-        curves.to_csv(folder / "convergence_curves.csv", index=False)
+        curves.to_csv(folder / f"{study}_curves.csv", index=False)
+    if study == "convergence":
         pace(curves).to_csv(folder / "convergence_pace.csv", index=False)
     if study == "backbones":
         pd.DataFrame(_costs(kind, shapes)).to_csv(folder / "backbones_cost.csv", index=False)

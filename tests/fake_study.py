@@ -41,6 +41,7 @@ def write(
     lesion = [("source (textures)", fold, 0, 0.78, 0.87 + 0.01 * fold, 0.74, 0.83, 48) for fold in range(folds)]
     columns = ["start", "fold", "seed", *SCORES, "images"]
     pd.DataFrame(lesion, columns=columns).to_csv(folder / "lesion.csv", index=False)
+    _curves(variants, folds).to_csv(folder / "variants_curves.csv", index=False)
     described = _about(attributes, variants, folds, shapes) | about
     (folder / "study.json").write_text(json.dumps(described))
     if gallery:
@@ -87,6 +88,15 @@ def _over_folds(folds: pd.DataFrame) -> pd.DataFrame:
     table = table.assign(folds=grouped.size(), positives=grouped["positives"].sum()).reset_index()
     scores = ["jaccard", "jaccard_std", "dice", "dice_std", "image_jaccard", "image_dice"]
     return table[["variant", "shape", "attribute", *scores, "folds", "positives"]]
+
+
+def _curves(variants: Sequence[str], folds: int) -> pd.DataFrame:
+    keys = {"shape": "mean", "seed": 0, "attribute": "average", "split": "validation"}
+    return pd.DataFrame(
+        {**keys, "variant": variant, "fold": fold, "before": 8 * v, "epoch": max(step - 1, 0) // 4, "step": step,
+         "loss": 0.9 - 0.02 * v - 0.01 * fold - 0.01 * step}
+        for v, variant in enumerate(variants) for fold in range(folds) for step in range(0, 17, 4)
+    )  # fmt: skip
 
 
 def _counts(rng: np.random.Generator, attributes: Sequence[str]) -> pd.DataFrame:

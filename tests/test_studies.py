@@ -396,7 +396,7 @@ def test_studies_with_tables_of_their_own(
         assert (cost["memory_mb"] > 0).all() and set(cost["size"]) == {"32x64"} and set(cost["batch"]) == {4}
     else:
         curves = pd.read_csv("t/convergence_curves.csv")
-        assert set(curves["split"]) == {"train", "validation"} and set(curves["variant"]) == {"pretext", "tatl"}
+        assert set(curves["split"]) == {"validation"} and set(curves["variant"]) == {"pretext", "tatl"}
     for page, rows in {name: set(table["variant"]), "data": {"disc"}}.items():
         sections = page_of(page, Path("t"))
         assert all("<figure" in html or "<table" in html or "<p" in html for html in sections.values())

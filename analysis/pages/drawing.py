@@ -86,8 +86,6 @@ def lines(
     columns: tuple[str, str, str, str],
     singles: pd.DataFrame | None = None,
     hollow: pd.DataFrame | None = None,
-    behind: pd.DataFrame | None = None,
-    dense: bool = False,
 ) -> Figure:
     """A line per lane over a number, a panel per name in `panels`.
 
@@ -99,20 +97,14 @@ def lines(
         columns: of panels, lanes, numbers across and values
         singles: every fold and seed; shown where some point is the mean of several
         hollow: the paper's, dashed
-        behind: thin lines
-        dense: many points: lines alone, without markers
     """
     names = dict(zip(("panel", "lane", "x", "value"), columns, strict=True))
     parts = [_tidy(part, panels, names) for part in (frame, hollow, _several(singles, names))]
-    thin = _tidy(behind, panels, names)
-    if not dense:
-        parts[0], parts[2] = (_dodged(part, look.names, parts[0]["x"]) for part in (parts[0], parts[2]))
-    ours: Style = {"linewidth": 1.5, "elinewidth": 1.2, "zorder": 4, "markersize": 4 if dense else 6}
+    parts[0], parts[2] = (_dodged(part, look.names, parts[0]["x"]) for part in (parts[0], parts[2]))
+    ours: Style = {"linewidth": 1.5, "elinewidth": 1.2, "zorder": 4}
     with theme():
         figure, grid = axes_grid(len(panels), 2.0, len(look.names))
         for axes, panel in zip(grid, panels, strict=False):
-            for name, part in _lanes(thin, panel, look):
-                axes.plot(part["x"], part["value"], color=look.colour[name], linewidth=0.8, alpha=0.55)
             _fill(axes, panel, look, ("x", "value"), parts, ours, {"linestyle": (0, (2, 2)), "linewidth": 1})
             axes.grid(True, axis="y")
         figure.supxlabel(titles[0], fontsize=9.5)
@@ -197,6 +189,10 @@ def _fill(
         axes.errorbar(part[across], part[up], **spread, **look.point(name) | ours)
     small = singles[singles["panel"] == panel]
     axes.plot(small[across], small[up], zorder=3.5, **_SMALL)
+    panel_title(axes, panel)
+
+
+def panel_title(axes: Axes, panel: str) -> None:
     axes.set_title("average over attributes" if panel == AVERAGE else label(panel, 26), fontsize=9.5)
 
 

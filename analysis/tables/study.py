@@ -13,7 +13,7 @@ and then its mean and standard deviation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,13 +33,15 @@ from analysis.tables.read import (
     read_optional,
     read_table,
 )
-from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, MICRO, SCORES, UNION
+from tatl.names import AVERAGE, ENSEMBLE, IMAGE_SCORES, LESION, MICRO, SCORES, TRAINING, UNION
 from tatl.studies.places import command_like
 
 RUN_KEYS = ("variant", "shape", "seed", "fold")
 ROW_KEYS = ("variant", "shape", "attribute")
 SCORE_COLUMNS = (*ROW_KEYS, "jaccard", "jaccard_std", "dice", "dice_std", *IMAGE_SCORES, "folds", "positives")
 FOLD_COLUMNS = (*RUN_KEYS, "attribute", *SCORES)
+_CURVE_COLUMNS = (*RUN_KEYS, "attribute", "epoch", "step", "split", "loss")
+_MEANS = [*SCORES, *TRAINING]  # what an average over attributes, folds and seeds is taken of
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class StudyTables(BesidePaper):
 
     def only(self, attributes: Sequence[str]) -> StudyTables:
         """The same of some attributes, their average taken anew."""
-        own = [str(name) for name in self.scores if name not in SCORE_COLUMNS]
+        own = [str(name) for name in self.scores if name not in (*SCORE_COLUMNS, *TRAINING)]
         scores, folds = (table[table["attribute"].isin(attributes)] for table in (self.scores, self.all_folds))
         average = _averaged(folds, own)
         means = _over_folds(average, own)
@@ -174,6 +176,15 @@ class StudyTables(BesidePaper):
         table = part.pivot_table(index="attribute", columns="variant", values=name, sort=False).dropna(how="all")
         return table.loc[[name for name in self.attributes if name in table.index]]
 
+    def curves(self, read: Callable[..., pd.DataFrame] = read_optional) -> pd.DataFrame:
+        """Validation losses over steps, of this shape where they are of several; no rows where the study left none.
+
+        `before`: steps of the Stages or pretexts that came first; NaN in tables that do not say.
+        """
+        table = read(self.folder / f"{self.study}_curves.csv", _CURVE_COLUMNS, self.command)
+        table = table if "before" in table else table.assign(before=np.nan)
+        return table[(table["shape"] == self.shape) | (self.shape not in set(table["shape"]))]
+
     def gallery(self) -> dict[str, np.ndarray] | None:
         """The arrays of gallery.npz; None if the study left none."""
         path = self.folder / "gallery.npz"
@@ -186,7 +197,7 @@ class StudyTables(BesidePaper):
 def _averaged(folds: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
     """The unweighted mean over attributes of each variant, shape, seed and fold."""
     grouped = folds.groupby([*RUN_KEYS, *own], sort=False, dropna=False)
-    mean = grouped[list(SCORES)].mean()
+    mean = grouped[[name for name in _MEANS if name in folds]].mean()
     if "positives" in folds:
         mean = mean.join(grouped["positives"].sum())
     return mean.reset_index().assign(attribute=AVERAGE)
@@ -195,7 +206,8 @@ def _averaged(folds: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
 def _over_folds(average: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
     """Mean, standard deviation (n - 1) and number of folds and seeds."""
     grouped = average.groupby([*ROW_KEYS, *own], sort=False, dropna=False)
-    table = grouped[list(SCORES)].mean().join(grouped[["jaccard", "dice"]].std(ddof=1).add_suffix("_std"))
+    means = grouped[[name for name in _MEANS if name in average]].mean()
+    table = means.join(grouped[["jaccard", "dice"]].std(ddof=1).add_suffix("_std"))
     return table.assign(folds=grouped.size()).reset_index()
 
 

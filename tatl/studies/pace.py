@@ -1,19 +1,29 @@
-"""How fast runs learnt, by their own best score and by what a reference reaches.
+"""How fast runs learnt, by their own best score and by what a reference reaches, and whether they had learnt enough.
 
     score = 1 - validation loss,    goal = 90 % of the reference's best score on the same shape, seed, fold, attribute
 
 A step reaches a goal where its score is at least the goal.
+
+A run was *still falling* where its best epoch is its last, or where its loss fell over the last third of its epochs by
+more than twice what the scatter of these epochs would make a flat curve fall.  A row is *not trained out* where half of
+its networks or more were: on a plateau of E epochs the last is the best in one of E, so that a single network is often
+called falling by chance, and half of several are not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 import pandas as pd
+from scipy.stats import linregress
 
 RUN = ["variant", "shape", "seed", "fold", "attribute"]
 SHARE = 0.9
+NOISES = 2  # standard errors of its slope by which the end of a curve falls
+MOST = 0.5  # of a row's networks
+LONGEST = 3000  # rows of a table of curves: 200 kB
 
 
 def pace(curves: pd.DataFrame, share: float = SHARE, reference: str = "source") -> pd.DataFrame:
@@ -59,3 +69,48 @@ def _first(part: pd.DataFrame, goal: float) -> float:
     """The first step whose score is at least `goal`; NaN: never."""
     reached = part["step"][part["score"] >= goal]
     return float(reached.iloc[0]) if len(reached) else np.nan
+
+
+def ending(history: pd.DataFrame) -> dict[str, float]:
+    """How the validation loss of one run ended; `history` has step, split and loss.
+
+    best_last (1: its lowest loss is the last one), fall (per 100 steps, by the line of least squares through the last
+    third of its validations after a step, four at least; NaN of fewer than two) and still_falling (1 where best_last
+    is, or where the fall exceeds NOISES standard errors of that line, which fewer than three validations do not have).
+    """
+    after = history[(history["split"] == "validation") & (history["step"] > 0)].dropna(subset=["loss"])
+    if after.empty:
+        return {"best_last": np.nan, "fall": np.nan, "still_falling": np.nan}
+    best_last = bool(after["loss"].argmin() == len(after) - 1)
+    end = after.iloc[-max(4, -(-len(after) // 3)) :]
+    line = linregress(end["step"] / 100, end["loss"]) if len(end) > 1 else None
+    falling = line is not None and len(end) > 2 and -line.slope > NOISES * line.stderr
+    fall = np.nan if line is None else -float(line.slope)
+    return {"best_last": float(best_last), "fall": fall, "still_falling": float(best_last or falling)}
+
+
+def not_trained_out(table: pd.DataFrame) -> pd.Series:
+    """Which rows of a study's table are not trained out: bool; none in tables that do not say how losses ended."""
+    return table.get("still_falling", pd.Series(np.nan, table.index)) >= MOST
+
+
+def mean_curves(curves: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Validation losses over all runs that agree in `by`: its columns, before, epoch, step, split, loss and loss_std.
+
+    Runs meet by epoch.  One that stopped early keeps its last loss, so that a mean is over the same runs all along.
+    """
+    curves = curves[curves["split"] == "validation"].assign(point=lambda t: t["epoch"] + (t["step"] > 0))
+    place = [*by, "point"]
+    steps = curves.groupby(place, sort=False)[["before", "epoch", "step"]].mean()
+    wide = curves.pivot_table("loss", place, [name for name in RUN if name not in by]).groupby(level=list(by)).ffill()
+    table = steps.assign(split="validation", loss=wide.mean(axis=1), loss_std=wide.std(axis=1))
+    return table.reset_index().drop(columns="point")
+
+
+def thinned(curves: pd.DataFrame, by: Sequence[str], longest: int = LONGEST) -> pd.DataFrame:
+    """At most `longest` rows: every k-th validation of each curve, and its last."""
+    each = curves.groupby(list(by))
+    if len(curves) <= longest:
+        return curves
+    number, apart = each.cumcount(), -(-int(each.size().max()) // max(1, longest // each.ngroups - 1))
+    return curves[(number % apart == 0) | (number == each["step"].transform("size") - 1)]

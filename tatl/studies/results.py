@@ -17,15 +17,16 @@ import pandas as pd
 from tatl.data.case import Size
 from tatl.data.folds import split
 from tatl.data.store import Store
-from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, MULTILABEL, SCORES, UNION
+from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, MULTILABEL, SCORES, TRAINING, UNION
 from tatl.run import Run
+from tatl.studies.pace import RUN, ending
 from tatl.studies.planner import Member
+from tatl.studies.runtime.effort import seconds
 from tatl.training.inference import truth
 from tatl.training.metrics import CONFUSION, confusion, score_summary, score_table
 
 MAPS = "probabilities.npz"
 KEYS = ["variant", "shape", "seed", "fold"]
-TRAINING = ["steps", "images_seen", "steps_in_all", "images_in_all", "epoch_on_training"]
 
 
 def scores_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
@@ -150,9 +151,9 @@ def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
 def training_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
     """What each row of `per_fold` was trained with, means over the networks that it is of.
 
-    steps and images_seen (with repetition) of the target alone, steps_in_all and images_in_all with the Stages 1 and
-    2 or pretexts that it rests on (not the source domain), and epoch_on_training: the share of networks whose epoch
-    training images chose, as no validation image has the mask.
+    steps, images_seen (with repetition) and seconds (NaN: no log) of the target alone, `_in_all` with the Stages 1 and
+    2 or pretexts that it rests on (not the source domain), each counted whole; epoch_on_training: the share of networks
+    whose epoch training images chose, as no validation image has the mask; and how losses ended (`pace.ending`).
     """
     rows = []
     measures = {run: _training(run, root, store) for run in dict.fromkeys(member.run for member in members)}
@@ -165,21 +166,23 @@ def training_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataF
 
 
 def _training(run: Run, root: Path, store: Store) -> dict[str, float]:
-    chain = [each for each in (*run.needs(), run) if each.digest == run.digest]
-    steps = {each: _steps(each, root) for each in chain}
     validation = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).validation
-    return {
-        "steps": steps[run],
-        "images_seen": steps[run] * run.recipe.batch,
-        "steps_in_all": sum(steps.values()),
-        "images_in_all": sum(count * each.recipe.batch for each, count in steps.items()),
-        "epoch_on_training": float(not store.present(UNION if run.task == MULTILABEL else run.task)[validation].any()),
-    }
+    chosen = store.present(UNION if run.task == MULTILABEL else run.task)[validation].any()
+    efforts = [*_effort([run], root), *_effort([*_earlier(run), run], root)]
+    measures = dict(zip(TRAINING, [*efforts, float(not chosen)], strict=False))
+    return measures | ending(_table(run, root, "history.csv"))
 
 
-def _steps(run: Run, root: Path) -> float:
-    """The steps that a run took, of whole mini-batches each."""
-    return float(_table(run, root, "history.csv")["step"].max())
+def _earlier(run: Run) -> list[Run]:
+    """The runs of the same store that it rests on."""
+    return [each for each in run.needs() if each.digest == run.digest]
+
+
+def _effort(runs: Sequence[Run], root: Path) -> tuple[float, float, float]:
+    """Steps of whole mini-batches, images with repetition and seconds (NaN: no log) of some trainings together."""
+    steps = [float(_table(run, root, "history.csv")["step"].max()) for run in runs]
+    images = sum(count * run.recipe.batch for count, run in zip(steps, runs, strict=True))
+    return sum(steps), images, sum(seconds(run, root) or np.nan for run in runs)
 
 
 def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
@@ -194,7 +197,8 @@ def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
 
 
 def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
-    """Stage 1 on its test folds, whole images: network, start, fold, seed and the scores."""
+    """Stage 1 on its test folds, whole images: network, start, fold, seed, the scores and what it was trained with."""
+    effort = TRAINING[:3]
     stage1 = (m.run if m.run.task == LESION else m.run.cropper for m in members)
     croppers = dict.fromkeys(run for run in stage1 if run is not None)
     rows = []
@@ -203,17 +207,21 @@ def lesion_scores(members: Sequence[Member], root: Path) -> pd.DataFrame:
             continue
         table = score_summary(scores)
         row = table[table["attribute"] == LESION].iloc[0]
-        rows.append(
-            {"network": run.shape, "start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed, **row}
-        )
-    columns = ["network", "start", "fold", "seed", *SCORES, "images"]
+        about = {"network": run.shape, "start": f"{run.start} ({run.source})", "fold": run.fold, "seed": run.seed}
+        rows.append({**about, **row, **dict(zip(effort, _effort([run], root), strict=True))})
+    columns = ["network", "start", "fold", "seed", *SCORES, "images", *effort]
     return pd.DataFrame(rows, columns=columns)
 
 
 def histories(members: Sequence[Member], root: Path) -> pd.DataFrame:
-    """Loss curves of every run: variant, shape, seed, fold, attribute, epoch, step, split, loss (a run once)."""
+    """Validation losses of every run: variant, shape, seed, fold, attribute, before, epoch, step, split, loss (once).
+
+    `before` are the steps of the Stages 1 and 2 or pretexts that it rests on, `step` those of the run itself.
+    """
     parts = []
     for (variant, run), member in {(m.variant, m.run): m for m in members}.items():
-        history = _table(run, root, "history.csv")[["epoch", "step", "split", "loss"]]
-        parts.append(_labelled(history, member, member.shape).assign(attribute=run.task, variant=variant))
-    return pd.concat(parts, ignore_index=True)[[*KEYS, "attribute", "epoch", "step", "split", "loss"]]
+        history = _table(run, root, "history.csv").query("split == 'validation'")
+        before = _effort(_earlier(run), root)[0]
+        history = history.assign(before=before, attribute=run.task)
+        parts.append(_labelled(history, member, member.shape).assign(variant=variant))
+    return pd.concat(parts, ignore_index=True)[[*RUN, "before", "epoch", "step", "split", "loss"]]

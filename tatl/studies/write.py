@@ -22,7 +22,7 @@ from tatl.machine.version import commit, versions
 from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, UNION
 from tatl.run import write_atomically
 from tatl.studies.examples import gallery
-from tatl.studies.pace import pace
+from tatl.studies.pace import mean_curves, pace, thinned
 from tatl.studies.planner import Member, Planner
 from tatl.studies.results import (
     KEYS,
@@ -52,9 +52,10 @@ def write_tables(
     """Write the tables of a study, its gallery and what it was made from, and print the averages.
 
     `<study>.csv` over folds and seeds, `<study>_folds.csv`, and `<study>_images.csv.gz` of every test image, by which
-    differences are resampled; of `variants` a gallery, the census of the store's masks, and study.json for
-    <study>.json; of `backbones` what each network costs, measured on the device.  What could not be had, because runs
-    have lost files, is added to the notes of `described`.
+    differences are resampled; of `variants`, `paradigms` and `convergence` `<study>_curves.csv` of validation losses
+    over steps; of `variants` a gallery, the census of the store's masks, and study.json for <study>.json; of
+    `backbones` what each network costs, measured on the device.  What could not be had, because runs have lost files,
+    is added to the notes of `described`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
@@ -122,9 +123,20 @@ def _own_tables(name: str, members: list[Member], runs: Path, device: str) -> di
         return {"convergence_curves": curves, "convergence_pace": pace(curves)}
     if name == "backbones":
         return {"backbones_cost": costs(networks(member.run for member in members), runs, Place.here(device))}
+    if name == "paradigms":
+        return {"paradigms_curves": _mean_curves(members, runs)}
     if name == "variants":
-        return {"lesion": lesion_scores(members, runs).drop(columns="network")}
+        lesions = lesion_scores(members, runs).drop(columns="network")
+        return {"lesion": lesions, "variants_curves": _mean_curves(members, runs)}
     return {}
+
+
+def _mean_curves(members: list[Member], runs: Path) -> pd.DataFrame:
+    """Losses by row, seed and fold, as `histories` gives them: means over attributes and shapes."""
+    by = ["variant", "seed", "fold"]
+    curves = histories(members, runs)
+    means = mean_curves(curves, by).assign(shape=ENSEMBLE, attribute=AVERAGE)[list(curves)]
+    return thinned(means, by).round({"before": 1, "step": 1, "loss": 5})
 
 
 def provenance(

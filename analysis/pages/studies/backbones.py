@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.pages import html
 from analysis.pages.html import Html
 from analysis.pages.studies.costs import COST_COLUMNS, BackboneCosts
-from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.studies.training import Cells, per_row, unequal
 from analysis.pages.text import counted, listed, plain, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import read_paper
@@ -92,9 +92,14 @@ class Backbones(StudyPage):
 
     def beyond(self, reference: str) -> str:
         """For how many backbones tatl is above source."""
-        apart = [self.minus(f"{name} {_TATL}", f"{name} {_SOURCE}").difference for name in self.backbones]
-        known = [value > 0 for value in apart if np.isfinite(value)]
-        return f" {_TATL} is above {_SOURCE} for {sum(known)} of {counted(len(known), 'backbone')}." if known else ""
+        pairs = [(f"{name} {_TATL}", f"{name} {_SOURCE}") for name in self.backbones]
+        apart = {pair: self.minus(*pair).difference for pair in pairs}
+        known = {pair: value > 0 for pair, value in apart.items() if np.isfinite(value)}
+        if not known:
+            return ""
+        steps = unequal(self.tables.average, *next(iter(known)))
+        said = f" {_TATL} is above {_SOURCE} for {sum(known.values())} of {counted(len(known), 'backbone')}{steps}"
+        return f"{said}, which alone may make it." if steps else f"{said}."
 
     def draw(self, panels: Sequence[str]) -> Figure:
         """A row per backbone, its starts as lanes; Table 6's averages and Table 8's attributes."""
@@ -116,7 +121,7 @@ class Backbones(StudyPage):
                 ours = tables.scores[tables.scores["shape"] == shape] if shape else frame
                 cells |= self._compared(head, frame, ours, theirs, same=tables.same_average or number == 8)
         names = [plain(name) for name in frame["attribute"]]
-        return html.table(labelled(cells, names, frame["backbone"], frame["start"]))
+        return per_row(cells, frame, names, frame["backbone"], frame["start"])
 
     def _compared(self, head: str, rows: pd.DataFrame, ours: pd.DataFrame, theirs: pd.DataFrame, same: bool) -> Cells:
         """The measured Dice that a table is compared with, that table's, and from the source their difference."""

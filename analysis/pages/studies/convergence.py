@@ -19,16 +19,15 @@ from scipy.stats import spearmanr
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.pace import before, over_runs, reaching, sure
-from analysis.pages.studies.page import Cells, StudyPage, labelled
-from analysis.pages.text import counted, plain, scores, wins
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.studies.training import Cells, per_row
+from analysis.pages.text import counted, listed, plain, scores, wins
 from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
 from analysis.tables.read import command_of, read_table
 from analysis.tables.study import RUN_KEYS, StudyTables
-from tatl.names import CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, UNION
+from tatl.names import AVERAGE, CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, TRAINING, UNION
 
-_CURVES = (*RUN_KEYS, "attribute", "epoch", "step", "split", "loss")
 _PACE = (*RUN_KEYS, "attribute", "steps", "best", "steps_to_90", "area")
-_BINS = 30
 _TATL, _SOURCE = "tatl", "source"
 _CORRELATED = 3  # attributes from which a correlation is given
 
@@ -41,15 +40,12 @@ class Convergence(StudyPage):
     pace: pd.DataFrame
 
     study = "convergence"
-    sections = ("headline", "average", "transfer", "losses", "reached", "steps", "area", "table")
+    sections = ("headline", "average", "transfer", "learning", "reached", "table")
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
-        frames = []
-        for name, columns in (("curves", _CURVES), ("pace", _PACE)):
-            frame = read_table(tables.folder / f"convergence_{name}.csv", columns, command_of(cls.study))
-            frames.append(frame[frame["shape"] == tables.shape] if tables.shape != ENSEMBLE else frame)
-        return frames
+        pace = read_table(tables.folder / "convergence_pace.csv", _PACE, command_of(cls.study))
+        return [tables.curves(read_table), pace[pace["shape"] == tables.shape] if tables.shape != ENSEMBLE else pace]
 
     def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
         return {"rows": (CONVERGENCE_ROWS, self.rows)}
@@ -66,7 +62,11 @@ class Convergence(StudyPage):
     def beyond(self, reference: str) -> str:
         """Who gets where the reference gets in the fewest steps."""
         table = sure(over_runs(self._reaching(reference))).dropna(how="all")
-        return f" To 90 % of {reference}'s best score, {wins(table, 'fastest', lowest=True)}." if len(table) else ""
+        earlier = self.curves.groupby("variant")["before"].mean().reindex(table.columns)
+        later = [f"{steps:.0f} of {name}" for name, steps in earlier.items() if steps > 0]
+        less = f"; earlier steps are not counted: {listed(later)}" if later else ""
+        said = f" To 90 % of {reference}'s best score, {wins(table, 'fastest', lowest=True)}" if len(table) else ""
+        return said and f"{said}{less}."
 
     def draw(self, panels: Sequence[str]) -> Figure:
         """Figure 5: the agnostic network on each attribute, beside what was trained from it and from elsewhere."""
@@ -86,27 +86,10 @@ class Convergence(StudyPage):
         alt = "Dice of the target against that of the agnostic network it starts from, a point per attribute."
         return html.figure(_scatter(table), alt, f"{said}.")
 
-    def losses(self) -> Html:
-        """Figure 6: validation loss over steps with its standard deviation, training loss thin behind it."""
-        frame = self.curves.dropna(subset=["loss"])
-        if frame.empty or not self.tasks:
-            return html.paragraph("There are no loss curves: convergence_curves.csv has no rows of these attributes.")
-        validation, train = (frame[frame["split"] == split] for split in ("validation", "train"))
-        width = max(1.0, float(train["step"].max()) / _BINS) if len(train) else 1.0
-        drawn = drawing.lines(
-            _over_curves(validation, validation["epoch"].where(validation["step"] > 0, -1)),
-            self.tasks,
-            self.look,
-            ("training step", "validation loss\n(training loss thin)"),
-            columns=("attribute", "variant", "step", "loss"),
-            behind=_over_curves(train, train["step"] // width),
-            dense=True,
-        )
-        runs = self._of_attributes(validation[validation["step"] > 0])
-        lowest = runs.groupby(["attribute", *RUN_KEYS])["loss"].min().groupby(["attribute", "variant"]).mean().unstack()
-        said = f"By the lowest validation loss of a run, {wins(lowest, 'best', lowest=True)}." if len(lowest) else ""
-        alt = "Validation and training loss over steps for every start, for each attribute."
-        return html.figure(drawn, alt, said)
+    def learning(self) -> Html:
+        """Figure 6: validation loss over all steps, on average, of the union and of each attribute."""
+        curves = self.curves[self.curves["attribute"].isin(self.tasks)]
+        return self._learning(curves, [AVERAGE, *self.tasks])
 
     def _reaching(self, reference: str) -> pd.DataFrame:
         """Steps of every run to 90 % of the reference's best score, of the attributes that are shown."""
@@ -119,36 +102,15 @@ class Convergence(StudyPage):
             return html.paragraph(f"{reference} has no validation loss of these attributes to measure starts by.")
         axis = f"training steps to 90 % of {reference}'s best score"
         note = f"On the same fold and seed as {reference}; no mark: never reached."
-        return self._paced(
-            over_runs(runs), runs.assign(value=runs["steps"]), axis, self.beyond(reference).strip(), note
-        )
-
-    def steps(self) -> Html:
-        """Figure 6: training steps to 90 % of a start's own best score."""
-        return self._own("steps_to_90", "training steps to 90 % of its own best score", "fastest", lowest=True)
-
-    def area(self) -> Html:
-        """Figure 6: the mean score over training, from the end of the first epoch on."""
-        return self._own("area", "mean of 1 - validation loss over the steps", "highest", lowest=False)
-
-    def _own(self, name: str, axis: str, word: str, lowest: bool) -> Html:
-        """A column of convergence_pace.csv, in which every start is measured by itself."""
-        runs = self._of_attributes(self.pace).assign(value=self.pace[name])
-        wide = runs.pivot_table(index="attribute", columns="variant", values="value", sort=False)
-        wide = wide.dropna(how="all")
-        if wide.empty:
-            return html.paragraph("No pace can be given: convergence_pace.csv has no rows of these attributes.")
-        grouped = runs.groupby(["attribute", "variant"], sort=False)["value"].agg(value="mean", std="std").reset_index()
-        few = "; a start that learns little is there soon" if lowest else ""
-        return self._paced(grouped, runs, axis, f"On this measure {wins(wide, word, lowest)}{few}.", "")
-
-    def _paced(self, means: pd.DataFrame, runs: pd.DataFrame, axis: str, said: str, note: str) -> Html:
+        means = over_runs(runs)
         names = [name for name in self.rows if name in set(means["variant"])]
         panels = [name for name in self.tables.attributes if name in set(means["attribute"])]
-        columns = ("attribute", "variant", "variant", "value")
-        drawn = drawing.points(means, panels, names, Look.of(names, self.order), axis, columns=columns, singles=runs)
+        drawn = drawing.points(
+            means, panels, names, Look.of(names, self.order), axis,
+            columns=("attribute", "variant", "variant", "value"), singles=runs.assign(value=runs["steps"]),
+        )  # fmt: skip
         alt = f"{axis[0].upper()}{axis[1:]} for every start, for each attribute."
-        return html.figure(drawn, alt, said, note)
+        return html.figure(drawn, alt, self.beyond(reference).strip(), note)
 
     def table(self, reference: str = _SOURCE) -> Html:
         """The pace of every run, averaged over folds and seeds."""
@@ -158,6 +120,12 @@ class Convergence(StudyPage):
         table = values.mean().join(values.std().add_suffix("_std")).assign(runs=paced.size())
         table = table.join(before(self.curves).groupby(keys)["score"].agg(before="mean", before_std="std"))
         table = table.join(over_runs(self._reaching(reference)).set_index(keys)["words"]).reset_index()
+        measured = self.tables.measured
+        measured = measured[
+            [*keys, *(name for name in TRAINING[1:] if name in measured)]
+        ]  # steps are those of the pace
+        measured = measured.assign(attribute=measured["attribute"].mask(measured["variant"] == PRETEXT, UNION))
+        table = table.merge(measured.drop_duplicates(keys), on=keys, how="left")
         cells: Cells = {
             "score before the first step": scores(table, "before"),
             "steps": scores(table[["steps"]], "steps", digits=0),
@@ -172,13 +140,7 @@ class Convergence(StudyPage):
             "Steps count from the start, so that 0 is there before any; the mean score is over those from the first "
             "epoch's end on."
         )
-        return html.table(labelled(cells, table["attribute"].map(plain), table["variant"]), note)
-
-
-def _over_curves(frame: pd.DataFrame, by: pd.Series) -> pd.DataFrame:
-    """Mean and standard deviation over runs as `lines` takes them; folds of other lengths meet by epoch, or by bin."""
-    grouped = frame.assign(by=by).groupby(["attribute", "variant", "by"], sort=False)
-    return grouped.agg(step=("step", "mean"), loss=("loss", "mean"), std=("loss", "std")).reset_index()
+        return per_row(cells, table.drop(columns="steps"), table["attribute"].map(plain), table["variant"], note=note)
 
 
 def _scatter(table: pd.DataFrame) -> Figure:

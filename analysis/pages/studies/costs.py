@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import Cells, labelled
+from analysis.pages.studies.training import Cells, labelled
 from analysis.pages.text import extremes, listed, score
 from analysis.pages.theme import Look
 from analysis.tables.paper import WINNER_NAMES, read_paper

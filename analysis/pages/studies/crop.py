@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.studies.training import Cells, per_row
 from analysis.pages.text import extremes, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import PUBLISHED, read_paper
@@ -158,4 +159,4 @@ class Crop(StudyPage):
             ("average attribute Dice", _THEIRS): scores(frame, "attribute_dice"),
         }
         cells = {head: column for head, column in cells.items() if head[1] != _THEIRS or (any(column) and self.of_skin)}
-        return html.table(labelled(cells, frame["lesion_network"]))
+        return per_row(cells, frame, frame["lesion_network"])

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.studies.training import EFFORT, Cells, daggered, labelled, mark_note, unequal
 from analysis.pages.text import counted, difference, extremes, listed, scores, wins
 from analysis.pages.theme import Look
 from analysis.tables.read import ordered
@@ -65,16 +66,19 @@ class DataSize(StudyPage):
         return f"At {_percent(least)} of the training groups, {wins(wide)}."
 
     def table(self) -> Html:
-        """Average Dice and Jaccard by share and start."""
+        """Average Dice and Jaccard by share and start, and what each was trained with."""
         part = self.tables.average.sort_values("fraction", ascending=False)
         part = part.assign(share=part["fraction"].map(_percent))
         cells = {}
-        for name in ("dice", "jaccard"):
+        took = {title: name for name, title in EFFORT.items() if name in part}
+        for title, name in {"Dice": "dice", "Jaccard": "jaccard", **took}.items():
             for start in self.starts:
                 mine = part[part["start"] == start].set_index("share")
-                cells[name.capitalize(), start] = pd.Series(scores(mine, name), mine.index, dtype=object)
+                words = scores(mine, name, digits=0) if title in took else daggered(scores(mine, name), mine)
+                cells[title, start] = pd.Series(words, mine.index, dtype=object)
         frame = pd.DataFrame(cells).reindex(part["share"].unique()).fillna("")
-        return html.table(frame.rename_axis(index=None), f"{self.what}, by share of the training groups.")
+        note = f"{self.what}, by share of the training groups. {mark_note(part)}"
+        return html.table(frame.rename_axis(index=None), note.strip())
 
     def advantage(self, reference: str = "source") -> Html:
         """What the agnostic start is worth at every share: differences to the reference."""
@@ -88,7 +92,9 @@ class DataSize(StudyPage):
                 f"{_TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
             )
         above = sum(effect.difference > 0 for effect in found.values())
-        said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}."
+        steps = unequal(self.tables.average, rows[shares[0], _TATL], rows[shares[0], reference])
+        said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}"
+        said += f"{steps} at {_percent(shares[0])}, which alone may make it." if steps else "."
         cells: Cells = {f"{_TATL} minus {reference}": list(map(difference, found.values()))}
         return html.table(labelled(cells, found), f"{self.what}, over all test images.", said)
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
+from analysis.pages.studies.training import Cells, learning, per_row, unequal
 from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from analysis.pages.theme import STYLES, Look
 from analysis.tables.effect import Effect, without_images
@@ -23,8 +24,7 @@ from analysis.tables.paper import published
 from analysis.tables.read import ordered
 from analysis.tables.study import StudyTables
 from tatl.names import ENSEMBLE, MICRO
-
-Cells = dict[Any, Sequence[str]]
+from tatl.studies.pace import not_trained_out
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,12 @@ class StudyPage:
         return ""
 
     def headline(self, reference: str = "source") -> Html:
-        return html.paragraph(f"{self.reading()}{self.beyond(reference)}")
+        return html.paragraph(f"{self.reading()}{self.beyond(reference)}{self.trained_out()}")
+
+    def trained_out(self) -> str:
+        """How many rows might still change by training alone, from a space on; empty where none is known to."""
+        early = not_trained_out(self.tables.average)
+        return f" Not trained out: {early.sum()} of {counted(len(early), 'row')}." if early.any() else ""
 
     def average(self, reference: str = "source") -> Html:
         """The average over attributes as a figure."""
@@ -96,6 +101,16 @@ class StudyPage:
             return html.paragraph(self.nothing)
         over = "on average" if panels == self.tables.panels[:1] else "for each attribute"
         return html.figure(self.draw(panels), f"Dice of every {self.noun}, {over}.", said)
+
+    def learning(self) -> Html:
+        """Validation loss over all training steps, those of Stages 1 and 2 or of a pretext counted."""
+        return self._learning(self.tables.curves(), self.tables.panels[:1])
+
+    def _learning(self, curves: pd.DataFrame, panels: Sequence[str]) -> Html:
+        there = set(curves["variant"])
+        shown = learning(curves, panels, Look.of([name for name in self.rows if name in there], self.order))
+        none = f"There are no learning curves: `{self.tables.command}` writes {self.study}_curves.csv."
+        return shown or html.paragraph(none)
 
     def highest(self) -> str:
         """Which row is highest for most attributes."""
@@ -180,9 +195,22 @@ class StudyPage:
         return without_images(float(dice.iloc[0] - dice.iloc[1]))
 
     def against(self, variant: str, reference: str) -> str:
-        """A sentence on a difference, from a space on; empty where there is none."""
-        found = self.minus(variant, reference)
-        return f" {variant} minus {reference} is {difference(found)}." if np.isfinite(found.difference) else ""
+        """A sentence on a difference, from a space on; empty where there is none.
+
+        Of rows of unequal steps it gives the difference to `<reference>-long`, which took as many, or says that it
+        was not measured.
+        """
+        found, equal = (self.minus(variant, name) for name in (reference, f"{reference}-long"))
+        if not np.isfinite(found.difference):
+            return ""
+        said = f" {variant} minus {reference} is {difference(found)}"
+        if not (steps := unequal(self.tables.average, variant, reference)):
+            return f"{said}."
+        if not np.isfinite(equal.difference):
+            return f"{said}{steps}, which alone may make it: no {reference}-long was measured."
+        shown = equal.difference * found.difference > 0 and equal.word == found.word
+        alone = "" if shown else ", so that steps alone may make it"
+        return f"{said}{steps}; minus {reference}-long it is {difference(equal)}{alone}."
 
     def drawn(self, panels: Sequence[str], rows: Sequence[str], row: str, lane: str, look: Look, **more: Any) -> Figure:
         """Dice as points: a panel per attribute, or all in one where the rows are the attributes."""
@@ -208,14 +236,7 @@ class StudyPage:
         cells |= {name.capitalize(): scores(frame, name) for name in ("jaccard", "dice")}
         cells |= {f"per-image {head}": column for (_, head), column in self.per_image(frame).items()}
         cells["images"] = scores(frame, "images", digits=0)
-        return html.table(labelled(cells, frame[by]), "Stage 1 on whole images of the test folds.", said)
+        return per_row(cells, frame, frame[by], note="Stage 1 on whole images of the test folds.", reading=said)
 
     def per_image(self, frame: pd.DataFrame) -> Cells:
         return {("per-image mean", name.capitalize()): scores(frame, f"image_{name}") for name in ("dice", "jaccard")}
-
-
-def labelled(cells: Cells, *levels: Iterable[Any]) -> pd.DataFrame:
-    """A table of words with rows of one label or of several."""
-    names = [list(level) for level in levels]
-    index = pd.Index(names[0]) if len(names) == 1 else pd.MultiIndex.from_arrays(names, names=[None] * len(names))
-    return pd.DataFrame(cells, index=index)

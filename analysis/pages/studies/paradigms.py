@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.studies.training import Cells, labelled, per_row, unequal
 from analysis.pages.text import counted, difference, listed, score, scores
 from analysis.pages.theme import Look
 from analysis.tables.effect import BETTER, RULE, UNDECIDED, WORSE
@@ -43,7 +44,7 @@ class Paradigms(StudyPage):
     study = "paradigms"
     own = ("start", "augment", "crop")
     paper = "Table 9"
-    sections = ("headline", "average", "table", "attributes", "paired", "ranks", "controls")
+    sections = ("headline", "average", "table", "attributes", "learning", "paired", "ranks", "controls")
 
     def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
         beside = self.tables.about.get("source") == "imagenet"  # what the row of textures stands beside
@@ -79,7 +80,7 @@ class Paradigms(StudyPage):
             for name in ("dice", "jaccard"):
                 head = f"{name.capitalize()}, {shape}"
                 cells |= self.beside(head, both, name, f"published_{name}", self.tables.same_average)
-        return html.table(labelled(cells | self.per_image(frame), frame.index))
+        return per_row(cells | self.per_image(frame), frame, frame.index)
 
     def paired(self, reference: str = "source") -> Html:
         """Differences to the reference with their intervals, where images were kept."""
@@ -101,11 +102,19 @@ class Paradigms(StudyPage):
         return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference), RULE)
 
     def _above(self, found: pd.DataFrame, name: str, reference: str) -> str:
-        """For how many attributes the row that matters is above the reference, and of how many that is decided."""
+        """For how many attributes the row that matters is above the reference, and above one of as many steps."""
+        said, long = self._told(found, name, reference), f"{reference}-long"
+        if steps := unequal(self.tables.average, name, reference):
+            equal = self.differences(long)
+            said += f"{steps}; {self._told(equal, name, long)}" if len(equal) else f"{steps}, which alone may make it"
+        return f"{said}."
+
+    def _told(self, found: pd.DataFrame, name: str, reference: str) -> str:
+        """For how many attributes a row is above the reference, and of how many that is decided."""
         mine = found[(found["variant"] == name) & found["attribute"].isin(self.tables.attributes)]
         words, of = mine["word"].value_counts(), counted(len(mine), "attribute")
         told = ", ".join(f"{word} for {words[word]}" for word in (BETTER, WORSE, UNDECIDED) if word in words)
-        return f"{name} is above {reference} for {(mine['difference'] > 0).sum()} of {of}: {told}."
+        return f"{name} is above {reference} for {(mine['difference'] > 0).sum()} of {of}: {told}"
 
     def ranks(self) -> Html:
         """Mean ranks over attributes, with the difference below which two are not told apart."""
@@ -135,7 +144,7 @@ class Paradigms(StudyPage):
         }
         below = int((values[there] < values[_TATL]).sum())
         said = f"{_TATL} ({score(values[_TATL])}) is above {below} of {counted(len(there), 'control')}."
-        return html.table(labelled(cells, there), "", said)
+        return per_row(cells, self.tables.average.loc[there], there, reading=said)
 
 
 def _apart(found: pd.DataFrame) -> list[str]:

@@ -13,7 +13,8 @@ from analysis.pages import html
 from analysis.pages.gallery import Gallery
 from analysis.pages.html import Html
 from analysis.pages.studies.cases import draw_cases
-from analysis.pages.studies.page import Cells, StudyPage, labelled
+from analysis.pages.studies.page import StudyPage
+from analysis.pages.studies.training import Cells, per_row
 from analysis.pages.text import extremes, listed, plain, score, scores, wins
 from analysis.tables.paper import published
 from analysis.tables.read import command_of, ordered, read_table
@@ -34,7 +35,10 @@ class Variants(StudyPage):
     order = VARIANTS
     noun = "variant"
     paper = "Tables 3, 4 and A.10-A.13"
-    sections = ("headline", "average", "average_table", "attributes", "attribute_table", "shapes", "lesion", "cases")
+    sections = (
+        *("headline", "average", "average_table", "attributes", "attribute_table", "learning"),
+        *("shapes", "lesion", "cases"),
+    )
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
@@ -84,7 +88,7 @@ class Variants(StudyPage):
         cells = self._measured_and_published(frame)
         for name in ("jaccard", "dice"):
             cells["micro average", name.capitalize()] = scores(micro.reindex(frame.index), name)
-        return html.table(labelled(cells | self.per_image(frame), frame.index.to_series().replace(_CALLED)))
+        return per_row(cells | self.per_image(frame), frame, frame.index.to_series().replace(_CALLED))
 
     def _measured_and_published(self, frame: pd.DataFrame) -> Cells:
         alike = (frame["attribute"] != AVERAGE) | self.tables.same_average
@@ -109,7 +113,7 @@ class Variants(StudyPage):
         cells["test images", "with it"] = scores(with_it, "positives", digits=0)
         names = [plain(name) + " *" * (name in notes) for name in frame["attribute"]]
         below = " ".join(f"* {note}." for each in notes.values() for note in each)
-        return html.table(labelled(cells, names, frame["variant"].replace(_CALLED)), below)
+        return per_row(cells, frame, names, frame["variant"].replace(_CALLED), note=below)
 
     def shapes(self) -> Html:
         """Average Dice of each shape and of their averaged maps; the winners have shapes of their own."""
