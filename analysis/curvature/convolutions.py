@@ -13,9 +13,8 @@ their kink, and the products differ by those pieces (as gradients do); with smoo
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,31 +25,27 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+Geometry = tuple[list[int], list[int], list[int], bool, list[int], int]  # the arguments of aten.convolution that follow
+
+# The arguments of torch.conv1d, conv2d, conv3d and of conv_transpose1d, ... in their order, and their defaults.
+_ARGUMENTS = {
+    False: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    True: ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+}
+_DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "dilation": 1}
+NATIVE = {getattr(torch, f"conv{d}d"): False for d in (1, 2, 3)}
+NATIVE |= {getattr(torch, f"conv_transpose{d}d"): True for d in (1, 2, 3)}
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """What a convolution does beside its tensors."""
+def _map(x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
+    """C(x, w)."""
+    return torch.ops.aten.convolution(x, w, None, *geometry)  # type: ignore[no-any-return]
 
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    transposed: bool
-    output_padding: list[int]
-    groups: int
 
-    @property
-    def options(self) -> tuple[Any, ...]:
-        return self.stride, self.padding, self.dilation, self.transposed, self.output_padding, self.groups
-
-    def convolve(self, x: Tensor, w: Tensor) -> Tensor:
-        """C(x, w)."""
-        return torch.ops.aten.convolution(x, w, None, *self.options)  # type: ignore[no-any-return]
-
-    def gradients(self, g: Tensor, x: Tensor, w: Tensor, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
-        """I(g, w) and W(x, g), None where not wanted."""
-        made = torch.ops.aten.convolution_backward(g, x, w, None, *self.options, [*wanted, False])
-        return made[0], made[1]
+def _gradients(g: Tensor, x: Tensor, w: Tensor, geometry: Geometry, wanted: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """I(g, w) and W(x, g), None where not wanted."""
+    made = torch.ops.aten.convolution_backward(g, x, w, None, *geometry, [*wanted, False])
+    return made[0], made[1]
 
 
 class _Convolution(Function):
@@ -58,15 +53,12 @@ class _Convolution(Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, w)
         ctx.geometry = geometry
-        return geometry.convolve(x, w)
+        return _map(x, w, geometry)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, w = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():
-            return (*_Gradients.apply(g, x, w, ctx.geometry, wanted), None)
-        return (*ctx.geometry.gradients(g, x, w, wanted), None)
+        gradients: Any = _Gradients.apply if torch.is_grad_enabled() else _gradients
+        return (*gradients(g, *ctx.saved_tensors, ctx.geometry, ctx.needs_input_grad[:2]), None)
 
 
 class _Gradients(Function):
@@ -77,7 +69,7 @@ class _Gradients(Function):
         ctx.save_for_backward(g, x, w)
         ctx.geometry = geometry
         ctx.set_materialize_grads(False)
-        return geometry.gradients(g, x, w, wanted)
+        return _gradients(g, x, w, geometry, wanted)
 
     @staticmethod
     @once_differentiable
@@ -85,57 +77,28 @@ class _Gradients(Function):
         """u has the shape of x, v that of w: the tangents of the two outputs."""
         g, x, w = ctx.saved_tensors
         of_g, of_x, of_w = ctx.needs_input_grad[:3]
-        geometry = ctx.geometry
-        terms = []
-        if of_g and u is not None:
-            terms.append(geometry.convolve(u, w))
-        if of_g and v is not None:
-            terms.append(geometry.convolve(x, v))
+        pairs = [(u, w), (x, v)] if of_g else []
+        terms = [_map(*pair, ctx.geometry) for pair in pairs if pair[0] is not None and pair[1] is not None]
         wanted = (of_x and v is not None, of_w and u is not None)
         made: tuple[Tensor | None, Tensor | None] = (None, None)
         if any(wanted):
-            made = geometry.gradients(g, x if u is None else u, w if v is None else v, wanted)
+            made = _gradients(g, x if u is None else u, w if v is None else v, ctx.geometry, wanted)
         return (terms[0].add_(terms[1]) if len(terms) == 2 else terms[0] if terms else None, *made, None, None)
 
 
-def _plain(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    """torch.nn.functional.conv1d, conv2d and conv3d."""
-    d = weight.ndim - 2
-    if isinstance(padding, str):
-        input, padding = _padded(input, weight, padding, _each(dilation, d))
-    geometry = Geometry(_each(stride, d), _each(padding, d), _each(dilation, d), False, [0] * d, groups)
-    return _convolved(input, weight, bias, geometry)
-
-
-def _transposed(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Tensor:
-    """torch.nn.functional.conv_transpose1d, conv_transpose2d and conv_transpose3d."""
-    d = weight.ndim - 2
-    sides = _each(stride, d), _each(padding, d), _each(dilation, d)
-    return _convolved(input, weight, bias, Geometry(*sides, True, _each(output_padding, d), groups))
-
-
-def _convolved(x: Tensor, w: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-    if x.ndim == w.ndim - 1:  # one image without its batch
-        return _convolved(x[None], w, bias, geometry)[0]
-    y = _Convolution.apply(x, w, geometry)
-    return y if bias is None else y + bias.view(-1, *[1] * (w.ndim - 2))  # type: ignore[no-any-return]
+def _convolved(transposed: bool, *args: Any, **kwargs: Any) -> Tensor:
+    """What torch.conv1d and its like (`NATIVE`) make of the same arguments."""
+    given = _DEFAULTS | dict(zip(_ARGUMENTS[transposed], args, strict=False)) | kwargs
+    x, w, bias, padding = (given[name] for name in ("input", "weight", "bias", "padding"))
+    d = w.ndim - 2
+    stride, dilation, output_padding = (_each(given[name], d) for name in ("stride", "dilation", "output_padding"))
+    if isinstance(padding, str) and not transposed:
+        x, padding = _padded(x, w, padding, dilation)
+    single = x.ndim == w.ndim - 1  # one image without its batch
+    geometry = (stride, _each(padding, d), dilation, transposed, output_padding, given["groups"])
+    y = _Convolution.apply(x[None] if single else x, w, geometry)
+    y = y if bias is None else y + bias.view(-1, *[1] * d)
+    return y[0] if single else y  # type: ignore[no-any-return]
 
 
 def _padded(x: Tensor, w: Tensor, padding: str, dilation: list[int]) -> tuple[Tensor, list[int]]:
@@ -154,16 +117,6 @@ def _each(value: Any, dimensions: int) -> list[int]:
     return [operator.index(v) for v in values] * (dimensions // len(values))
 
 
-NATIVE: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
-    torch.conv1d: _plain,
-    torch.conv2d: _plain,
-    torch.conv3d: _plain,
-    torch.conv_transpose1d: _transposed,
-    torch.conv_transpose2d: _transposed,
-    torch.conv_transpose3d: _transposed,
-}
-
-
 class native_convolutions(TorchFunctionMode):
     """While it is entered, convolutions are made so that their double backward calls native kernels.
 
@@ -174,11 +127,10 @@ class native_convolutions(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func in NATIVE and not _autocast(*args, *kwargs.values()):
-            return NATIVE[func](*args, **kwargs)
-        if getattr(func, "__name__", "") in RECURRENT:
-            with _without_cudnn():
-                return func(*args, **kwargs)
-        return func(*args, **kwargs)
+            return _convolved(NATIVE[func], *args, **kwargs)
+        recurrent = getattr(func, "__name__", "") in RECURRENT
+        with _without_cudnn() if recurrent else nullcontext():
+            return func(*args, **kwargs)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from analysis.curvature.products import Hessians
 
 ENGINE = 2  # part of what identifies a measured norm: raised where the numbers of the engine change
 METHODS: dict[str, Callable[..., Extreme]] = {"lanczos": lanczos, "power": power}
-FIRST_VECTORS = ("gradient", "previous", "random")
+FIRST_VECTORS = ("gradient", "random")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Options:
     max_products  Hessian-vector products at most per solve; where they do not suffice `converged` is False
     seed          of random vectors: the noise in every first vector, and those used where a space is exhausted
     method        "lanczos", or "power" iteration as in the paper
-    start         first vector: the "gradient", the "previous" solve's eigenvector, or "random"
+    start         first vector: the "gradient", or a "random" one
     """
 
     tolerance: float = 1e-2
@@ -66,10 +66,9 @@ class Options:
             raise ValueError(f"tolerance {self.tolerance} is a relative residual: give a number between 0 and 1")
         if self.max_products < 1:
             raise ValueError(f"max_products {self.max_products} must be at least 1")
-        if self.method not in METHODS:
-            raise ValueError(f"method {self.method!r} is unknown: choose one of {', '.join(METHODS)}")
-        if self.start not in FIRST_VECTORS:
-            raise ValueError(f"start {self.start!r} is unknown: choose one of {', '.join(FIRST_VECTORS)}")
+        for name, known in (("method", METHODS), ("start", FIRST_VECTORS)):
+            if (given := getattr(self, name)) not in known:
+                raise ValueError(f"{name} {given!r} is unknown: choose one of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,11 @@ def spectral_norms(
         raise ValueError(f"{len(images)} images and {len(masks)} masks are given: give one mask per image, and some")
     solver = Solver(model, loss, Options(tolerance, max_products, seed, method, start))
     keys = [(tensor_digest(image), tensor_digest(mask)) for image, mask in zip(images, masks, strict=True)]
-    of_image = {image: at for at, (image, _) in reversed(list(enumerate(keys)))}  # where each is first
-    of_pair = {key: at for at, key in reversed(list(enumerate(keys)))}
-    order = sorted(of_pair, key=lambda key: (of_image[key[0]], of_pair[key]))  # masks of one image after each other
-    found = {key: solver(images[of_pair[key]], masks[of_pair[key]], f"image {of_pair[key]}") for key in order}
+    first = [image for image, _ in keys].index
+    found: dict[tuple[str, str], Extreme] = {}
+    for at in sorted(range(len(keys)), key=lambda at: first(keys[at][0])):  # masks of one image after each other
+        if keys[at] not in found:
+            found[keys[at]] = solver(images[at], masks[at], f"image {at}")
     each = [found[key] for key in keys]
     return SpectralNorms(
         values=np.array([abs(e.value) for e in each]),
@@ -149,7 +149,6 @@ class Solver:
     def __init__(self, model: nn.Module, loss: Loss, options: Options, checked: set[Any] | None = None) -> None:
         self.options, self.device = options, next((p.device for p in model.parameters()), torch.device("cpu"))
         self.hessians, self.basis = (Captured if self.device.type == "cuda" else Hessians)(model, loss), Basis()
-        self._previous: Tensor | None = None
         self._checked = set[Any]() if checked is None else checked
         self._unsure = ""
 
@@ -188,18 +187,12 @@ class Solver:
             self._unsure = check(self.hessians, x, y, self.options.seed)
             self._checked.add(kind)
         at = self.hessians.at(x, y)
-        o = self.options
-        vector = at.gradient
-        if o.start == "previous" and self._previous is not None:
-            vector = self._previous
-        elif o.start == "random":
-            vector = torch.zeros_like(vector)  # replaced by a random one, drawn from the seed
-        rest = {"basis": self.basis} if o.method == "lanczos" else {}
-        limits: dict[str, Any] = {"tolerance": o.tolerance, "max_products": o.max_products, "seed": o.seed}
-        found = METHODS[o.method](at, vector, **limits, **rest)
-        if o.start == "previous":
-            self._previous = found.vector
-        return found
+        limits = {name: getattr(self.options, name) for name in ("tolerance", "max_products", "seed")}
+        if self.options.method == "lanczos":
+            limits["basis"] = self.basis
+        # zeros are replaced by a random vector, drawn from the seed
+        vector = at.gradient if self.options.start == "gradient" else torch.zeros_like(at.gradient)
+        return METHODS[self.options.method](at, vector, **limits)
 
 
 def tensor_digest(tensor: Tensor) -> str:
