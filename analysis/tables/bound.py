@@ -16,15 +16,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.paper import Origin
-from analysis.tables.read import attributes_asked, ordered, read_about, read_csv
+from analysis.tables.read import attributes_asked, ordered, read_about, read_table
 from analysis.tables.words import Told, counted, listed, measured_on
 from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.studies.places import command_like
 
 _COMMANDS = {"bound": "python -m analysis.bound --start all", "spectrum": "python -m analysis.spectrum --start all"}
 _KEYS = ["start", "attribute"]
-_FLAGS = ("vacuous", "positive", "converged", "holds")
-_TEXTS = (*_KEYS, "varied", "setting", "reference", "assumption", "found")
 _SPREADS = [
     f"{of}_{over}_{end}" for of in ("bound", "ratio") for over in ("seeds", "images") for end in ("low", "high")
 ]
@@ -54,27 +52,14 @@ BOUND_OPTIONAL = {
 
 
 def read_bound_table(folder: Path, name: str) -> pd.DataFrame:
-    """One CSV with at least its columns above, and `top1`, `top2`, ... where it has them; other columns stay words.
+    """One CSV with at least its columns above; numbers and flags are floats.  Tables of before say init for start.
 
-    Tables of before say init for start.  Errors name the command that writes them.
+    Errors name the command that writes them.
     """
+    keys, command = _KEYS if name == "bound" else [], _COMMANDS[name.partition("_")[0]]
     wanted = (BOUND_COLUMNS | BOUND_OPTIONAL)[name]
-    command, path = _COMMANDS[name.partition("_")[0]], folder / f"{name}.csv"
-    frame = read_csv(path, wanted, command, before={"init": "start"}, dtype=str)
-    numbers = [column for column in map(str, frame) if column in wanted or column[3:].isdigit()]
-    try:
-        return frame.assign(**{column: _typed(frame[column]) for column in numbers if column not in _TEXTS})
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} has a cell that cannot be ({error}): write it again with `{command}`") from None
-
-
-def _typed(cells: pd.Series) -> pd.Series:
-    """Floats; flags as 1, 0, and NaN where the cell is empty."""
-    if cells.name in _FLAGS:
-        if odd := sorted(set(cells) - {"True", "False", ""}):
-            raise ValueError(f"{odd[0]!r} in {cells.name}, which is True, False or empty")
-        return cells.map({"True": 1.0, "False": 0.0, "": np.nan}).astype(float)
-    return pd.to_numeric(cells.mask(cells.str.lower().isin(["", "nan"]))).astype(float)
+    frame = read_table(folder / f"{name}.csv", wanted, command, keys, before={"init": "start"})
+    return frame.astype(dict.fromkeys(frame.select_dtypes(["number", "bool"]), float))
 
 
 @dataclass(frozen=True)
@@ -102,12 +87,7 @@ class BoundTables(Origin):
         about = read_about(folder / "bound.json", _COMMANDS["bound"]) | ({"label": dataset} if dataset else {})
         there = [name for name in BOUND_OPTIONAL if (folder / f"{name}.csv").exists()]
         tables = {name: read_bound_table(folder, name) for name in [*BOUND_COLUMNS, *there]}
-        table = tables["bound"]
-        if table.duplicated(_KEYS).any():
-            raise ValueError(
-                f"{folder / 'bound.csv'} has a start and attribute twice: write it again with `{_COMMANDS['bound']}`"
-            )
-        measured = [name for name in dict.fromkeys(table["attribute"]) if name != AVERAGE]
+        measured = [name for name in dict.fromkeys(tables["bound"]["attribute"]) if name != AVERAGE]
         asked = attributes_asked(attributes, measured, folder)
         rows = [*asked, *([AVERAGE] if asked == measured else [])]
         tables = {name: _in_order(frame, rows) for name, frame in tables.items()}

@@ -12,7 +12,7 @@ import pandas as pd
 COUNT_COLUMNS = ("mask", "present", "known", "images")  # of counts.csv
 _TEXTS = (
     "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
-    "device", "frozen", "image", "group",
+    "device", "frozen", "image", "group", "varied", "setting", "reference", "assumption", "found",
 )  # fmt: skip
 
 
@@ -42,12 +42,14 @@ def read_csv(
     return frame
 
 
-def read_table(path: Path, wanted: Sequence[str], command: str, keys: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path, wanted: Sequence[str], command: str, keys: Sequence[str] = (), before: dict[str, str] | None = None
+) -> pd.DataFrame:
     """One CSV that `command` writes, the `wanted` columns checked and typed, no two rows with the same `keys`.
 
     Raises FileNotFoundError or ValueError with the command that writes it.
     """
-    frame = read_csv(path, wanted, command, dtype={name: str for name in _TEXTS}, na_values=[""])
+    frame = read_csv(path, wanted, command, before, dtype={name: str for name in _TEXTS}, na_values=["", "nan"])
     numbers = [name for name in wanted if name not in _TEXTS]
     try:
         frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})
