@@ -36,7 +36,7 @@ from analysis.curvature.graphs import Captured
 from analysis.curvature.norms import Options, SpectralNorms, spectral_norms
 from analysis.curvature.products import Hessians, flatten, unflatten
 from analysis.measure.ledger import image_loss
-from analysis.measure.solve import Places, curvatures
+from analysis.measure.solve import Curvatures
 from analysis.measure.starts import StartNetwork, StartScene
 from tatl import cli
 from tatl.data.batches import Feed
@@ -166,7 +166,7 @@ def spread_out(start: StartNetwork, indices: np.ndarray, device: str) -> float:
     wanted = {name: indices for name in start.subject.store.attributes}
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        curvatures([start.subject], wanted, Options(), Path(folder), Places(device), progress=False)
+        Curvatures(Options(), Path(folder), device, progress=False)([start.subject], wanted)
         return time.perf_counter() - started
 
 

@@ -37,7 +37,7 @@ def write(
     """Write every table of the bound; `scale` multiplies all norms, `about` overrides bound.json."""
     folder.mkdir(parents=True, exist_ok=True)
     measured = per_image(starts, attributes, images, scale, risk, seeds)
-    question, reference = Question(tuple(attributes)), "source" if "source" in starts else starts[0]
+    question, reference = Question(), "source" if "source" in starts else starts[0]
     chosen = {name: TrainingSample(np.arange(images), m) for name in attributes}
     made = figure7.compared(measured, chosen, question, reference)
     table = made["bound"]

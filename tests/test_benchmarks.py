@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 from analysis.curvature.norms import Options, spectral_norms
-from analysis.measure.solve import Places
+from analysis.measure.solve import Curvatures
 from tatl import cli
 from tatl.studies.settings import load_preset
 from toy import SMALL as SMALLEST
@@ -78,7 +78,7 @@ def test_a_command_line_of_a_docstring_runs(
         smoke = load_preset("smoke")
         monkeypatch.setattr(module, "load_preset", lambda _: smoke)
         monkeypatch.setattr(module, "BOUND_STARTS", ("tatl",))
-        monkeypatch.setattr(module, "Places", partial(Places, workers=1))
+        monkeypatch.setattr(module, "Curvatures", partial(Curvatures, workers=1))
         monkeypatch.setattr(module, "Options", partial(Options, max_products=3))
         monkeypatch.setattr(module, "spectral_norms", lambda *a, **k: spectral_norms(*a, **k | {"max_products": 3}))
     if name == "prepare":

@@ -23,7 +23,7 @@ from analysis.measure.ledger import (
     image_loss,
     subject_name,
 )
-from analysis.measure.solve import Places, curvatures
+from analysis.measure.solve import Curvatures
 from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.models import build
@@ -31,8 +31,13 @@ from toy import SMALL
 
 HEADER = ",".join(LEDGER_COLUMNS) + "\n"
 OPTIONS = Options(tolerance=0.05, max_products=8)
-HERE = Places("cpu", 1)
 WANTED = {"disc": np.array([1, 3, 0]), "dot": np.array([1, 3, 7])}
+
+
+def curvatures(
+    subjects: list[Subject], wanted: Any, options: Options, folder: Path, workers: int = 1, **more: str
+) -> list[pd.DataFrame]:
+    return Curvatures(options, folder, "cpu", workers, progress=False, **more)(subjects, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def subject(toy_store: Store) -> Subject:
 def whole(subject: Subject, tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, Path]:
     """Uninterrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    (table,) = curvatures([subject], WANTED, OPTIONS, folder, HERE, progress=False)
+    (table,) = curvatures([subject], WANTED, OPTIONS, folder)
     return table, folder
 
 
@@ -64,7 +69,7 @@ def test_rows_are_those_asked_for_and_pairs_are_solved_once(
     # disc is in images 1, 3 and 7, dot in 7 alone; image 0 has neither: six pairs, all distinct, one image in two.
     assert len(lines(folder, subject)) == 1 + 6 and table["value"].notna().all()
     empty = {name: np.array([0, 2]) for name in ("disc", "dot")}  # nothing is there: two images, one mask
-    first, second = curvatures([subject], empty, OPTIONS, folder, HERE, progress=False)[0].groupby("attribute")
+    first, second = curvatures([subject], empty, OPTIONS, folder)[0].groupby("attribute")
     assert len(lines(folder, subject)) == 1 + 7  # image 0 without disc was there; image 2 is new
     assert first[1]["value"].tolist() == second[1]["value"].tolist()
 
@@ -89,7 +94,7 @@ def test_a_stopped_one_goes_on_to_the_same_numbers(
     rows = lines(folder, subject)
     path = tmp_path / f"{subject.name}.csv"
     path.write_text("\n".join(rows[: 1 + kept]) + "\n" + rows[1 + kept][:20])
-    (again,) = curvatures([subject], WANTED, OPTIONS, tmp_path, HERE, progress=False)
+    (again,) = curvatures([subject], WANTED, OPTIONS, tmp_path)
     pd.testing.assert_frame_equal(again, table, check_exact=True)
     assert len(lines(tmp_path, subject)) == 1 + 6
 
@@ -102,16 +107,16 @@ def test_what_is_there_is_not_solved_again(
 
     monkeypatch.setattr("analysis.measure.solve.Worker.__call__", solved)
     table, folder = whole
-    (again,) = curvatures([subject], WANTED, OPTIONS, folder, HERE, progress=False)
+    (again,) = curvatures([subject], WANTED, OPTIONS, folder)
     pd.testing.assert_frame_equal(again, table)
     with pytest.raises(AssertionError, match="solved again"):
-        curvatures([subject], WANTED, Options(0.01, 8), folder, HERE, progress=False)
+        curvatures([subject], WANTED, Options(0.01, 8), folder)
 
 
 def test_two_processes_give_the_same_numbers(
     whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
 ) -> None:
-    (table,) = curvatures([subject], WANTED, OPTIONS, tmp_path, Places("cpu", 2), progress=False)
+    (table,) = curvatures([subject], WANTED, OPTIONS, tmp_path, workers=2)
     pd.testing.assert_frame_equal(table, whole[0], check_exact=True)
 
 
@@ -124,9 +129,7 @@ def test_threads_do_not_depend_on_how_much_is_left(
     seen: list[int] = []
     monkeypatch.setattr(module.Worker, "__call__", lambda self, task: seen.append(self.threads) or (task[0], []))
     monkeypatch.setattr(module, "cores", lambda: 4)
-    module._solve(
-        [subject], [(0, 1, {})], OPTIONS, [Ledger(tmp_path / "a.csv", "a")], Places("cpu", 0), tqdm(disable=True)
-    )
+    Curvatures(OPTIONS, tmp_path)._solve([subject], [(0, 1, {})], [Ledger(tmp_path / "a.csv", "a")], tqdm(disable=True))
     assert seen == [1]
 
 
@@ -145,7 +148,7 @@ def test_threads_are_as_before_where_a_solve_fails(
     ledgers = [Ledger(tmp_path / "a.csv", "a")]
     try:
         with pytest.raises(ValueError, match="refused"):
-            module._solve([subject], [(0, 1, {})], OPTIONS, ledgers, HERE, tqdm(disable=True))
+            Curvatures(OPTIONS, tmp_path, workers=1)._solve([subject], [(0, 1, {})], ledgers, tqdm(disable=True))
         assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)
@@ -172,7 +175,7 @@ def test_a_failure_keeps_what_came_before(subject: Subject, tmp_path: Path, monk
 
     monkeypatch.setattr("analysis.curvature.norms.Solver._solve", full)
     with pytest.raises(MemoryError, match=r"memory ran out at image TOY_\d+ of 32x64 on cpu"):
-        curvatures([subject], WANTED, OPTIONS, tmp_path, HERE, progress=False)
+        curvatures([subject], WANTED, OPTIONS, tmp_path)
     assert len(lines(tmp_path, subject)) > 1
 
 
@@ -214,7 +217,7 @@ def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
 ) -> None:
     """In float64 the norm is the same to float32's rounding, kept beside it, and not solved again."""
     wanted = [{"disc": np.array([1])}, {"dot": np.array([7])}]
-    tables = curvatures([subject, subject], wanted, OPTIONS, tmp_path, HERE, progress=False, precision="float64")
+    tables = curvatures([subject, subject], wanted, OPTIONS, tmp_path, precision="float64")
     assert [table["index"].tolist() for table in tables] == [[1], [7]] and len(lines(tmp_path, subject)) == 1 + 2
     for table, asked in zip(tables, wanted, strict=True):
         ((name, (index,)),) = asked.items()
@@ -225,7 +228,7 @@ def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
         model, effort = copy.deepcopy(subject.model).double(), {"tolerance": 0.05, "max_products": 8}
         double = spectral_norms(model, images.double(), masks, image_loss, **effort)
         assert abs(table["value"].item()) == pytest.approx(double.values[0], rel=1e-9)
-    (single_table,) = curvatures([subject], wanted[0], OPTIONS, tmp_path, HERE, progress=False)
+    (single_table,) = curvatures([subject], wanted[0], OPTIONS, tmp_path)
     assert len(lines(tmp_path, subject)) == 1 + 3 and set(single_table["image"]) == set(tables[0]["image"])
 
 
@@ -239,12 +242,12 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
         Ledger(path, "a").read(circumstances(OPTIONS))
 
 
-def test_places() -> None:
-    assert Places("cpu", 3).each(10) == ["cpu"] * 3 and Places("cpu", 3).each(2) == ["cpu"] * 2
-    assert Places("cpu", 0).each(1) == ["cpu"]
+def test_places(tmp_path: Path) -> None:
+    three, every = (Curvatures(OPTIONS, tmp_path, workers=workers) for workers in (3, 0))
+    assert three.places(10) == ["cpu"] * 3 and three.places(2) == ["cpu"] * 2 and every.places(1) == ["cpu"]
     if torch.cuda.device_count() < 9:
         with pytest.raises(ValueError, match="9 devices were asked for"):
-            Places("cuda", 9).each(20)
+            Curvatures(OPTIONS, tmp_path, "cuda", 9).places(20)
 
 
 def test_networks_of_one_architecture_are_checked_once(
@@ -259,5 +262,5 @@ def test_networks_of_one_architecture_are_checked_once(
     asked = list[int]()
     monkeypatch.setattr("analysis.curvature.norms.check", lambda *given: asked.append(1) or "")
     wanted = {"disc": np.array([1])}
-    curvatures([subject, second], wanted, Options(tolerance=0.5, max_products=1), tmp_path, HERE, progress=False)
+    curvatures([subject, second], wanted, Options(tolerance=0.5, max_products=1), tmp_path)
     assert asked == [1]

@@ -6,7 +6,7 @@ Each table is of the network that a row of Figure 7 is of.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -92,29 +92,30 @@ def _sensitivity(
     Columns: varied (c, m, images), setting, start, attribute, bound (NaN where no measured image is positive), vacuous,
     rank among the starts (1: lowest).
     """
-    rows: list[tuple[str, str, str, str, float, bool]] = []
-    for _, row in table.iterrows():
-        risk, curvature, m, n = row["risk"], row["curvature"], int(row["m"]), int(row["images"])
-        varied: list[tuple[str, str | float, Bound | None]] = [
-            ("c", float(f"{c:.2e}"), bound(risk, curvature, m, question.sources, c, n)) for c in _C_GRID
-        ]
-        for other in sorted({max(1, round(m * factor)) for factor in _M_FACTORS} | {_PAPER_M}):
-            varied.append(("m", other, bound(risk, curvature, other, question.sources, question.c, min(n, other))))
-        varied.append(("images", "as measured", _bound_of(row, question)))
-        if question.images != POSITIVE:
-            same = (measured[[*_KEYS, "seed"]] == row[[*_KEYS, "seed"]]).all(axis=1)
-            part, m = measured[same & measured["positive"]], positives[row["attribute"]]
-            found = (
-                bound(part["loss"].mean(), part["norm"].mean(), m, question.sources, question.c, len(part))
-                if len(part)
-                else None
-            )
-            varied.append(("images", POSITIVE, found))
-        for kind, setting, value in varied:
-            known = (value.value, value.vacuous) if value else (np.nan, False)
-            rows.append((kind, str(setting), row["start"], row["attribute"], *known))
-    frame = pd.DataFrame(rows, columns=["varied", "setting", *_KEYS, "bound", "vacuous"])
+    frame = pd.DataFrame([
+        {"varied": varied, "setting": str(setting), **row[_KEYS], "bound": b.value if b else np.nan,
+         "vacuous": b is not None and b.vacuous}
+        for _, row in table.iterrows() for varied, setting, b in _settings(row, measured, question, positives)
+    ])  # fmt: skip
     return frame.assign(rank=frame.groupby(["varied", "setting", "attribute"])["bound"].rank(method="min"))
+
+
+def _settings(
+    row: pd.Series, measured: pd.DataFrame, question: Question, positives: dict[str, int]
+) -> Iterator[tuple[str, object, Bound | None]]:
+    """What is varied, its setting and the bound there; none where no measured image is positive."""
+    risk, curvature, m, n, c = row["risk"], row["curvature"], int(row["m"]), int(row["images"]), question.c
+    of = partial(bound, sources=question.sources)
+    for other in _C_GRID:
+        yield "c", float(f"{other:.2e}"), of(risk, curvature, m, c=other, n=n)
+    for many in sorted({max(1, round(m * factor)) for factor in _M_FACTORS} | {_PAPER_M}):
+        yield "m", many, of(risk, curvature, many, c=c, n=min(n, many))
+    yield "images", "as measured", _bound_of(row, question)
+    if question.images != POSITIVE:
+        same = (measured[[*_KEYS, "seed"]] == row[[*_KEYS, "seed"]]).all(axis=1)
+        part = measured[same & measured["positive"]]
+        means = part["loss"].mean(), part["norm"].mean(), positives[row["attribute"]]
+        yield "images", POSITIVE, of(*means, c=c, n=len(part)) if len(part) else None
 
 
 def audits(
@@ -135,21 +136,17 @@ def audits(
 
 
 def distances(
-    scene: StartScene,
-    starts: Sequence[str],
-    chosen: dict[str, TrainingSample],
-    machine: Machine,
-    progress: bool = True,
+    scene: StartScene, starts: Sequence[str], chosen: dict[str, TrainingSample], machine: Machine
 ) -> pd.DataFrame:
     """One row per start and attribute: start, attribute, m, images, length, mean, largest, negative, measure.
 
     Trains every start's segmenters where they are not there, and measures how far they went.  `negative`: share of
     images with v^T H v < 0.
     """
-    runs = scene.targets(starts, list(chosen))
+    runs = scene.targets(starts)
     execute(runs.values(), scene.root, scene.store, machine)
     rows, boxes, device = [], scene.boxes(), pick_device(machine.device)
-    for (name, attribute), run in tqdm(runs.items(), desc="Hessian distance", unit="network", disable=not progress):
+    for (name, attribute), run in tqdm(runs.items(), desc="Hessian distance", unit="network"):
         start, model = (start_model(run, scene.root, scene.imagenet_weights) for _ in range(2))
         weights = read_weights(run.folder(scene.root) / "weights.safetensors")
         load_exactly(model, weights, f"the network of {run.title()}")

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 from analysis.measure.measurement import Measurement, Shared
 from tatl import cli
 from tatl.__main__ import asked_preset
-from tatl.studies.settings import Settings, comma_list, load_preset
+from tatl.studies.settings import Settings, load_preset
 
 if cli.MYPY:
     from pandas import DataFrame
@@ -55,15 +55,17 @@ def measure_bound(
     """
     from analysis.measure.sample import Question
 
-    question = Question(tuple(comma_list(settings.attributes)), images, sources, c)
+    question = Question(images, sources, c)
     if plan:
-        return _plan_bound(settings, shared, question, finetune)
+        measurement, _ = _opened("bound", settings, shared, question, settings.seed_numbers, write=False)
+        targets = measurement.scene.targets(shared.names() if finetune else [])
+        return measurement.plan(list(targets.values()))
     from analysis.curvature.norms import Options
     from analysis.measure import printout
     from analysis.measure.breakdown import distances
 
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
-    measurement, question, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
+    measurement, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
     starts = measurement.starts()
     made = _bound_tables(measurement, starts, question, chosen, options, workers)
     if finetune:
@@ -76,33 +78,16 @@ def measure_bound(
     print(measurement.farewell(made))
 
 
-def _plan_bound(settings: Settings, shared: Shared, question: Question, finetune: bool) -> None:
-    """Say what would be trained, without what solves, and so without torch."""
-    measurement, _, chosen = _opened("bound", settings, shared, question, settings.seed_numbers, write=False)
-    named = shared.names() if finetune else []
-    measurement.plan([*measurement.scene.targets(named, list(chosen)).values()])
-
-
 def _opened(
-    name: str,
-    settings: Settings,
-    shared: Shared,
-    question: Question,
-    seeds: Sequence[int] = (),
-    few: int = 8,
-    write: bool = True,
-) -> tuple[Measurement, Question, dict[str, TrainingSample]]:
-    """What is measured, on which attributes (all where none is named), and their images.
-
-    What cannot be is refused before a store is made.
-    """
+    name: str, settings: Settings, shared: Shared, question: Question, seeds: Sequence[int] = (), write: bool = True
+) -> tuple[Measurement, dict[str, TrainingSample]]:
+    """What is measured, and the images of each attribute; what cannot be is refused before a store is made."""
     from analysis.measure.sample import samples
     from tatl.training.device import device_kind
 
     device_kind(shared.device), shared.names()
     scene = shared.scene(settings, write)
-    question = dataclasses.replace(question, attributes=tuple(scene.planner.attributes))
-    return Measurement(name, shared, scene, seeds), question, samples(question, scene, few)
+    return Measurement(name, shared, scene, seeds), samples(question, scene)
 
 
 def _bound_tables(
@@ -115,17 +100,17 @@ def _bound_tables(
 ) -> dict[str, DataFrame]:
     """Figure 7 and what it rests on, by the names of the tables."""
     from analysis.measure import breakdown, figure7
-    from analysis.measure.solve import Places
+    from analysis.measure.solve import Curvatures
     from tatl.training.device import pick_device
 
     scene, named = measurement.scene, [start.name for start in starts]
-    places = Places(pick_device(measurement.shared.device).type, workers)
-    measured = figure7.measure(starts, chosen, options, scene.folder, places)
+    curvatures = Curvatures(options, scene.folder, pick_device(measurement.shared.device).type, workers)
+    measured = figure7.measure(starts, chosen, curvatures)
     reference = "source" if "source" in named else named[0]
     made = figure7.compared(measured, chosen, question, reference) | {"bound_images": measured}
-    table = made["bound"].join(figure7.again(starts, measured, made["bound"], options, scene.folder, places))
+    table = made["bound"].join(figure7.again(starts, measured, made["bound"], curvatures))
     train = scene.train()
-    positives = {name: int(scene.store.present(name)[train].sum()) for name in question.attributes}
+    positives = {name: int(scene.store.present(name)[train].sum()) for name in chosen}
     made |= breakdown.rests_on(table, measured, question, reference, positives)
     made["bound_audit"] = breakdown.audits(measured, table, starts, scene, question.c)
     about = {key: cell for key, cell in measurement.about().items() if key not in table}
@@ -163,7 +148,7 @@ def measure_spectrum(
     from tatl.training.device import pick_device
 
     effort = Effort(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
-    measurement, _, chosen = _opened("spectrum", settings, shared, Question((), images), few=12)
+    measurement, chosen = _opened("spectrum", settings, shared, Question(images, few=12))
     starts = measurement.starts()
     made, effort = landscapes(starts, chosen, effort, pick_device(shared.device))
     made["spectrum"] = made["spectrum"].assign(**measurement.about())

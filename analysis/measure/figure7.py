@@ -15,10 +15,9 @@ comes near its level with so few (tests/test_bootstrap.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,34 +25,26 @@ import pandas as pd
 
 from analysis.curvature.bootstrap import interval, resampled
 from analysis.curvature.evaluation import per_image_losses
-from analysis.curvature.norms import Options
 from analysis.curvature.stability import bound, bounds
 from analysis.measure.ledger import DOUBLE, image_loss
 from analysis.measure.sample import Question, TrainingSample
-from analysis.measure.solve import Places, curvatures
+from analysis.measure.solve import Curvatures
 from analysis.measure.starts import StartNetwork
 from tatl.data.batches import Feed
 from tatl.names import AVERAGE
 
 
-def measure(
-    starts: Sequence[StartNetwork],
-    chosen: dict[str, TrainingSample],
-    options: Options,
-    folder: Path,
-    places: Places,
-    progress: bool = True,
-) -> pd.DataFrame:
+def measure(starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], curvatures: Curvatures) -> pd.DataFrame:
     """One row per start, seed, attribute and image: start, seed, attribute, index, image, positive, loss, norm, and the
     ledger's columns."""
     wanted = {name: sample.indices for name, sample in chosen.items()}
     store = starts[0].subject.store
     positive = np.concatenate([store.present(name)[indices] for name, indices in wanted.items()])
     losses = [
-        np.concatenate([_losses(start, name, indices, places.device) for name, indices in wanted.items()])
+        np.concatenate([_losses(start, name, indices, curvatures.device) for name, indices in wanted.items()])
         for start in starts
     ]
-    tables = curvatures([start.subject for start in starts], wanted, options, folder, places, progress)
+    tables = curvatures([start.subject for start in starts], wanted)
     for start, table, loss in zip(starts, tables, losses, strict=True):
         table.insert(0, "start", start.name)
         table.insert(1, "seed", start.seed)
@@ -78,13 +69,7 @@ def _losses(start: StartNetwork, attribute: str, indices: np.ndarray, device: st
 
 
 def again(
-    starts: Sequence[StartNetwork],
-    measured: pd.DataFrame,
-    table: pd.DataFrame,
-    options: Options,
-    folder: Path,
-    places: Places,
-    progress: bool = True,
+    starts: Sequence[StartNetwork], measured: pd.DataFrame, table: pd.DataFrame, curvatures: Curvatures
 ) -> pd.DataFrame:
     """Of every row of `table` its largest norm, solved again in float64 with four times the products at most.
 
@@ -96,8 +81,8 @@ def again(
         part = _part(measured, start, attribute, seed)
         wanted.setdefault((start, seed), {})[attribute] = part["index"].to_numpy()[[part["norm"].argmax()]]
     subjects = [start.subject for key in wanted for start in starts if (start.name, start.seed) == key]
-    longer = replace(options, max_products=4 * options.max_products)
-    tables = curvatures(subjects, list(wanted.values()), longer, folder, places, progress, DOUBLE)
+    longer = replace(curvatures.options, max_products=4 * curvatures.options.max_products)
+    tables = replace(curvatures, options=longer, precision=DOUBLE)(subjects, list(wanted.values()))
     found = pd.concat({key: each.set_index("attribute") for key, each in zip(wanted, tables, strict=True)})
     double = found[["value", "converged"]].reindex(pd.MultiIndex.from_frame(table[["start", "seed", "attribute"]]))
     columns = {"float64": double["value"].abs(), "converged": double["converged"].ne(False)}
@@ -113,12 +98,13 @@ def _part(measured: pd.DataFrame, start: str, attribute: str, seed: float) -> pd
 
 @dataclass(frozen=True)
 class Seeds:
-    """One start on one attribute, or on their average: a row per seed, and the bounds of its resamples."""
+    """One start on one attribute, or on their average: a row per seed, and what its resamples have instead.
+
+    `drawn` has the bound, and of one attribute risk and curvature: each [seeds, resamples].
+    """
 
     table: pd.DataFrame
-    drawn: np.ndarray  # [seeds, resamples]
-    risks: np.ndarray | None = None
-    norms: np.ndarray | None = None
+    drawn: dict[str, np.ndarray]
 
     @cached_property
     def at(self) -> int:
@@ -132,7 +118,7 @@ class Seeds:
     def paired(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Bounds [count] and those of resamples [count, resamples]; one seed stands beside each of several others."""
         places = np.arange(count) % len(self.table)
-        return self.table["bound"].to_numpy()[places], self.drawn[places]
+        return self.table["bound"].to_numpy()[places], self.drawn["bound"][places]
 
 
 _Every = dict[tuple[str, str], Seeds]
@@ -183,9 +169,9 @@ def _seeds(measured: pd.DataFrame, start: str, name: str, sample: TrainingSample
             "bound_slack_m": bound(b.risk, b.curvature, b.m, b.sources, b.c).value,
             "vacuous": b.vacuous, "rising": b.rising, "unconverged": float(1 - part["converged"].mean()),
         })  # fmt: skip
-    risks, norms = (np.stack([draw[i] for draw in draws]) for i in (0, 1))
+    risks, norms = (np.stack(each) for each in zip(*draws, strict=True))
     drawn = bounds(risks, norms, sample.m, question.sources, question.c, n)
-    return Seeds(pd.DataFrame(rows), drawn, risks, norms)
+    return Seeds(pd.DataFrame(rows), {"risk": risks, "curvature": norms, "bound": drawn})
 
 
 def _average(each: list[Seeds], start: str) -> Seeds:
@@ -195,7 +181,7 @@ def _average(each: list[Seeds], start: str) -> Seeds:
     mean = pd.concat([table[names] for table in tables]).groupby(level=0, sort=False).mean()
     vacuous = np.any([table["vacuous"] for table in tables], axis=0)
     table = mean.reset_index().assign(start=start, attribute=AVERAGE, vacuous=vacuous)
-    return Seeds(table, np.mean([one.drawn for one in each], axis=0))
+    return Seeds(table, {"bound": np.mean([one.drawn["bound"] for one in each], axis=0)})
 
 
 def _row(found: _Every, start: str, name: str, reference: str) -> dict[str, Any]:
@@ -204,15 +190,15 @@ def _row(found: _Every, start: str, name: str, reference: str) -> dict[str, Any]
     others = [each for (_, attribute), each in found.items() if attribute == name]
     count = max(len(each.table) for each in others)
     points, resamples = zip(*(each.paired(count) for each in others), strict=True)
-    (value, drawn), (beside, _), at = seeds.paired(count), own.paired(count), seeds.at
+    (value, drawn), (beside, _) = seeds.paired(count), own.paired(count)
+    of_images = {name: each[seeds.at] for name, each in seeds.drawn.items()}
     return {
         **seeds.shown, "seeds": len(seeds.table),
         "ratio": _ratio(seeds.shown["bound"], own.shown["bound"]).item(),
-        **_range("ratio", _ratio(value, beside)),
-        **_ends("ratio", _ratio(seeds.drawn[at], own.drawn[own.at])),
-        **({} if seeds.risks is None else _ends("risk", seeds.risks[at])),
-        **({} if seeds.norms is None else _ends("curvature", seeds.norms[at])),
-        **_ends("bound", seeds.drawn[at]), **_range("bound", value),
+        **_ends("ratio_seeds", _ratio(value, beside)),
+        **_ends("ratio_images", _ratio(of_images["bound"], own.drawn["bound"][own.at]), interval),
+        **{key: end for of, each in of_images.items() for key, end in _ends(f"{of}_images", each, interval).items()},
+        **_ends("bound_seeds", value),
         "lowest": _lowest(drawn, np.stack(resamples)), "lowest_seeds": _lowest(value, np.stack(points)),
     }  # fmt: skip
 
@@ -231,17 +217,13 @@ def _ratio(value: np.ndarray | float, beside: np.ndarray | float) -> np.ndarray:
     return np.where(np.isfinite(value) & np.isfinite(beside), ratio, np.nan)
 
 
-def _ends(name: str, drawn: np.ndarray) -> dict[str, float]:
-    """Where 95 % of the known values lie."""
-    known = drawn[~np.isnan(drawn)]
-    low, high = interval(known) if len(known) else (np.nan, np.nan)
-    return {f"{name}_images_low": low, f"{name}_images_high": high}
-
-
-def _range(name: str, values: np.ndarray) -> dict[str, float]:
+def _ends(
+    name: str, values: np.ndarray, ends: Callable[[np.ndarray], tuple[float, float]] = lambda v: (v.min(), v.max())
+) -> dict[str, float]:
+    """The ends of the known values, by default the lowest and the highest."""
     known = values[~np.isnan(values)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (np.nan, np.nan)
-    return {f"{name}_seeds_low": low, f"{name}_seeds_high": high}
+    low, high = ends(known) if len(known) else (np.nan, np.nan)
+    return {f"{name}_low": low, f"{name}_high": high}
 
 
 def _lowest(own: np.ndarray, stack: np.ndarray) -> float:

@@ -46,11 +46,7 @@ class Effort:
 
 
 def landscapes(
-    starts: Sequence[StartNetwork],
-    chosen: dict[str, TrainingSample],
-    effort: Effort,
-    device: torch.device,
-    progress: bool = True,
+    starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], effort: Effort, device: torch.device
 ) -> tuple[dict[str, pd.DataFrame], Effort]:
     """The tables of all starts, and the effort that memory allowed: where it runs out the chunk is halved.
 
@@ -59,8 +55,7 @@ def landscapes(
     much.
     """
     rows, curves = [], []
-    bar = tqdm(desc="spectrum", unit="spectrum", total=len(starts) * len(chosen), disable=not progress)
-    with bar:
+    with tqdm(desc="spectrum", unit="spectrum", total=len(starts) * len(chosen)) as bar:
         for start, (attribute, sample) in product(starts, chosen.items()):
             model = start.subject.model.to(device)
             feed = partial(Feed(start.subject.store, attribute, start.subject.boxes), device=device)

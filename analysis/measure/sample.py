@@ -22,12 +22,12 @@ POSITIVE, ALL = "positive", "all"
 
 @dataclass(frozen=True)
 class Question:
-    """What the bound is asked for: attributes, images ("all", "positive", a number, or empty: a few), K, c."""
+    """What the bound is asked for: images ("all", "positive", a number, or empty: a `few`), K, c."""
 
-    attributes: tuple[str, ...]
     images: str = ""
     sources: int = 4
     c: float = 0.01
+    few: int = 8
 
     def __post_init__(self) -> None:
         if self.images not in ("", ALL, POSITIVE) and not (self.images.isdigit() and int(self.images) > 0):
@@ -43,36 +43,33 @@ class TrainingSample:
     m: int
 
 
-def samples(question: Question, scene: StartScene, few: int = 8) -> dict[str, TrainingSample]:
-    """The images of every attribute; ValueError where there are fewer than asked, or none.
+def samples(question: Question, scene: StartScene) -> dict[str, TrainingSample]:
+    """The images of every attribute that is measured; ValueError where there are fewer than asked, or none.
 
     A number takes that many at random, the same for all attributes and seeds of training, nested: 32 are
     among the 64; of an attribute those where it is known.
     """
-    train = scene.train()
+    train, store = scene.train(), scene.store
     order = np.random.default_rng(0).permutation(train)
-    if question.images.isdigit() and int(question.images) > len(train):
+    count = int(question.images) if question.images.isdigit() else len(train) if question.images else question.few
+    if question.images.isdigit() and count > len(train):
         raise ValueError(
-            f"{question.images} images are asked for and fold {scene.fold} of store {scene.store.name!r} has "
+            f"{question.images} images are asked for and fold {scene.fold} of store {store.name!r} has "
             f"{len(train)} training images: give --images all"
         )
-    count = int(question.images) if question.images.isdigit() else len(train) if question.images else few
     chosen = {}
-    for name in question.attributes:
-        known = order[scene.store.known(name)[order]]
+    for name in scene.planner.attributes:
+        known, positive = order[store.known(name)[order]], order[store.present(name)[order]]
         if not len(known):
             raise ValueError(
-                f"{name} is unknown in all {len(train)} training images of store {scene.store.name!r}: choose other "
+                f"{name} is unknown in all {len(train)} training images of store {store.name!r}: choose other "
                 "--attribute"
             )
-        if question.images == POSITIVE:
-            positive = order[scene.store.present(name)[order]]
-            if not len(positive):
-                raise ValueError(
-                    f"no training image of fold {scene.fold} of store {scene.store.name!r} has {name}, so m is 0: "
-                    "choose other --attribute, or --images all"
-                )
-            chosen[name] = TrainingSample(positive, len(positive))
-        else:
-            chosen[name] = TrainingSample(known[:count], len(known))
+        if question.images == POSITIVE and not len(positive):
+            raise ValueError(
+                f"no training image of fold {scene.fold} of store {store.name!r} has {name}, so m is 0: "
+                "choose other --attribute, or --images all"
+            )
+        images = positive if question.images == POSITIVE else known
+        chosen[name] = TrainingSample(images[:count], len(images))
     return chosen

@@ -68,10 +68,10 @@ class StartScene:
         named = attribute or self.planner.attributes[0]
         return self.planner.started(name, stages, named, self.shape, self.fold, self.seed)
 
-    def targets(self, starts: Sequence[str], attributes: Sequence[str]) -> dict[tuple[str, str], Run]:
+    def targets(self, starts: Sequence[str]) -> dict[tuple[str, str], Run]:
         """The target segmenter of every start, files aside, and attribute."""
         named = [start for start in starts if start in BOUND_STARTS]
-        return {(start, name): self.run(start, name) for start in named for name in attributes}
+        return {(start, name): self.run(start, name) for start in named for name in self.planner.attributes}
 
     @property
     def folder(self) -> Path:
