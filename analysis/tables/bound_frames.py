@@ -71,22 +71,28 @@ def _hundredfold(value: float) -> str:
     return "vacuous" if np.isinf(value) else three(100 * value)
 
 
-_Form = Callable[[Any], str]
-_Spec = dict[str, tuple[str, _Form]]  # the title of a column: which column of a table it shows, and how
+_FORMS: dict[str, Callable[[Any], str]] = {  # how a column is shown; others have three digits
+    **dict.fromkeys(("bound", "bound_seeds", "bound_images", "bound_slack_m", "bound_without_largest"), _hundredfold),
+    **dict.fromkeys(("lowest", "unconverged", "negative"), _percent),
+    "more": str,
+    "converged": lambda flag: {1.0: "yes", 0.0: "no"}.get(flag, ""),
+}
 
 
-def _frame(table: pd.DataFrame, spec: _Spec) -> pd.DataFrame:
-    """Cells of words by attribute and start; where a column has ends (<column>_low, <column>_high), 0.52 to 1.20."""
-    cells = {title: _column(table, name, form) for title, (name, form) in spec.items()}
+def _frame(table: pd.DataFrame, titles: dict[str, str]) -> pd.DataFrame:
+    """Cells of words by attribute and start of the columns that titles are given to."""
+    cells = {title: np.asarray(_column(table, name), dtype=object) for title, name in titles.items()}
     keys = pd.MultiIndex.from_arrays([table["attribute"].map(plain), table["start"]], names=[None, None])
-    return pd.DataFrame({title: np.asarray(column, dtype=object) for title, column in cells.items()}, index=keys)
+    return pd.DataFrame(cells, index=keys)
 
 
-def _column(table: pd.DataFrame, name: str, form: _Form) -> list[str]:
+def _column(table: pd.DataFrame, name: str) -> list[str]:
+    """A column in words; of its ends (<name>_low, <name>_high) 0.52 to 1.20."""
+    form = _FORMS.get(name, three)
     if name in table:
         return list(table[name].map(form))
     ends = [(form(low), form(high)) for low, high in table[[f"{name}_low", f"{name}_high"]].to_numpy()]
-    return ["" if "" in pair else pair[0] if pair[0] == pair[1] else " to ".join(pair) for pair in ends]
+    return ["" if "" in pair else " to ".join(dict.fromkeys(pair)) for pair in ends]
 
 
 @dataclass(frozen=True)
@@ -97,25 +103,21 @@ class BoundFrames:
 
     def bounds(self) -> pd.DataFrame:
         """Figure 7 in numbers; ranges over seeds only where there are several."""
-        times: _Spec = {
-            f"times {self.tables.reference}'s": ("ratio", three),
-            "ratio over seeds": ("ratio_seeds", three),
-        }
-        times |= {"ratio over images": ("ratio_images", three), "lowest in": ("lowest", _percent)}
-        spec: _Spec = times if self.tables.reference else {}
-        names = {"bound x 100": "bound", "over seeds": "bound_seeds", "over images": "bound_images"}
-        names |= {"slack of m": "bound_slack_m", "without largest": "bound_without_largest"}
-        frame = _frame(self.tables.rows, spec | {title: (name, _hundredfold) for title, name in names.items()})
+        beside = self.tables.reference
+        titles = {f"times {beside}'s": "ratio", "ratio over seeds": "ratio_seeds", "ratio over images": "ratio_images"}
+        titles = titles | {"lowest in": "lowest"} if beside else {}
+        titles |= {"bound x 100": "bound", "over seeds": "bound_seeds", "over images": "bound_images"}
+        titles |= {"slack of m": "bound_slack_m", "without largest": "bound_without_largest"}
         of_seeds = ["ratio over seeds", "over seeds"] if self.tables.seeds < 2 else []
-        return frame.drop(columns=of_seeds, errors="ignore")
+        return _frame(self.tables.rows, titles).drop(columns=of_seeds, errors="ignore")
 
     def measured(self) -> pd.DataFrame:
         """Risk and norms, which the bounds are of."""
-        names = {"risk": "risk", "mean norm": "curvature", "median norm": "curvature_median"}
-        names |= {"largest norm": "curvature_largest", "in float64": "curvature_largest_float64", "n": "images"}
-        names |= {"m": "m", "with it": "positives"}
-        spec: _Spec = {title: (name, three) for title, name in names.items()}
-        return _frame(self.tables.rows, spec | {"not converged": ("unconverged", _percent)})
+        return _frame(self.tables.rows, {
+            "risk": "risk", "mean norm": "curvature", "median norm": "curvature_median",
+            "largest norm": "curvature_largest", "in float64": "curvature_largest_float64", "n": "images", "m": "m",
+            "with it": "positives", "not converged": "unconverged",
+        })  # fmt: skip
 
     def factors(self) -> pd.DataFrame:
         """Eq. 6 taken apart: bound = stability x fit x candidates x sample, and its multiple by risk and curvature."""
@@ -123,17 +125,13 @@ class BoundFrames:
         images = table.merge(self.tables["bound"], on=["start", "attribute"], how="left")["images"]
         rising = np.where(table["g"] > table["turns_at"], "raises", "lowers")
         known = np.isfinite(table["bound"]) & table["turns_at"].notna()
+        split = _split(self.tables.reference)
         table = table.assign(g_minus=table["g"] - images**-0.25, more=np.where(known, rising, ""))
         table["turns_at"] = table["turns_at"].replace(np.inf, np.nan)
-        spec: _Spec = {"g": ("g", three), "g-": ("g_minus", three), "more g": ("more", str)}
-        spec |= {"lowest at g": ("turns_at", three)}
-        spec |= {name: (name, three) for name in ("stability", "fit", "candidates", "sample")}
-        spec["bound x 100"] = ("bound", _hundredfold)
-        if self.tables.reference:
-            names = _split(self.tables.reference)
-            table[list(names.values())] = np.exp(table[list(names.values())])
-            spec |= {title: (name, three) for title, name in names.items()}
-        return _frame(table, spec)
+        table[list(split.values())] = np.exp(table[list(split.values())])
+        titles = {"g": "g", "g-": "g_minus", "more g": "more", "lowest at g": "turns_at"}
+        titles |= {name: name for name in ("stability", "fit", "candidates", "sample")}
+        return _frame(table, titles | {"bound x 100": "bound"} | split)
 
     def audit(self) -> pd.DataFrame:
         """One row per assumption and finding, with the starts that share it."""
@@ -146,9 +144,8 @@ class BoundFrames:
 
     def distances(self) -> pd.DataFrame:
         """The Hessian distance of fine-tuned networks (Ju, Li & Zhang 2022): v^T H v, v the way from the start."""
-        names = {"m": "m", "|v|": "length", "mean": "mean", "largest": "largest", "sqrt(largest/m)": "measure"}
-        spec: _Spec = {title: (name, three) for title, name in names.items()}
-        return _frame(self.tables["bound_distance"], spec | {"negative": ("negative", _percent)})
+        titles = {"m": "m", "|v|": "length", "mean": "mean", "largest": "largest", "sqrt(largest/m)": "measure"}
+        return _frame(self.tables["bound_distance"], titles | {"negative": "negative"})
 
     def summary(self, dice: pd.Series) -> pd.DataFrame:
         """A row per start: the bound on average, its multiple of the reference's over attributes, and measured Dice."""
@@ -158,9 +155,8 @@ class BoundFrames:
         if len(whole):
             cells |= {"bound x 100": whole["bound"].map(_hundredfold), "lowest in": whole["lowest"].map(_percent)}
         if beside:
-            split = _split(beside)
-            means = tables["bound_anatomy"].groupby("start")[list(split.values())].mean()
-            cells |= {title: np.exp(means[name]).map(three) for title, name in split.items()}
+            means = tables["bound_anatomy"].groupby("start")[list(_split(beside).values())].mean()
+            cells |= {title: np.exp(means[name]).map(three) for title, name in _split(beside).items()}
             norms = np.log(tables.relative.set_index("start")["curvature"].replace(0, np.nan)).groupby("start").mean()
             cells["mean norm"] = np.exp(norms).map(three)
         return pd.DataFrame(cells, index=pd.Index(tables.starts, name=None)).fillna("")
@@ -168,12 +164,12 @@ class BoundFrames:
 
 def spectra_frame(table: pd.DataFrame) -> pd.DataFrame:
     """Trace and leading eigenvalues of the Hessian of the mean loss, of spectrum.csv."""
-    names = {"loss": "loss", "trace": "trace", "± of trace": "trace_error"}
-    names |= {f"eigenvalue {name[3:]}": name for name in map(str, table) if name.startswith("top")}
-    spec: _Spec = {title: (name, three) for title, name in names.items()}
-    return _frame(table, spec | {"converged": ("converged", lambda flag: {1.0: "yes", 0.0: "no"}.get(flag, ""))})
+    titles = {"loss": "loss", "trace": "trace", "± of trace": "trace_error"}
+    titles |= {f"eigenvalue {name[3:]}": name for name in map(str, table) if name.startswith("top")}
+    return _frame(table, titles | {"converged": "converged"})
 
 
 def _split(reference: str) -> dict[str, str]:
-    """The columns of the anatomy that compare with a reference."""
-    return {f"times {reference}'s": "log_ratio", "by risk": "by_risk", "by curvature": "by_curvature"}
+    """The columns of the anatomy that compare with a reference; none without one."""
+    titles = {f"times {reference}'s": "log_ratio", "by risk": "by_risk", "by curvature": "by_curvature"}
+    return titles if reference else {}

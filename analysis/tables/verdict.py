@@ -51,7 +51,7 @@ class Verdict:
         if ranking.empty:
             return f"No start has a finite bound ({counted(len(tables['bound']), 'row')}): none can be called lower."
         best = str(ranking.index[0])
-        return f"{best} has the lowest bound {self._where(best)}{self._cause(best)}."
+        return f"{best} has the lowest bound {self._where(best)}{self._cause()}."
 
     def _where(self, best: str) -> str:
         of = self.tables.groups[-1]
@@ -62,23 +62,19 @@ class Verdict:
         sure = "" if np.isnan(lowest) else f", in {lowest:.0%} of resamples of {over}"
         return f"{'on average over attributes' if of == AVERAGE else f'on {plain(of)}'}{sure}"
 
-    def _cause(self, best: str) -> str:
+    def _cause(self) -> str:
         """By risk or by curvature, of the lowest start against the reference, or of the next one where that is it."""
         tables, beside = self.tables, self.tables.reference
-        others = [str(name) for name in self.ranking.index if name != beside]
-        if not beside or not others:
-            return ""
-        who = others[0]
-        keys = ["start", "attribute"]
+        keys, others = ["start", "attribute"], self.ranking.drop(beside, errors="ignore").index
         rows = tables.compared.merge(tables.relative[[*keys, "risk", "curvature"]], on=keys)
-        rows = rows[rows["start"] == who]
-        if rows.empty:
+        rows = rows[rows["start"].isin(others[:1])]
+        if rows.empty or not beside:
             return ""
         curved = int((rows["by_curvature"].abs() > rows["by_risk"].abs()).sum())
         name, number = ("curvature", curved) if 2 * curved >= len(rows) else ("risk", len(rows) - curved)
         sharper = int(((rows["curvature"] > 1) & (rows["by_curvature"] < 0)).sum())
         said = (
-            f". Against {beside}, {name} makes most of {who}'s difference for {number} of "
+            f". Against {beside}, {name} makes most of {others[0]}'s difference for {number} of "
             f"{counted(len(rows), 'attribute')}: its mean norm is {from_to(rows['curvature'])} times {beside}'s, its "
             f"risk {from_to(rows['risk'])} times"
         )
@@ -110,14 +106,11 @@ class Verdict:
             command = self.tables.command("python -m tatl study paradigms")
             return f"Dice of these starts was not measured on this store: `{command}` does it."
         each = listed([f"{start} {value:.3f}" for start, value in dice.sort_values(ascending=False).items()])
-        said = f"Measured Dice ({dice.name}): {each}"
-        best = str(ranking.index[0]) if len(ranking) else ""
-        place = int((dice > dice.get(best, np.inf)).sum()) + 1
-        return (
-            f"{said}; {best}, whose bound is lowest, is number {place} of {len(dice)} (no interval: undecided)."
-            if best in dice.index
-            else f"{said}."
-        )
+        said, best = f"Measured Dice ({dice.name}): {each}", next(iter(ranking.index), "")
+        if best not in dice.index:
+            return f"{said}."
+        place = int((dice > dice[best]).sum()) + 1
+        return f"{said}; {best}, whose bound is lowest, is number {place} of {len(dice)} (no interval: undecided)."
 
     @cached_property
     def dice(self) -> pd.Series:

@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.pages.bound.lanes import BoundFigure, kind, marked, nothing_in, vacuous_kind
+from analysis.pages.bound.lanes import BoundFigure, kind, marked, vacuous_kind
 from analysis.pages.text import counted
 from analysis.pages.theme import GREY, Style
+from analysis.tables.bound import BoundTables
 from analysis.tables.bound_frames import from_to
 
 _PARTS = {
@@ -60,16 +61,18 @@ class Causes(BoundFigure):
     """How far risk alone and curvature alone move each bound away from the reference's; the dot is both."""
 
     alt = "Change of every bound from the reference's by risk and by curvature."
+    empty = "There is no finite bound beside a reference's, so no difference to take apart."
+
+    def __init__(self, tables: BoundTables) -> None:
+        super().__init__(tables)
+        self.table = tables.compared
 
     def draw(self) -> Figure:
         names = ["log_ratio", "by_risk", "by_curvature"]
-        table = self.tables.compared.copy()
-        table[names] = np.exp(table[names])
+        table = self.table.assign(**np.exp(self.table[names]))
         (lanes,) = self.lanes()
-        if table.empty and self.tables.attributes:
-            nothing_in(lanes.axes, "no difference to show")
         lanes.fit([*table[names].to_numpy().ravel(), 1.0], log=True)
-        height = 0.36 / max(1, len(self.look.names))
+        height = 0.36 / len(self.look.names)
         for row, y, colour in lanes.rows(table):
             styles: dict[str, Style] = {
                 "by_risk": {"color": "none", "edgecolor": colour},
@@ -79,15 +82,13 @@ class Causes(BoundFigure):
                 lanes.axes.barh(y + side * height / 2, row[name] - 1, left=1, height=height, linewidth=1.0, **style)
         lanes.points(table, "log_ratio", size=5)
         marked(lanes.axes, 1.0, dotted=False)
-        lanes.axes.set_xlabel(f"factor on the bound of {self.tables.reference or 'the reference'}")
+        lanes.axes.set_xlabel(f"factor on the bound of {self.tables.reference}")
         kinds = [Patch(facecolor="none", edgecolor=GREY, label="by risk"), Patch(color=GREY, label="by curvature")]
         return self.legend(lanes.figure, *kinds, kind("both", marker="o"))
 
     def reading(self) -> str:
         """Does risk or curvature make most of the differences?"""
-        table = self.tables.compared
-        if table.empty:
-            return "There is no finite bound beside a reference's, so no difference to take apart."
+        table = self.table
         more = int((table["by_curvature"].abs() > table["by_risk"].abs() + 1e-9).sum())
         return (
             f"Curvature makes more of the difference from {self.tables.reference} than risk in {more} of "

@@ -27,10 +27,14 @@ _LEAST = 0.05  # room beyond the ends of an axis, as a share of the values
 
 
 class BoundFigure:
-    """One figure of the page with the sentence that reads it; `alt` says what it shows, `of` which table it is from."""
+    """One figure of the page with the sentence that reads it.
+
+    alt: what it shows; of: the table it is from; empty: what is said where that has no rows, and nothing is drawn
+    """
 
     alt = ""
     of = "bound"
+    empty = "{}.csv has no rows of these attributes."
 
     def __init__(self, tables: BoundTables) -> None:
         every = [name for frame in tables.tables.values() if "start" in frame for name in frame["start"]]
@@ -40,7 +44,7 @@ class BoundFigure:
         self.look = Look([name for name in names if name in own], look.colour, look.marker)
 
     def draw(self) -> Figure:
-        """The figure; the theme is set."""
+        """The figure of its table, which has rows; the theme is set."""
         raise NotImplementedError
 
     def reading(self) -> str:
@@ -48,19 +52,20 @@ class BoundFigure:
         raise NotImplementedError
 
     def say(self) -> str:
-        return self.reading() if len(self.table) else f"{self.of}.csv has no rows of these attributes."
+        return self.reading() if len(self.table) else self.empty.format(self.of)
 
     def figure(self) -> Figure:
         with theme():
             return self.draw()
 
     def html(self) -> Html:
-        return html.figure(self.figure(), self.alt, self.say())
+        """The figure and its sentence; without rows the sentence alone."""
+        return html.figure(self.figure(), self.alt, self.say()) if len(self.table) else html.paragraph(self.say())
 
     def lanes(self, groups: Sequence[str] | None = None, panels: int = 1, width: float = 7.6) -> list[Lanes]:
         """Axes side by side with the attributes, or other `groups`, down."""
         rows = self.tables.attributes if groups is None else groups
-        height = 0.6 + max(0.5, 0.17 * len(self.look.names)) * max(1, len(rows))
+        height = 0.6 + max(0.5, 0.17 * len(self.look.names)) * len(rows)
         _, grid = axes_grid(panels, height, len(self.look.names), panels, width, sharey=True)
         return [Lanes(axes, rows, self.look) for axes in grid]
 
@@ -71,8 +76,6 @@ class BoundFigure:
         for axes, attribute in zip(grid, attributes, strict=False):
             axes.grid(True, axis="both")
             axes.set_title(label(attribute, 26), fontsize=9.5)
-        if not attributes:
-            nothing_in(grid[0])
         for axes in grid[-3:]:
             axes.set_xlabel(x)
         figure.supylabel(y, fontsize=9.5)
@@ -92,8 +95,6 @@ class Lanes:
         self.ends = (-np.inf, np.inf)
         self.places = places(attributes, look.names)
         rows_axis(axes, attributes)
-        if not attributes:
-            nothing_in(axes)
 
     @property
     def figure(self) -> Figure:
@@ -130,11 +131,6 @@ def marked(axes: Axes, at: float, dotted: bool = True) -> None:
     """A vertical line in ink."""
     if np.isfinite(at):
         axes.axvline(at, color=INK, linestyle=":" if dotted else "-", linewidth=1, zorder=1)
-
-
-def nothing_in(axes: Axes, text: str = "nothing was measured") -> None:
-    """Say in the middle of an empty axes why it is empty."""
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
 
 
 def fit_axis(

@@ -65,12 +65,11 @@ class BoundPage:
     def folded(self) -> Html:
         """The numbers, the audit and every other figure, each under a heading that opens it."""
         numbers = [self.frames.bounds(), self.frames.measured(), self.frames.factors()]
-        parts = {"The numbers": _joined(*(html.table(frame, f"{explained(frame)}.") for frame in numbers))}
+        parts = {"The numbers": [html.table(frame, f"{explained(frame)}.") for frame in numbers]}
         said = f"Kuzborskij and Lampert (2018), Theorem 4, and what Eq. 6 drops of it. {self.verdict.steps()}"
-        parts["What does the theorem assume?"] = html.table(self.frames.audit(), said, self.verdict.assumptions())
-        for title, own in FOLDED_PARTS.items():
-            parts[title] = _joined(*(self._part(part) for part in own))
-        return _joined(*(html.folded(title, part) for title, part in parts.items()))
+        parts["What does the theorem assume?"] = [html.table(self.frames.audit(), said, self.verdict.assumptions())]
+        parts |= {title: [self._part(part) for part in own] for title, own in FOLDED_PARTS.items()}
+        return _joined(*(html.folded(title, *part) for title, part in parts.items()))
 
     def provenance(self) -> Html:
         return html.made_from(self.tables)

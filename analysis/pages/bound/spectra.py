@@ -32,8 +32,8 @@ class SpectralDensity(BoundFigure):
 
     def draw(self) -> Figure:
         table = self.table
-        highest = float(table["density"].max()) if len(table) else 1.0
-        steps = [_spacing(curve["eigenvalue"]) for _, curve in self._curves()]
+        highest = float(table["density"].max())
+        steps = [step for _, curve in self._curves() if (step := _spacing(curve["eigenvalue"])) > 0]
         figure, drawn = self.panels("eigenvalue", "density")
         for attribute, axes in drawn.items():
             for start, rows in table[table["attribute"] == attribute].sort_values("eigenvalue").groupby("start"):
@@ -43,7 +43,7 @@ class SpectralDensity(BoundFigure):
                 axes.plot(rows["eigenvalue"], value, color=colour, linewidth=1.4)
             axes.set_yscale("log")
             axes.set_ylim(_FLOOR * highest, 3 * highest)
-            _signed(axes, _SMEARED * min((step for step in steps if step > 0), default=1.0), table["eigenvalue"])
+            _signed(axes, _SMEARED * min(steps, default=1.0), table["eigenvalue"])
         return self.legend(figure, linestyle="-", marker="", linewidth=2)
 
     def _curves(self) -> Iterable:
@@ -75,8 +75,7 @@ class LeadingEigenvalues(BoundFigure):
             style = {"fmt": "D", "markersize": 6, "markerfacecolor": "none", "color": colour}
             lanes.axes.errorbar(row["trace"], y, xerr=row["trace_error"], **style)
         lanes.points(table, "top1", size=5)
-        largest = float(np.nanmax(table[tops].abs().to_numpy())) if len(table) else 0.0
-        linear = _LINEAR * largest if largest > 0 else 1.0
+        linear = _LINEAR * float(np.nanmax(table[tops].abs().to_numpy())) or 1.0
         _signed(lanes.axes, linear, table[[*tops, "trace"]].to_numpy().ravel())
         lanes.axes.set_xlabel("eigenvalues of largest magnitude, and their sum over all weights (trace)")
         kinds = [kind("largest", marker="o"), kind("next ones", marker="|", markeredgewidth=1.4)]
