@@ -69,7 +69,8 @@ class Causes(BoundFigure):
 
     def draw(self) -> Figure:
         names = ["log_ratio", "by_risk", "by_curvature"]
-        table = self.table.assign(**np.exp(self.table[names]))
+        table = self.table.copy()
+        table[names] = np.exp(table[names])
         (lanes,) = self.lanes()
         lanes.fit([*table[names].to_numpy().ravel(), 1.0], log=True)
         height = 0.36 / len(self.look.names)
