@@ -13,6 +13,7 @@ from analysis.measure.measurement import Measurement, Shared
 from tatl import cli
 from tatl.__main__ import asked_preset
 from tatl.studies.settings import Settings, load_preset
+from tatl.training.device import device_kind, pick_device
 
 if cli.MYPY:
     from pandas import DataFrame
@@ -83,7 +84,6 @@ def _opened(
 ) -> tuple[Measurement, dict[str, TrainingSample]]:
     """What is measured, and the images of each attribute; what cannot be is refused before a store is made."""
     from analysis.measure.sample import samples
-    from tatl.training.device import device_kind
 
     device_kind(shared.device), shared.names()
     scene = shared.scene(settings, write)
@@ -101,7 +101,6 @@ def _bound_tables(
     """Figure 7 and what it rests on, by the names of the tables."""
     from analysis.measure import breakdown, figure7
     from analysis.measure.solve import Curvatures
-    from tatl.training.device import pick_device
 
     scene, named = measurement.scene, [start.name for start in starts]
     curvatures = Curvatures(options, scene.folder, pick_device(measurement.shared.device).type, workers)
@@ -145,7 +144,6 @@ def measure_spectrum(
     from analysis.measure import printout
     from analysis.measure.landscape import Effort, landscapes
     from analysis.measure.sample import Question
-    from tatl.training.device import pick_device
 
     effort = Effort(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
     measurement, chosen = _opened("spectrum", settings, shared, Question(images, few=12))

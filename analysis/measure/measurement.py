@@ -11,16 +11,16 @@ from typing import Any
 
 from tatl import cli
 from tatl.names import BOUND_STARTS
+from tatl.run import Run, write_atomically
+from tatl.studies.execution.machine import Machine
 from tatl.studies.settings import Settings, comma_list
 
 if cli.MYPY:
     from pandas import DataFrame
 
     from analysis.measure.starts import StartNetwork, StartScene
-    from tatl.run import Run
-    from tatl.studies.execution.machine import Machine
 
-# torch takes seconds to import: the functions import what needs it, so that --help does not.
+# pandas and torch take seconds to import: the functions import what needs them, so that --help does not.
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,6 @@ class Shared:
     @property
     def machine(self) -> Machine:
         """What trains the runs that a start copies from."""
-        from tatl.studies.execution.machine import Machine
-
         return Machine(self.device, self.imagenet_weights, workers=0)
 
     @property
@@ -125,7 +123,7 @@ class Measurement:
         scene, named, needed = self.scene, self.shared.names(), self.needed()
         for name in named:
             if name not in BOUND_STARTS:
-                scene.check(Path(name))
+                scene.of_file(Path(name))  # weights that do not fit are refused before anything is trained
         sources = [scene.run("source")] if "source" in named else []
         check_sources([*needed, *sources], scene.root, scene.imagenet_weights)
         execute(needed, scene.root, scene.store, self.shared.machine)
@@ -142,7 +140,6 @@ class Measurement:
     def write(self, made: dict[str, DataFrame], starts: list[StartNetwork], more: dict[str, Any]) -> None:
         """One CSV per table, and <name>.json, which says what they were made from, with `more`."""
         from tatl.data.store import write_csv
-        from tatl.run import write_atomically
 
         folder = self.shared.folder
         folder.mkdir(parents=True, exist_ok=True)

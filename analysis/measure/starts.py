@@ -100,7 +100,7 @@ class StartScene:
         from tatl.training.tasks import start_model
 
         run = self.run(name) if name in BOUND_STARTS else None
-        model = start_model(run, self.root, self.imagenet_weights) if run else self._file(Path(name))
+        model = start_model(run, self.root, self.imagenet_weights) if run else self.of_file(Path(name))
         seen = self.calibration_images() if self.calibrate else None
         called = subject_name(model, self.store, boxes, None if seen is None else seen.tolist())
         if seen is not None:
@@ -109,11 +109,8 @@ class StartScene:
         notes = () if run else tuple(self._strangers(Path(name)))
         return StartNetwork(name, Subject(called, model, self.store, boxes), run, notes, self.seed)
 
-    def check(self, path: Path) -> None:
-        """ValueError where the weights of a file do not fit, before anything is trained."""
-        self._file(path)
-
-    def _file(self, path: Path) -> nn.Module:
+    def of_file(self, path: Path) -> nn.Module:
+        """The network with the weights of a file; ValueError where they do not fit."""
         from tatl.models import build
 
         backbone = self.planner.settings.backbone
