@@ -59,8 +59,7 @@ def measure_bound(
     question = Question(images, sources, c)
     if plan:
         measurement, _ = _opened("bound", settings, shared, question, settings.seed_numbers, write=False)
-        targets = measurement.scene.targets(shared.names() if finetune else [])
-        return measurement.plan(list(targets.values()))
+        return measurement.plan(measurement.scene.targets(shared.names() if finetune else []).values())
     from analysis.curvature.norms import Options
     from analysis.measure import printout
     from analysis.measure.breakdown import distances
@@ -69,14 +68,12 @@ def measure_bound(
     measurement, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
     starts = measurement.starts()
     made = _bound_tables(measurement, starts, question, chosen, options, workers)
-    if finetune:
-        made["bound_distance"] = distances(measurement.scene, shared.names(), chosen, shared.machine)
+    made |= {"bound_distance": distances(measurement.scene, shared.names(), chosen, shared.machine)} if finetune else {}
     notes = [note for start in starts for note in start.notes]
     notes += printout.cautions(made["bound"], measurement.scene, sources, tolerance)
     more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
     measurement.write(made, starts, more)
-    print(printout.bound_text(shared.folder, notes, finetune))
-    print(measurement.farewell(made))
+    print(printout.bound_text(shared.folder, notes, finetune), measurement.farewell(made), sep="\n")
 
 
 def _opened(
@@ -151,8 +148,7 @@ def measure_spectrum(
     made, effort = landscapes(starts, chosen, effort, pick_device(shared.device))
     made["spectrum"] = made["spectrum"].assign(**measurement.about())
     measurement.write(made, starts, vars(effort))
-    print(printout.spectrum_text(shared.folder))
-    print(measurement.farewell(made))
+    print(printout.spectrum_text(shared.folder), measurement.farewell(made), sep="\n")
 
 
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:

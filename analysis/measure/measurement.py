@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class Measurement:
         cropper = self.scene.cropper()
         return [*copied, *([cropper] if cropper else [])]
 
-    def plan(self, targets: Sequence[Run] = ()) -> None:
+    def plan(self, targets: Iterable[Run] = ()) -> None:
         """Say what would be trained, `targets` among it, and what it would take; nothing is trained or written."""
         from tatl.studies.conduct import check_runs
         from tatl.studies.runtime.effort import plan
