@@ -8,6 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.pages.studies.backbones import Backbones
+from analysis.pages.studies.convergence import Convergence
+from analysis.pages.studies.crop import Crop
+from analysis.pages.studies.data_size import DataSize
+from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.paradigms import Paradigms
 from analysis.tables.study import StudyTables
 from fake_comparison import write
@@ -85,6 +90,17 @@ def test_a_gain_is_told_with_what_as_many_steps_reach(long: float, tmp_path: Pat
     assert "source †" in table and "tatl †" not in table and "not trained out" in table
     assert "steps in all" in table and "seconds in all" in table
     assert ">122<" in page.controls().text
+
+
+@pytest.mark.parametrize("kind", [Paradigms, Crop, Backbones, DataSize, Convergence])
+def test_the_table_of_every_study_says_what_rows_took(kind: type[StudyPage], tmp_path: Path) -> None:
+    write(tmp_path, kind.study, attributes=("globules", "streaks"))
+    for path in (tmp_path / f"{kind.study}.csv", tmp_path / f"{kind.study}_folds.csv"):
+        took = {"steps": 45, "images_in_all": 960, "steps_in_all": 120, "seconds_in_all": 177, "still_falling": 0.5}
+        pd.read_csv(path).assign(**took).to_csv(path, index=False)
+    table = kind.read(str(tmp_path)).table().text  # type: ignore[attr-defined]
+    for word in ("steps in all", "images in all", "seconds in all", ">120<", ">960<", ">177<", "†", "not trained out"):
+        assert word in table, word
 
 
 def test_without_a_row_of_equal_steps_the_page_says_so(tmp_path: Path) -> None:
