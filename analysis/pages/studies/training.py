@@ -82,7 +82,7 @@ def learning(curves: pd.DataFrame, panels: Sequence[str], look: Look) -> Html | 
     before = frame["before"].fillna(0)
     drawn = _draw(frame.assign(before=before, step=before + frame["step"]), panels, look)
     lowest = frame[frame["attribute"] == panels[0]].groupby("variant", sort=False)["loss"].min()
-    counted = "Steps of Stages 1 and 2 or of a pretext count: a row's own training begins at its marker, after them."
+    counted = "Steps of Stages 1 and 2 or of a pretext count: a row's own begin at its first marker, after them."
     note = counted if frame["before"].notna().all() else "Steps before a row's own training are not recorded here."
     spread = "Means over folds and seeds, the band is one standard deviation; a run that stopped keeps its last loss."
     alt = "Validation loss of every row over all its training steps."
@@ -90,7 +90,7 @@ def learning(curves: pd.DataFrame, panels: Sequence[str], look: Look) -> Html | 
 
 
 def _draw(frame: pd.DataFrame, panels: Sequence[str], look: Look) -> Figure:
-    """A line per variant with a band of loss_std over all `step`s; its marker at `before`, dotted up to it."""
+    """A line per variant with a band of loss_std: dotted up to its marker at `before`, another marker at its end."""
     with theme():
         figure, grid = drawing.axes_grid(len(panels), 3.2 if len(panels) == 1 else 2.0, len(look.names))
         for axes, panel in zip(grid, panels, strict=False):
@@ -100,9 +100,9 @@ def _draw(frame: pd.DataFrame, panels: Sequence[str], look: Look) -> Figure:
                 begin, first = line.iloc[0][["before", "loss"]]
                 axes.plot([0, begin], [first, first], color=colour, linewidth=0.8, linestyle=(0, (1, 2)))
                 axes.plot(begin, first, zorder=4, **look.point(name, size=5))
-                axes.plot(line["step"], line["loss"], color=colour, linewidth=1.3)
+                axes.plot(line["step"], line["loss"], linewidth=1.3, markevery=[-1], **look.point(name, size=5))
                 ends = line["loss"] - line["loss_std"], line["loss"] + line["loss_std"]
-                axes.fill_between(line["step"], *ends, color=colour, alpha=0.12, linewidth=0)
+                axes.fill_between(line["step"], *ends, color=colour, alpha=0.08, linewidth=0)
             drawing.panel_title(axes, panel)
             axes.grid(True, axis="y")
         figure.supxlabel("training steps in all", fontsize=9.5)
