@@ -56,9 +56,8 @@ def prepare_command(
     from tatl.data.store import counts, prepare
 
     drawn: dict[str, Any] = {"cases": cases, "seed": seed, "enrich": enrich}
-    source = reader(
-        data, root, split=split or None, reading=reading, labels=labels, annotations=annotations, **drawn
-    )  # fmt: skip
+    files: dict[str, Any] = {"split": split or None, "labels": labels, "annotations": annotations}
+    source = reader(data, root, reading=reading, **files, **drawn)
     made = prepare(source, store, Size.parse(size), workers=workers or None, skip_bad=skip_bad)
     print(counts(made).to_string(index=False))
     for line in [*by_kind(made.notes), *_nowhere(made)]:

@@ -76,7 +76,7 @@ STUDY = '''def _decoder(planner: Planner, asked: Asked) -> list[Member]:
 
 
 @'''
-START = '"tatl-encoder": StartRule(ENCODER, False, "encoder from the agnostic network, decoder random"),'
+START = '"tatl-encoder": StartRule(ENCODER),'
 THINGS = {
     "data set": Insert("tatl/data/pairs.py", "^$", READER, "Reader"),
     "shape": Insert("tatl/models/decoders.py", r"DECODERS: ", DECODER),

@@ -98,7 +98,7 @@ def test_numbers_are_read_once_each() -> None:
         ({"seeds": "-1"}, "seeds '-1' is not a list of whole numbers"),
         ({"epochs": 0}, r"epochs \(0\)"),
         ({"lesion_epochs": -1}, r"epochs \(-1\)"),
-        ({"lr": 0.0}, r"lr \(0\.0\) must be positive"),
+        ({"lr": 0.0}, "lr 0.0 must be positive"),
         ({"balance": 2.0}, "balance 2.0 is a share"),
         ({"fraction": 0.0}, "fraction 0.0"),
         ({"fraction": 1.2}, "fraction 1.2"),

@@ -127,9 +127,8 @@ class Feed:
     def __call__(self, indices: np.ndarray, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         device = exact(device)
         images, masks = self._gather(indices, device)
-        return self._cut(normalise(images), indices).contiguous(memory_format=torch.channels_last), self._mask(
-            masks, indices
-        )
+        shown = self._cut(normalise(images), indices).contiguous(memory_format=torch.channels_last)
+        return shown, self._mask(masks, indices)
 
     @without_autocast()
     def masks(self, indices: np.ndarray) -> Tensor:

@@ -220,10 +220,8 @@ def _broken(path: Path, what: str) -> ValueError:
 
 def counts(store: Store) -> pd.DataFrame:
     """Table 2 of a store: mask, present, known, images."""
-    rows = [
-        (name, int(store.present(name).sum()), int(store.known(name).sum()), len(store))
-        for name in (LESION, *store.attributes, UNION)
-    ]
+    names = (LESION, *store.attributes, UNION)
+    rows = [(name, int(store.present(name).sum()), int(store.known(name).sum()), len(store)) for name in names]
     return pd.DataFrame(rows, columns=["mask", "present", "known", "images"])
 
 

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks say
 # safetensors raises no OSError but repeats the system's words, of a process that trains beside others the traceback
 # is repeated, and np.save counts what it could not write.
 WORDS = re.compile("|".join((*map(os.strerror, FULL), r"\d+ requested and \d+ written")))
@@ -29,10 +32,8 @@ def room_for(path: Path) -> Iterator[None]:
     except Exception as error:
         if not tells_of_a_full_disk(error):
             raise
-        raise OSError(
-            f"the disk is full while {path} is written: free some space and run the same command again, "
-            "which continues where this one stopped"
-        ) from error
+        remedy = "free some space and run the same command again, which continues"
+        raise OSError(f"the disk is full while {path} is written: {remedy}") from error
 
 
 def to_disk(path: Path) -> None:
@@ -50,3 +51,26 @@ def file_sha256(path: Path) -> str:
     """The checksum of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path, busy: Exception, soft: bool = False) -> Iterator[None]:
+    """Inside, no other process holds the lock at this path; `busy` is raised where one does.
+
+    OSError where files cannot be locked, unless it may be `soft`: a file that is there, which a crash leaves behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0, fallback_to_soft=soft)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise busy from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        what = f"the file system of {path.parent} has no file locks, which keep two processes apart"
+        raise OSError(f"{what}: put --runs on another disk, such as a local one") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -72,10 +72,8 @@ def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecuto
         yield processes
     except BrokenProcessPool as error:
         raise_unstarted(processes)
-        raise RuntimeError(
-            "a process was ended from outside, most likely because memory ran out: "
-            "run the same command again, with fewer --workers; it continues"
-        ) from error
+        remedy = "run the same command again, with fewer --workers; it continues"
+        raise RuntimeError(f"a process was ended from outside, probably as memory ran out: {remedy}") from error
     finally:
         processes.shutdown(wait=True, cancel_futures=True)
 
@@ -92,10 +90,8 @@ def start(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
             turns.put(number)
         return ProcessPoolExecutor(len(workers), context, _begin, (list(workers), turns))
     except OSError as error:
-        raise OSError(
-            "several processes need shared memory, and this system's (/dev/shm) is full, read-only or absent: free or "
-            "mount it (docker run --shm-size 1g), or give --workers 1, which needs none"
-        ) from error
+        what = "several processes need shared memory, and this system's (/dev/shm) is full, read-only or absent"
+        raise OSError(f"{what}: mount it (docker run --shm-size 1g), or give --workers 1") from error
 
 
 def _keep_sockets_short() -> None:
@@ -114,10 +110,8 @@ def raise_unstarted(processes: ProcessPoolExecutor) -> None:
     known = list(processes._processes.values())
     processes.shutdown(wait=True, cancel_futures=True)
     if any(process.exitcode == UNSTARTED for process in known):
-        raise RuntimeError(
-            "a process could not start, for the reason above: where a script of your own asks for workers, put what it "
-            'does under `if __name__ == "__main__":`, since every process imports it first, or give workers=1'
-        )
+        remedy = 'in a script of your own put what it does under `if __name__ == "__main__":`, or give workers=1'
+        raise RuntimeError(f"a process could not start, for the reason above: {remedy}")
 
 
 def _begin(workers: list[Callable[[Any], Any]], turns: Any) -> None:

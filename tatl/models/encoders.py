@@ -119,10 +119,8 @@ def encoder(backbone: str) -> nn.Module:
     try:
         made = SmpEncoder(backbone)
     except (KeyError, RuntimeError) as error:
-        raise ValueError(
-            f"backbone {backbone!r} is unknown: choose one of {', '.join(smp.encoders.get_encoder_names())}, or tu- "
-            "and the name of a timm model"
-        ) from error
+        known = f"{', '.join(smp.encoders.get_encoder_names())}, or tu- and the name of a timm model"
+        raise ValueError(f"backbone {backbone!r} is unknown: choose one of {known}") from error
     except ValueError as error:  # of a timm model that does not halve the image step by step
         raise ValueError(f"backbone {backbone!r} is no feature pyramid ({error}): {REMEDY}") from error
     _check_levels(backbone, made.channels)

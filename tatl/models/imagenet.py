@@ -23,6 +23,7 @@ from tatl.models.starts import existing_weights, load_exactly, read_weights, see
 from tatl.names import B0, LITE0
 from tatl.run.hub import LITE0_PACKAGE, LITE0_PACKAGED, UNIVERSAL
 
+_AS_SAVED = "as torchvision, timm or segmentation-models-pytorch save it"
 _PACKAGED_FILE = "efficientnet-lite0-57934424.pth"
 
 # What files of weights hold and no encoder has: the classifiers of torchvision, timm and segmentation-models-pytorch.
@@ -77,9 +78,7 @@ def packaged_weights() -> Path:
     version = importlib.metadata.version(LITE0_PACKAGE)
     path = Path(found.origin).parent / "models" / _PACKAGED_FILE
     if version != LITE0_PACKAGED or not path.is_file():
-        raise RuntimeError(
-            f"{LITE0_PACKAGE} {version} is installed and its weights are not those of {LITE0_PACKAGED}: {remedy}"
-        )
+        raise RuntimeError(f"{LITE0_PACKAGE} {version} is installed, and not {LITE0_PACKAGED}: {remedy}")
     return path
 
 
@@ -120,9 +119,7 @@ def imagenet_encoder(backbone: str, path: Path | None = None) -> dict[str, Tenso
     try:
         _take_in(model, {k: v for k, v in weights.items() if not k.startswith(CLASSIFIERS)}, backbone)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: {error}; give a file of {backbone} as torchvision, timm or segmentation-models-pytorch save it"
-        ) from error
+        raise ValueError(f"{path}: {error}; give a file of {backbone} {_AS_SAVED}") from error
     return {f"encoder.{k}": v for k, v in model.state_dict().items()}
 
 
@@ -149,8 +146,6 @@ def _from_hub(backbone: str) -> dict[str, Tensor]:
         state = smp.encoders.get_encoder(backbone, weights="imagenet").state_dict()
         return {f"encoder.{k}": v for k, v in state.items()}
     except Exception as error:  # the hub's client raises a dozen kinds when there is no network
-        raise RuntimeError(
-            f"the ImageNet weights of {backbone} are not in the cache and could not be downloaded "
-            f"({type(error).__name__}): give a local file with --imagenet-weights FILE ({backbone} as torchvision, "
-            "timm or segmentation-models-pytorch save it, .safetensors or .pth), or use --source textures or random"
-        ) from error
+        what = f"the ImageNet weights of {backbone} are not cached and not to be had ({type(error).__name__})"
+        remedy = f"give a local file with --imagenet-weights FILE ({_AS_SAVED}), or use --source textures or random"
+        raise RuntimeError(f"{what}: {remedy}") from error

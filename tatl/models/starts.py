@@ -20,34 +20,29 @@ EVERYTHING = ("encoder", "decoder", "head")
 
 @dataclass(frozen=True)
 class StartRule:
-    """What a start copies (`parts`), whether the encoder then stays fixed, and what it is, in words.
+    """What a start copies (`parts`), and whether the encoder then stays fixed.
 
     `long`: its targets train for the epochs of Stage 2 and Stage 3 together.
     """
 
     parts: tuple[str, ...]
-    frozen: bool
-    meaning: str
+    frozen: bool = False
     long: bool = False
 
 
 START_RULES = {
-    "random": StartRule((), False, "random weights"),
-    "source": StartRule(ENCODER, False, "encoder from the source domain, decoder random"),
-    "rotation": StartRule(ENCODER, False, "encoder from telling quarter turns apart by every level, decoder random"),
-    "context": StartRule(
-        ("encoder", "decoder"), False, "encoder and decoder from putting swapped patches back, head random"
-    ),
-    "tatl": StartRule(EVERYTHING, False, "encoder and decoder from the agnostic network (Stage 2)"),
-    "tatl-freeze": StartRule(EVERYTHING, True, "as tatl, the encoder kept fixed"),
+    "random": StartRule(()),
+    "source": StartRule(ENCODER),
+    "rotation": StartRule(ENCODER),  # from telling quarter turns apart by every level
+    "context": StartRule(("encoder", "decoder")),  # from putting swapped patches back
+    "tatl": StartRule(EVERYTHING),  # from the agnostic network (Stage 2)
+    "tatl-freeze": StartRule(EVERYTHING, frozen=True),
     # Controls that the paper does not have: is it the union, all attributes, any mask, more steps?
-    "multilabel": StartRule(
-        ("encoder", "decoder"), False, "encoder and decoder from one network of all attributes, an output each"
-    ),
-    "lesion": StartRule(EVERYTHING, False, "encoder and decoder from finding the lesion instead of the union"),
-    "shuffled-union": StartRule(EVERYTHING, False, "encoder and decoder from the union masks of other images"),
-    "source-long": StartRule(ENCODER, False, "as source, for as many steps as Stage 2 and 3 together", long=True),
-    "frozen-random": StartRule((), True, "random weights, the encoder kept fixed"),
+    "multilabel": StartRule(("encoder", "decoder")),  # from one network of all attributes, an output each
+    "lesion": StartRule(EVERYTHING),  # from finding the lesion instead of the union
+    "shuffled-union": StartRule(EVERYTHING),  # from the union masks of other images
+    "source-long": StartRule(ENCODER, long=True),  # as source, for as many steps as Stage 2 and 3 together
+    "frozen-random": StartRule((), frozen=True),
 }
 
 

@@ -98,9 +98,7 @@ def _score(mask: str, predicted: Path, parts: dict[Path, Part]) -> pd.DataFrame:
     p = read_mask(predicted, Reading(threshold=THRESHOLD))
     for part in parts.values():
         if p.shape != part.shape:
-            raise ValueError(
-                f"{predicted.name} is {p.shape[0]}x{p.shape[1]} and its true mask {part.shape[0]}x{part.shape[1]} "
-                "pixels: scores are taken at one size"
-            )
+            given, wanted = (f"{height}x{width}" for height, width in (p.shape, part.shape))
+            raise ValueError(f"{predicted.name} is {given} and its true mask {wanted} pixels: give it at that size")
     y = np.logical_or.reduce([part.whole() for part in parts.values()])
     return score_table([image_and_mask(next(iter(parts)))[0]], mask, confusion(p, y)[None])

@@ -67,10 +67,9 @@ def _of_variant(root: Path, variant: str, store: str) -> list[Run]:
     runs = [run for run in there if variant_of(run) == variant and (not store or run.digest in digests)]
     if not runs:
         known = sorted({f"{variant_of(run)} on {run.store}" for run in there})
-        raise FileNotFoundError(
-            f"{root} has no finished runs of {variant}{f' on store {name}' if store else ''} "
-            f"(there are: {', '.join(known) or 'none'}): train them with python -m tatl train --variant {variant}"
-        )
+        what = f"{root} has no finished runs of {variant}{f' on store {name}' if store else ''}"
+        there_are = f"(there are: {', '.join(known) or 'none'})"
+        raise FileNotFoundError(f"{what} {there_are}: train them with python -m tatl train --variant {variant}")
     if misplaced := [run for run in runs if not finished(run, root)]:
         path = there[misplaced[0]]
         raise ValueError(f"{path} should be {misplaced[0].folder(root)}: give --runs {path.resolve().parents[3]}")
@@ -140,14 +139,10 @@ def network_notes(runs: Sequence[Run]) -> list[str]:
     """For people: what is averaged, and which attributes have fewer networks than the others."""
     first, folds = runs[0], sorted({run.fold for run in runs})
     counted = ", ".join(f"{name} {len(each)}" for name, each in parts(runs).items())
-    lines = [
-        f"store {first.store}, source {first.source}, folds {', '.join(map(str, folds))} of {first.n_folds}, "
-        f"networks: {counted}"
-    ]
+    where = f"store {first.store}, source {first.source}, folds {', '.join(map(str, folds))} of {first.n_folds}"
+    lines = [f"{where}, networks: {counted}"]
     if first.task == LESION:
-        lines.append(
-            "note: boxes of stage1 lie tight round the lesion; the variants that crop grow them by their offset"
-        )
+        lines.append("note: boxes of stage1 lie tight round the lesion; variants that crop grow them by their offset")
     cover = {name: {(run.shape, run.fold, run.seeds) for run in runs if run.task == name} for name in parts(runs)}
     every = set().union(*cover.values())
     for name, there in cover.items():

@@ -65,11 +65,11 @@ def assign(
         groups.setdefault((unseen or tuple(runs), sample), []).append(image)
     if lacking:
         folds = ", ".join(map(str, sorted({run.fold for run in runs})))
-        raise ValueError(
+        what = (
             f"{len(lacking)} of {len(images)} images are of store {runs[0].store}, and all chosen networks (of folds "
-            f"{folds}) were trained on them: {'; '.join(lacking[:5])}; train the networks of these folds, or give "
-            "--in-sample to use those that are there, whose scores on these images say nothing about new ones"
         )
+        remedy = "train the networks of these folds, or give --in-sample, whose scores say nothing about new images"
+        raise ValueError(f"{what}{folds}) were trained on them: {'; '.join(lacking[:5])}; {remedy}")
     return [Assigned(each, list(chosen), sample) for (chosen, sample), each in groups.items()]
 
 

@@ -216,11 +216,9 @@ def outdated(runs: Iterable[Run], root: Path) -> list[str]:
 
 def _said(found: dict[Path, str]) -> list[str]:
     first = {reason: folder for folder, reason in reversed(found.items())}
-    return [
-        f"finished runs that no longer count, since {reason}: {count}; they are to be trained again (first: "
-        f"{first[reason]})"
-        for reason, count in Counter(found.values()).items()
-    ]
+    what, remedy = "finished runs that no longer count", "they are to be trained again"
+    counted = Counter(found.values()).items()
+    return [f"{what}, since {reason}: {count}; {remedy} (first: {first[reason]})" for reason, count in counted]
 
 
 def find_runs(root: Path) -> Iterator[tuple[Run, Path]]:

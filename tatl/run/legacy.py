@@ -50,9 +50,7 @@ def modern(values: dict[str, Any], log: str, root: Path | None = None) -> dict[s
     if recipe.get("precision", "auto") == "auto":
         recipe["precision"] = precision_of_log(log)
     if recipe["precision"] == "bf16" and (values.get("cropper") or recipe.get("augment")):
-        raise Outdated(
-            "its images were cut or augmented in bf16, which distorted them then (or no log says that it was float32)"
-        )
+        raise Outdated("bf16 cut or augmented its images, which distorted them then (or no log says float32)")
     if values.get("source", "imagenet") == "imagenet" and not values.get("weights"):
         values["weights"] = hub_weights(values.get("backbone", B0))
     for key in ("parent", "cropper"):

@@ -35,11 +35,9 @@ class Recipe:
     augment: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch, self.patience) < 1 or self.lr <= 0:
-            raise ValueError(
-                f"epochs ({self.epochs}), batch ({self.batch}), patience ({self.patience}) and lr ({self.lr}) must be "
-                "positive"
-            )
+        for name in ("epochs", "batch", "patience", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} {getattr(self, name)} must be positive")
         if self.calibration < 0:
             raise ValueError(f"calibration {self.calibration} is a number of images: give 0 or more")
         if not 0 <= self.balance <= 1:

@@ -24,10 +24,8 @@ def several_values() -> Iterator[None]:
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
-        raise ValueError(
-            "one image this small gives BatchNorm one value per channel and no variance: "
-            "give --batch and --calibration 2 or more, more training images, or prepare them larger with --size"
-        ) from error
+        remedy = "give --batch and --calibration 2 or more, more training images, or prepare them with a larger --size"
+        raise ValueError(f"one image this small gives BatchNorm no variance: {remedy}") from error
 
 
 @torch.no_grad()

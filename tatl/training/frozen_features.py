@@ -87,12 +87,7 @@ class Frozen:
 
     def __init__(self, encoder: nn.Module, feed: Feed, first: np.ndarray) -> None:
         boxes = b"" if feed.boxes is None else np.ascontiguousarray(feed.boxes).tobytes()
-        self.identity = (
-            encoder_digest(encoder),
-            feed.store.digest,
-            str(feed.store.size),
-            hashlib.sha256(boxes).hexdigest(),
-        )
+        self.identity = encoder_digest(encoder), feed.store.digest, hashlib.sha256(boxes).hexdigest()
         self.order = np.concatenate([first, np.setdiff1d(np.arange(len(feed.store)), first)])
 
     def __call__(self, indices: np.ndarray, images: Tensor, features: Features) -> list[Tensor]:

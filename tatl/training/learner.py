@@ -89,11 +89,10 @@ class Learner(L.LightningModule):
         for loss, (_, indices) in zip(losses, self._pending, strict=True):
             step = self._steps + 1
             if not np.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is {loss} at step {step} (epoch {self.current_epoch}) on images "
-                    f"{', '.join(map(str, self.task.ids[indices]))}{self.task.of_store}: lower --lr "
-                    f"(now {self.run.recipe.lr}) or look at these images"
-                )
+                images = f"{', '.join(map(str, self.task.ids[indices]))}{self.task.of_store}"
+                remedy = f"lower --lr (now {self.run.recipe.lr}) or look at these images"
+                where = f"at step {step} (epoch {self.current_epoch}) on images {images}"
+                raise FloatingPointError(f"the loss is {loss} {where}: {remedy}")
             self._note(step, "train", loss)
         self._pending = []
 

@@ -202,10 +202,8 @@ def make_task(
     if store is None:
         raise ValueError(f"a run of task {run.task!r} needs a store: give --store")
     if (run.digest, run.size) != (store.digest, str(store.size)):
-        raise ValueError(
-            f"the run is of store {run.store!r} ({run.digest}, {run.size}) and {store.path} is another "
-            f"({store.digest}, {store.size}): give the store it was planned for"
-        )
+        given = f"{store.path} is another ({store.digest}, {store.size})"
+        raise ValueError(f"the run is of store {run.store!r} ({run.digest}, {run.size}) and {given}: give its own")
     if run.task in (ROTATION, CONTEXT):
         pretext = Rotation if run.task == ROTATION else ContextRestoration
         return pretext(run, store, start_model(run, root, imagenet_weights))

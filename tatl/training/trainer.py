@@ -7,14 +7,12 @@ if it had not stopped.  `weights.safetensors`, the best by validation loss, is w
 
 from __future__ import annotations
 
-import errno
 import logging
 import platform
 import signal
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -22,14 +20,13 @@ from typing import Any, cast
 import lightning as L
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tatl.data.store import Store
-from tatl.machine.disk import room_for, to_disk
+from tatl.machine.disk import locked, room_for, to_disk
 from tatl.machine.version import commit, versions
 from tatl.run import Run, finished, put_in_place, write_atomically
 from tatl.training.base import TrainingTask
@@ -40,7 +37,6 @@ from tatl.training.tasks import make_task
 # A checkpoint is three times the weights (weights, momentum, best), and most runs are shorter than a handful of them.
 # Two minutes and the epoch that was begun are what a stop may cost.
 CHECKPOINT_SECONDS = 120.0
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks say
 
 
 class Busy(RuntimeError):
@@ -88,43 +84,26 @@ def fit(
         return folder
     place = pick_device(device)
     own = [torch.cuda.current_device()] if place.type == "cuda" else []  # of several GPUs, the one that is used
-    with room_for(folder), _locked(folder), torch.random.fork_rng(own), deterministic(place):
+    with room_for(folder), _alone(folder), torch.random.fork_rng(own), deterministic(place):
         if not finished(run, root):
             task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
-            _train(run, task, folder, place, progress, watcher)
+            _train(run, task, folder, place, progress and watcher is None, watcher)
     return folder
 
 
 def taken(run: Run, root: Path) -> bool:
     """Whether another process is at this run."""
     try:
-        with _locked(run.folder(root)):
+        with _alone(run.folder(root)):
             return False
     except Busy:
         return True
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[None]:
     """Inside, no other process trains this run; Busy where one does, OSError where files cannot be locked."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock", timeout=0, fallback_to_soft=False)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise Busy(f"another process is training {folder}: wait for it, or stop it") from error
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        raise OSError(
-            f"the file system of {folder} has no file locks, which keep two processes from training one run: "
-            "put --runs on another disk, such as a local one"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
+    return locked(folder / "lock", Busy(f"another process is training {folder}: wait for it, or stop it"))
 
 
 def _train(

@@ -96,9 +96,8 @@ class _Scene:
         near = np.full(self.c.y.shape, 9.0)
         for y, x in points:
             near = np.minimum(near, np.hypot(self.c.y - y, self.c.x - x))
-        mask = self.masks["milia_like_cyst"] = largest(
-            -near, np.ones_like(self.lesion.mask), self.cover["milia_like_cyst"]
-        )
+        everywhere = np.ones_like(self.lesion.mask)
+        mask = self.masks["milia_like_cyst"] = largest(-near, everywhere, self.cover["milia_like_cyst"])
         radius = np.sqrt(mask.mean() * self.c.width / count / np.pi)
         dots = self.c.dots(points, np.full(count, np.clip(0.55 * radius, 0.008, 0.03)))
         self.light += self.contrast(0.2, 0.45) * dots

@@ -20,20 +20,18 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from tatl.data.case import Reader, Size
 from tatl.data.prepare.decoding import Decoder, Record, sha256_of
 from tatl.data.prepare.problems import bad_cases
 from tatl.data.prepare.twins import join_twins
-from tatl.machine.disk import file_sha256, to_disk
+from tatl.machine.disk import file_sha256, locked, to_disk
 from tatl.machine.processes import cores, spread
 from tatl.names import LESION
 
@@ -63,7 +61,10 @@ def partial_folder(path: Path) -> Path:
 def write_store(reader: Reader, path: Path, size: Size, workers: int | None, skip_bad: bool, progress: bool) -> None:
     """Decode all that is not done yet, and publish the store at `path`, of which links are resolved."""
     folder = partial_folder(path)
-    with _alone(path, folder):
+    lock = folder.with_name(folder.name + ".lock")  # beside it: Windows removes no folder of open files
+    busy = ValueError(f"another process is writing {path}: wait for it, or choose another --store")
+    with locked(lock, busy, soft=True):
+        folder.mkdir(exist_ok=True)
         _begin(folder, store_recipe(reader, size))
         decoder = Decoder(reader, size, folder / "cases")
         todo = [index for index in range(len(reader.ids)) if decoder.written(index) is None]
@@ -75,23 +76,8 @@ def write_store(reader: Reader, path: Path, size: Size, workers: int | None, ski
             raise bad_cases(problems, len(good), folder / "problems.txt")
         _join(decoder, good, problems, folder / "whole")
         _publish(folder, path)
-
-
-@contextmanager
-def _alone(path: Path, folder: Path) -> Iterator[None]:
-    """Make the folder and keep other processes out of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock", timeout=0)  # beside it: Windows removes no folder of open files
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(f"another process is writing {path}: wait for it, or choose another --store") from None
-    try:
-        yield
         with suppress(PermissionError):  # Windows removes it when it is given back
-            Path(lock.lock_file).unlink()
-    finally:
-        lock.release()
+            lock.unlink()
 
 
 def _begin(folder: Path, recipe: dict[str, Any]) -> None:

@@ -28,11 +28,8 @@ def bad_cases(problems: list[str], good: int, path: Path) -> BadCases:
     lines = by_kind(problems)
     shown = lines[:_SHOWN] + ([f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else [])
     remedy = "repair them, or leave them out with --skip-bad" if good else "none is left, so repair them"
-    return BadCases(
-        f"{len(problems)} bad cases beside {good} good ones: {remedy}; all are listed in {path}\n  "
-        + "\n  ".join(shown),
-        problems,
-    )
+    what = f"{len(problems)} bad cases beside {good} good ones: {remedy}; all are listed in {path}"
+    return BadCases("\n  ".join([what, *shown]), problems)
 
 
 def by_kind(problems: list[str]) -> list[str]:

@@ -59,18 +59,15 @@ class Manifest(FileReader):
 
     def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
         """Leave out the cases whose image is also another group's: (the rest, problems)."""
-        leaking = {
-            source.id: next(other for other in cluster if other.group != source.group)
-            for cluster in _twins(sources)
-            for source in cluster
-        }
-        problems = [
-            f"{source.id}: its image {source.image.name} is also that of {other.id}, and their groups "
-            f"{source.group} and {other.group} differ: a group must not be on both sides of a fold"
-            for source in sources
-            if (other := leaking.get(source.id)) is not None
-        ]
-        return [source for source in sources if source.id not in leaking], problems
+        rest, problems, twins = [], [], {source.id: cluster for cluster in _twins(sources) for source in cluster}
+        for source in sources:
+            other = next((other for other in twins.get(source.id, ()) if other.group != source.group), None)
+            if other is None:
+                rest.append(source)
+            else:
+                what = f"its image {source.image.name} is also that of {other.id}, and their groups"
+                problems.append(f"{source.id}: {what} {source.group} and {other.group} differ: give both one group")
+        return rest, problems
 
     def stamp(self, index: int) -> str:
         """Changes also when the CSV maps the same files otherwise."""

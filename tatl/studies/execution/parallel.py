@@ -96,10 +96,8 @@ class Trainer:
         teller = Teller(run, self.told) if self.told else None
         try:
             with threads(self.threads):
-                fit(
-                    run, self.root, self.store,
-                    device=own.device, imagenet_weights=own.imagenet_weights, progress=False, watcher=teller,
-                )  # fmt: skip
+                weights = own.imagenet_weights
+                fit(run, self.root, self.store, device=own.device, imagenet_weights=weights, watcher=teller)
         except ERRORS as error:
             return Lost(f"its GPU failed in two processes ({error})") if GPU_FAILED.search(str(error)) else error
         return time.monotonic() - started
@@ -123,11 +121,8 @@ def outcomes_of(
     share = max(1, cores() // workers) if workers > 1 and not cuda else 0  # in company or alone, a run rounds alike
     if min(workers, len(pieces)) > 1 or cuda:
         names = gpus(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")) if cuda else [""]
-        seats = [
-            Seat(Trainer(root, store, machine, share, names[number % len(names)], told))
-            for number in range(min(workers, len(pieces)))
-        ]
-        yield from _seated(pieces, seats, root)
+        own = (names[number % len(names)] for number in range(min(workers, len(pieces))))
+        yield from _seated(pieces, [Seat(Trainer(root, store, machine, share, gpu, told)) for gpu in own], root)
         return
     trainer = Trainer(root, store, machine, share, told=told)
     for piece in pieces:
@@ -163,10 +158,8 @@ class Seat:
         if isinstance(error, BrokenProcessPool):
             assert self.process is not None
             raise_unstarted(self.process)
-            error = Lost(
-                "its process was ended from outside, most likely because memory ran out: give the same command again "
-                "where more is free, or with a smaller --batch"
-            )
+            remedy = "give the same command again where more is free, or with a smaller --batch"
+            error = Lost(f"its process was ended from outside, most likely because memory ran out: {remedy}")
         found = future.result() if error is None else [error] * len(piece)
         if isinstance(found[-1], Lost):
             self.end()
