@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,13 +22,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "predict": (commands.predict_command, "images -> lesion box, union and attribute masks"),
     "score": (commands.score_command, "predicted masks against true ones"),
 }
-OPTIONS: dict[str, dict[str, type]] = {  # parameters whose fields are options of their own
-    "prepare": {"reading": Reading},
-    "train": {"settings": Settings},
-    "study": {"asked": Asked, "settings": Settings},
-    "predict": {"reading": Reading},
-    "score": {"reading": Reading},
-}
+FIELDS: dict[str, type] = {"reading": Reading, "asked": Asked, "settings": Settings}  # which are options of their own
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")
 
@@ -43,11 +39,11 @@ def build_parser(preset: str, study: str = "", own_store: bool = False) -> Argum
         sub = cli.parser(description=cli.describe(function, line))
         if name == "predict":  # jsonargparse would want the list as JSON
             sub.add_argument("images", nargs="+", type=Path, help="pictures to segment")
-        skip: set[str | int] = {*OPTIONS[name], "images"}
+        skip: set[str | int] = {*FIELDS, "images"}
         sub.add_function_arguments(function, skip=skip, as_group=False, as_positional=name == "study")
-        for options in OPTIONS[name].values():
+        for options in _options(function).values():
             sub.add_class_arguments(options, as_group=False, skip=set(LEFT_OUT.get(name, ())))
-        if "settings" in OPTIONS[name]:
+        if "settings" in _options(function):
             own = {**of_preset.settings, **(of_preset.options if name == "study" else {}), "preset": preset}
             if own_store:
                 own.pop("attributes", None)
@@ -56,14 +52,16 @@ def build_parser(preset: str, study: str = "", own_store: bool = False) -> Argum
     return parser
 
 
+def _options(function: Callable[..., None]) -> dict[str, type]:
+    """The parameters of a command whose fields are options of their own, with the class of each."""
+    return {name: FIELDS[name] for name in signature(function).parameters if name in FIELDS}
+
+
 def asked_preset(arguments: list[str]) -> str:
     """The value of --preset, which decides the defaults of everything else."""
-    for position, given in enumerate(arguments):
-        if given == "--preset":
-            return "".join(arguments[position + 1 : position + 2])
-        if given.startswith("--preset="):
-            return given.partition("=")[2]
-    return "quick"
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--preset", nargs="?", default="quick", const="")
+    return str(early.parse_known_args(arguments)[0].preset)
 
 
 def asked_study(arguments: list[str]) -> str:
@@ -73,7 +71,7 @@ def asked_study(arguments: list[str]) -> str:
 
 def call(name: str, given: Namespace) -> None:
     values: dict[str, Any] = dict(vars(given))
-    for parameter, options in OPTIONS[name].items():
+    for parameter, options in _options(COMMANDS[name][0]).items():
         fields = options.__dataclass_fields__  # type: ignore[attr-defined]
         values[parameter] = options(**{k: values.pop(k) for k in list(values) if k in fields})
     COMMANDS[name][0](**values)

@@ -113,21 +113,20 @@ def test_the_smallest_fraction_keeps_a_group(single: Store) -> None:
 
 def test_a_split_is_a_function_of_its_arguments(store: Store) -> None:
     parts = split(store, 2, seed=3)
-    folds._split.cache_clear()
+    folds.split.cache_clear()
     again = split(Store.open(store.path), 2, seed=3)
     assert all(np.array_equal(getattr(parts, name), getattr(again, name)) for name in ("train", "validation", "test"))
     assert not np.array_equal(split(store, 2, seed=3).test, split(store, 2, seed=4).test)
 
 
-def test_a_split_is_made_once_and_what_is_done_to_it_stays_with_the_caller(
-    single: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_split_is_made_once_and_cannot_be_changed(single: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     first = split(single, 1, seed=5, fraction=0.5)
     kept = [part.copy() for part in (first.train, first.validation, first.test)]
     never = lambda *a, **k: pytest.fail("the split was made again")  # noqa: E731
     monkeypatch.setattr("sklearn.model_selection.StratifiedGroupKFold", never)
     for part in (first.train, first.validation, first.test):
-        part[:] = 0
+        with pytest.raises(ValueError, match="read-only"):
+            part[:] = 0
     again = split(Store.open(single.path), 1, seed=5, fraction=0.5)
     assert all(map(np.array_equal, (again.train, again.validation, again.test), kept))
     with pytest.raises(pytest.fail.Exception, match="made again"):

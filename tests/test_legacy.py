@@ -164,7 +164,7 @@ def test_those_whose_crops_were_distorted_are_named_and_not_counted(
     root = write(GPU, FOLDERS | augmented)
     assert not finished(bf16(NEW_STREAKS), root) and not finished(bf16(NEW_UNION), root)
     (said,) = outdated([bf16(NEW_STREAKS), bf16(NEW_UNION)], root)
-    assert said.startswith("finished runs that no longer count, since its images were cut or augmented in bf16, which ")
+    assert said.startswith("finished runs that no longer count, since bf16 cut or augmented its images, which ")
     assert "distorted them then" in said and "): 2; they are to be trained again (first: " in said
     assert not any("cropper" in run.dumps() and run.cropper for run, _ in find_runs(root))
     notes = capsys.readouterr().err.splitlines()

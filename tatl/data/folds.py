@@ -57,19 +57,14 @@ def _parts(labels: np.ndarray, groups: np.ndarray, parts: int, seed: int) -> np.
     return part
 
 
+@lru_cache(maxsize=256)
 def split(store: Store, fold: int, n_folds: int = 5, seed: int = 0, fraction: float = 1.0) -> Split:
-    """Training, validation and test indices of one fold; remembered, since planning asks for the same ones often.
+    """Training, validation and test indices of one fold, read-only: planning asks for the same ones often.
 
     `seed` is the partition's own (`Run.split_seed`): several trainings share a partition.  `fraction` keeps that
     share of the training *groups*, nested: 0.4 is inside 0.6, for the same seed.
     Raises ValueError for a fold that is not there, too few groups, or a fraction outside (0, 1].
     """
-    made = _split(store, fold, n_folds, seed, fraction)
-    return Split(made.train.copy(), made.validation.copy(), made.test.copy())  # a caller may do with them as it likes
-
-
-@lru_cache(maxsize=256)
-def _split(store: Store, fold: int, n_folds: int, seed: int, fraction: float) -> Split:
     groups = store.cases["group"].to_numpy().astype(str)
     if not 0 <= fold < n_folds or n_folds < 2:
         raise ValueError(f"fold {fold} of {n_folds} does not exist: folds count from 0, and there are at least 2")
@@ -87,7 +82,10 @@ def _split(store: Store, fold: int, n_folds: int, seed: int, fraction: float) ->
         raise ValueError(f"{what}: these take two, so prepare more groups")
     held = _parts(labels[rest], groups[rest], parts, seed) == 0
     train = _nested(rest[~held], labels, groups, fraction, seed)
-    return Split(train, rest[held], np.flatnonzero(test))
+    made = Split(train, rest[held], np.flatnonzero(test))
+    for part in (made.train, made.validation, made.test):
+        part.flags.writeable = False
+    return made
 
 
 def _nested(train: np.ndarray, labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tatl.data.store import Store
 from tatl.names import LESION, LESION_NETWORKS, PRETEXTS, RIVALS, STAGE1, UNION, VARIANTS
 from tatl.run import Run, find_runs, finished
+from tatl.run.recipe import among
 from tatl.studies.planner import STAGES_OF, Variant
 from tatl.studies.settings import comma_list, comma_numbers
 
@@ -46,8 +47,7 @@ def choose(root: Path, variant: str, store: str = "", folds: str = "", where: st
     random weights, not of a rival's shape, not augmented.
     FileNotFoundError where there are no runs, ValueError where a fold is not there, or several stores or settings are.
     """
-    if variant not in (*VARIANTS, STAGE1):
-        raise ValueError(f"variant {variant!r} is unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
+    among("variant", [variant], (*VARIANTS, STAGE1))
     runs = _of_variant(root, variant, store)
     if len(stores := sorted(set({run.digest: run.store for run in runs}.values()))) > 1:
         raise ValueError(f"runs of several stores are there ({', '.join(stores)}): choose with --store {stores[0]}")

@@ -65,11 +65,10 @@ def assign(
         groups.setdefault((unseen or tuple(runs), sample), []).append(image)
     if lacking:
         folds = ", ".join(map(str, sorted({run.fold for run in runs})))
-        what = (
-            f"{len(lacking)} of {len(images)} images are of store {runs[0].store}, and all chosen networks (of folds "
-        )
+        what = f"{len(lacking)} of {len(images)} images are of store {runs[0].store}"
+        seen = f"all chosen networks (of folds {folds}) were trained on them: {'; '.join(lacking[:5])}"
         remedy = "train the networks of these folds, or give --in-sample, whose scores say nothing about new images"
-        raise ValueError(f"{what}{folds}) were trained on them: {'; '.join(lacking[:5])}; {remedy}")
+        raise ValueError(f"{what}, and {seen}; {remedy}")
     return [Assigned(each, list(chosen), sample) for (chosen, sample), each in groups.items()]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+_WORDS = {"optimizer": ("sgd", "adamw"), "pool": ("batch", "image"), "precision": ("32", "bf16")}
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,11 @@ class Recipe:
             raise ValueError(f"calibration {self.calibration} is a number of images: give 0 or more")
         if not 0 <= self.balance <= 1:
             raise ValueError(f"balance {self.balance} is a share of the mini-batch: give a number from 0 to 1")
-        known = {"optimizer": ("sgd", "adamw"), "pool": ("batch", "image"), "precision": ("32", "bf16")}
-        for name, words in known.items():
-            if getattr(self, name) not in words:
-                raise ValueError(f"{name} {getattr(self, name)!r} is unknown: choose {' or '.join(words)}")
+        for name, known in _WORDS.items():
+            among(name, [getattr(self, name)], known)
+
+
+def among(field: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """ValueError for words that are not known, and for none at all."""
+    if unknown := [word for word in given if word not in known] if given else ["(empty)"]:
+        raise ValueError(f"{field} {', '.join(unknown)} unknown: choose of {', '.join(known)}")

@@ -24,6 +24,7 @@ from typing import Any
 
 from tatl import names
 from tatl.names import LESION, PRETEXT, STAGE1, VARIANTS, WINNERS
+from tatl.run.recipe import among
 from tatl.studies.planner import STAGES_OF, WHOLE, Member, Planner
 from tatl.studies.settings import Asked, comma_list, comma_numbers
 
@@ -179,9 +180,9 @@ STUDIES = {
 
 def _chosen(text: str, known: Sequence[str] | dict[str, Any], what: str) -> list[str]:
     """The names in `text`, all known ones where it is empty; ValueError for an unknown one."""
-    if unknown := [name for name in comma_list(text) if name not in known]:
-        raise ValueError(f"{what} {', '.join(unknown)} unknown: choose of {', '.join(known)}")
-    return comma_list(text) or list(known)
+    found = comma_list(text) or list(known)
+    among(what, found, list(known))
+    return found
 
 
 def _percentages(text: str) -> list[float]:

@@ -20,6 +20,7 @@ from tatl.models.starts import start_rule
 from tatl.names import CONTEXT, LESION, MULTILABEL, PLAIN, RIVALS, ROTATION, SHUFFLED, STAGE1, TEXTURES, UNION, VARIANTS
 from tatl.run import Run
 from tatl.run.hub import hub_weights
+from tatl.run.recipe import among
 from tatl.run.textures import TEXTURE_RECIPE, texture_run
 from tatl.studies.settings import Settings, comma_list
 from tatl.training.device import device_kind, usual_precision
@@ -202,8 +203,7 @@ class Planner:
         ]
 
     def _check(self, variants: list[str]) -> None:
-        if unknown := [name for name in variants if name not in (*VARIANTS, STAGE1)]:
-            raise ValueError(f"variant {', '.join(unknown)} unknown: choose of {', '.join((*VARIANTS, STAGE1))}")
+        among("variant", variants, (*VARIANTS, STAGE1))
         targets = [name for name in variants if name != STAGE1]
         if cropping := [name for name in variants if name == STAGE1 or STAGES_OF[name].crop]:
             self.require(LESION, f"Stage 1 of {', '.join(cropping)}", "choose --variants stage3,stage23")

@@ -17,6 +17,7 @@ import yaml
 from tatl.data.case import Size
 from tatl.names import LESION_NETWORKS, SHAPES, SOURCES
 from tatl.run import Recipe
+from tatl.run.recipe import among
 
 # tatl.studies.catalogue.STUDIES, without importing torch
 StudyName = Literal["variants", "paradigms", "crop", "backbones", "data-size", "convergence"]
@@ -75,9 +76,9 @@ class Settings(Recipe):
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        _among("shapes", comma_list(self.shapes), SHAPES)
-        _among("source", [self.source], SOURCES)
-        _among("lesion_network", [self.lesion_network], LESION_NETWORKS)
+        among("shapes", comma_list(self.shapes), SHAPES)
+        among("source", [self.source], SOURCES)
+        among("lesion_network", [self.lesion_network], LESION_NETWORKS)
         if self.score_size:
             Size.parse(self.score_size)
         if self.offset < 0:
@@ -91,7 +92,6 @@ class Settings(Recipe):
         if self.split_seed < 0:
             raise ValueError(f"split_seed {self.split_seed} is negative: give a whole number from 0")
         comma_numbers("seeds", self.seeds)
-        _among("precision", [self.precision], ("auto", "32", "bf16"))
         for stage in ("lesion", "agnostic", "target"):
             self.recipe(stage)
 
@@ -150,11 +150,6 @@ def comma_numbers(field: str, text: str) -> list[int]:
     if not all(word.isdigit() for word in comma_list(text)):
         raise ValueError(f"{field} {text!r} is not a list of whole numbers such as 0,1")
     return list(dict.fromkeys(int(word) for word in comma_list(text)))
-
-
-def _among(field: str, given: list[str], known: tuple[str, ...]) -> None:
-    if unknown := [word for word in given if word not in known] if given else ["(empty)"]:
-        raise ValueError(f"{field} {', '.join(unknown)} unknown: choose of {', '.join(known)}")
 
 
 def presets() -> list[str]:

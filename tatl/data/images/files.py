@@ -77,9 +77,6 @@ class FileReader:
         if not sources and not problems:
             raise ValueError(f"{root} holds no images for --data {self.name}: give the folder they were unpacked into")
 
-    def __len__(self) -> int:
-        return len(self.sources)
-
     def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
         """What is done about one picture under several groups: (the sources to read, problems)."""
         return sources, []
@@ -146,15 +143,13 @@ def existing_folder(root: str | Path) -> Path:
 
 def _unique(sources: Sequence[Source]) -> tuple[list[Source], list[str]]:
     """Leave out all cases that share an id, for nobody can tell which is meant: (the rest, problems)."""
-    by_id: dict[str, list[Source]] = {}
+    by_id: dict[str, list[Path]] = {}
     for source in sources:
-        by_id.setdefault(source.id, []).append(source)
-    problems = [
-        f"{name}: duplicate id ({', '.join(f'{s.image.parent.name}/{s.image.name}' for s in same)})"
-        for name, same in by_id.items()
-        if len(same) > 1
-    ]
-    return [same[0] for same in by_id.values() if len(same) == 1], problems
+        by_id.setdefault(source.id, []).append(source.image)
+    twice = {name: same for name, same in by_id.items() if len(same) > 1}
+    named = {name: ", ".join(f"{path.parent.name}/{path.name}" for path in same) for name, same in twice.items()}
+    problems = [f"{name}: duplicate id ({files})" for name, files in named.items()]
+    return [source for source in sources if source.id not in twice], problems
 
 
 def composed(name: str) -> str:

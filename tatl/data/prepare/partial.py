@@ -43,14 +43,8 @@ _BYTES = 5  # a pixel: three of the image, two of the masks
 
 def store_recipe(reader: Reader, size: Size) -> dict[str, Any]:
     """Everything but the case ids that decides what a row holds, as JSON gives it back."""
-    made = {
-        "version": STORE_VERSION,
-        "data": reader.name,
-        "attributes": list(reader.attributes),
-        "size": str(size),
-        "source": dict(reader.provenance),
-    }
-    return json.loads(json.dumps(made))
+    made = {"version": STORE_VERSION, "data": reader.name, "attributes": list(reader.attributes)}
+    return json.loads(json.dumps(made | {"size": str(size), "source": dict(reader.provenance)}))
 
 
 def partial_folder(path: Path) -> Path:
@@ -106,14 +100,10 @@ def _decode(decoder: Decoder, todo: list[int], workers: int | None, progress: bo
     workers = max(1, min(workers, len(todo)))
     count, bad = len(decoder.reader.ids), dict[int, str]()
     with tqdm(desc="prepare", unit="case", total=count, initial=count - len(todo), disable=not progress) as bar:
-        try:
-            for index, problem in spread([decoder] * workers, todo):
-                if problem:
-                    bad[index] = problem
-                bar.update()
-        except KeyboardInterrupt as error:
-            error.add_note(f"the cases that are decoded are kept in {decoder.folder}; the same command continues")
-            raise
+        for index, problem in spread([decoder] * workers, todo):
+            if problem:
+                bad[index] = problem
+            bar.update()
     return bad
 
 
