@@ -50,13 +50,18 @@ class Experiment:
 
         ValueError or RuntimeError before any training where something that the rows need is not there.
         """
+        from tatl.studies.execution.schedule import execute
         from tatl.studies.write import provenance, write_tables
 
         started, members = time.monotonic(), self._members()
         needed = [member.run for member in members]
         check_sources(needed, self.runs, self.machine.imagenet_weights)
         note_runs(needed, self.runs)
-        self._train(needed)
+        failures = execute(needed, self.runs, self.planner.store, self.machine, keep_going=True)
+        if failures:
+            listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
+            what = f"{len(failures)} runs of study {self.name} failed ({listed})"
+            raise RuntimeError(f"{what}: mend the cause and give the same command again, which tries them again")
         shown = list(dict.fromkeys(member.variant for member in members))
         settings, store = self.planner.settings, self.planner.store
         described = provenance(self.name, self.preset, settings, store, self.planner, shown, self.runs)
@@ -85,15 +90,6 @@ class Experiment:
             remedy = f"{', '.join(self.planner.attributes)}: choose other --attributes"
             raise ValueError(f"study {self.name} has no row: {lacking} {remedy}")
         return members
-
-    def _train(self, needed: list[Run]) -> None:
-        from tatl.studies.execution.schedule import execute
-
-        failures = execute(needed, self.runs, self.planner.store, self.machine, keep_going=True)
-        if failures:
-            listed = "; ".join(f"{failure.run.title()}: {failure.reason}" for failure in failures[:5])
-            what = f"{len(failures)} runs of study {self.name} failed ({listed})"
-            raise RuntimeError(f"{what}: mend the cause and give the same command again, which tries them again")
 
 
 def report_of(name: str, tables: Path) -> str:

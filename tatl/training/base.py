@@ -25,10 +25,12 @@ class TrainingTask:
     train      indices of the images that teach; `positive` says which the recipe balances: bool [n], here all of them,
                which makes an epoch one plain shuffled pass
     validation indices of those that choose the epoch
+    tested     indices of those on which it is scored in the end
     of_store   for people: where the images are from
     """
 
     model: nn.Module
+    tested: np.ndarray
     of_store = ""
     evaluation_batch = EVALUATION_BATCH
 
@@ -64,8 +66,14 @@ class TrainingTask:
     def validation_loss(self, sums: Tensor) -> float:
         return float(sums[0] / sums[1])
 
+    @torch.no_grad()
     def finish(self, folder: Path, device: torch.device) -> None:
-        """Measure the trained model on what it has not seen, and write it into the run's folder."""
+        """Measure the trained model on what it has not seen, and write it into the run's folder: scores.csv."""
+        self.model.eval()
+        write_scores(folder, [self.scores(chunk, device) for chunk in chunks(self.tested, self.evaluation_batch)])
+
+    def scores(self, indices: np.ndarray, device: torch.device) -> pd.DataFrame:
+        """What is measured on these images, a row each."""
         raise NotImplementedError
 
 
@@ -75,7 +83,7 @@ class StoreTask(TrainingTask):
     def __init__(self, run: Run, store: Store, known: np.ndarray | None = None) -> None:
         self.store, self.of_store = store, f" of store {store.name!r}"
         whole = split(store, run.fold, run.n_folds, run.split_seed, run.fraction)
-        self.split = whole if known is None else whole.where(known)
+        self.split, self.tested = whole if known is None else whole.where(known), whole.test
         super().__init__(run, store.cases["id"].to_numpy(), self.split.train, self.split.validation)
 
 

@@ -44,10 +44,8 @@ def dice(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
 
 def score_table(images: Sequence[str], attribute: str, fractions: np.ndarray) -> pd.DataFrame:
     """The tidy frame of `scores.csv`: image, attribute, tp, fp, fn, tn from fractions [n, 4]."""
-    frame = pd.DataFrame(fractions, columns=list(CONFUSION))
-    frame.insert(0, "image", list(images))
-    frame.insert(1, "attribute", attribute)
-    return frame
+    counted = dict(zip(CONFUSION, np.transpose(fractions), strict=True))
+    return pd.DataFrame({"image": list(images), "attribute": attribute, **counted})
 
 
 def _pooled(rows: pd.DataFrame) -> dict[str, float]:

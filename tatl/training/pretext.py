@@ -14,7 +14,6 @@ images ("shuffled-union"), which keeps their sizes and shapes and takes away whe
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tatl.data.batches import Feed, chunks, normalise, placed, send
+from tatl.data.batches import Feed, normalise, placed, send
 from tatl.data.case import Size
 from tatl.data.crop import without_autocast
 from tatl.data.phantom.textures import CLASSES, draw_textures
@@ -33,7 +32,7 @@ from tatl.models.starts import seeded
 from tatl.names import UNION
 from tatl.run import Run
 from tatl.run.textures import DRAWN, HELD
-from tatl.training.base import StoreTask, TrainingTask, with_count, write_scores
+from tatl.training.base import StoreTask, TrainingTask, with_count
 
 ANGLES = (0, 90, 180, 270)
 
@@ -45,11 +44,10 @@ PATCH = 15 / 384
 class Classification(TrainingTask):
     """What a `Classifier` tells of pictures that are called anew: turned, or drawn.
 
-    `kinds` [classes] are what it tells apart, `tested` the indices on which it is scored.
+    `kinds` [classes] are what it tells apart.
     """
 
     kinds: np.ndarray
-    tested: np.ndarray
 
     def answers(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Logits [levels, k B, classes] and labels int [k B] of these images, k pictures of each, kind by kind."""
@@ -70,17 +68,12 @@ class Classification(TrainingTask):
         logits, labels = self.answers(indices, device)
         return with_count(F.cross_entropy(logits.mean(0), labels, reduction="sum"), len(labels))
 
-    @torch.no_grad()
-    def finish(self, folder: Path, device: torch.device) -> None:
-        """scores.csv: image, label, predicted."""
-        self.model.eval()
-        tables = []
-        for chunk in chunks(self.tested, self.evaluation_batch):
-            logits, labels = self.answers(chunk, device)
-            said, asked = (self.kinds[each.cpu().numpy()] for each in (logits.mean(0).argmax(1), labels))
-            images = np.tile(self.ids[chunk], len(asked) // len(chunk))
-            tables.append(pd.DataFrame({"image": images, "label": asked, "predicted": said}))
-        write_scores(folder, tables)
+    def scores(self, indices: np.ndarray, device: torch.device) -> pd.DataFrame:
+        """Columns image, label, predicted."""
+        logits, labels = self.answers(indices, device)
+        said, asked = (self.kinds[each.cpu().numpy()] for each in (logits.mean(0).argmax(1), labels))
+        images = np.tile(self.ids[indices], len(asked) // len(indices))
+        return pd.DataFrame({"image": images, "label": asked, "predicted": said})
 
 
 class TextureClassification(Classification):
@@ -115,7 +108,7 @@ class Rotation(StoreTask, Classification):
 
     def __init__(self, run: Run, store: Store, model: nn.Module) -> None:
         super().__init__(run, store)
-        self.model, self.feed, self.tested = model, Feed(store, UNION), self.split.test
+        self.model, self.feed = model, Feed(store, UNION)
 
     def answers(self, indices: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Turn by turn: logits [levels, 4 B, 4] and labels int [4 B]."""
@@ -164,19 +157,11 @@ class ContextRestoration(StoreTask):
         restored, images, _ = self._forward(indices, device)
         return with_count(F.mse_loss(restored, images) * len(images), len(images))
 
-    @torch.no_grad()
-    def finish(self, folder: Path, device: torch.device) -> None:
-        """scores.csv: image, and the mean squared error of the restored and of the corrupted one, over test images."""
-        self.model.eval()
-        tables = []
-        for chunk in chunks(self.split.test):
-            restored, images, corrupted = self._forward(chunk, device)
-            errors = {
-                name: ((made - images) ** 2).flatten(1).mean(1).cpu().numpy()
-                for name, made in (("restored", restored), ("corrupted", corrupted))
-            }
-            tables.append(pd.DataFrame({"image": self.ids[chunk], **errors}))
-        write_scores(folder, tables)
+    def scores(self, indices: np.ndarray, device: torch.device) -> pd.DataFrame:
+        """Columns image, and the mean squared errors of the restored and of the corrupted one."""
+        restored, images, corrupted = self._forward(indices, device)
+        errors = [((made - images) ** 2).flatten(1).mean(1).cpu().numpy() for made in (restored, corrupted)]
+        return pd.DataFrame({"image": self.ids[indices], "restored": errors[0], "corrupted": errors[1]})
 
 
 @without_autocast()

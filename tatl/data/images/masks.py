@@ -86,13 +86,7 @@ def read_part(path: Path, reading: Reading = AS_THEY_ARE, name: str = "") -> Par
         chosen = set_levels(path.name, counts, lossless, labels, reading, name, odd)
         notes = [IGNORED] * bool(foreground and counts[list(ignore)].any()) + [LOSSY] * (not lossless)
         notes += [FAINT] * bool(reading.threshold is not None and not len(chosen))
-    return Part(shape, (box[1], box[0]), _among(np.asarray(part), chosen), tuple(notes))
-
-
-def _among(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    table = np.zeros(256, bool)
-    table[chosen] = True
-    return table[values]
+    return Part(shape, (box[1], box[0]), np.isin(np.asarray(part), chosen), tuple(notes))
 
 
 def odd_pixels(grey: np.ndarray) -> int:

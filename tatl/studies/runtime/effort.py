@@ -16,6 +16,7 @@ from tatl.data.store import Store
 from tatl.models.starts import start_rule
 from tatl.names import ROTATION, TEXTURES
 from tatl.run import Run, finished, in_order
+from tatl.run.legacy import log_in
 from tatl.run.textures import DRAWN
 from tatl.studies.runtime.counts import COUNTED, network_count
 from tatl.training.device import device_kind
@@ -111,9 +112,7 @@ def seconds(run: Run, root: Path, device: str = "") -> float:
 
     With a `device` (cpu or cuda) 0 too where any of it was on another kind of device.
     """
-    log = run.folder(root) / "log"
-    text = log.read_text(encoding="utf-8") if log.is_file() else ""
-    found = re.findall(r"^([\d.]+) s in this process on (.*)", text, re.MULTILINE)
+    found = re.findall(r"^([\d.]+) s in this process on (.*)", log_in(run.folder(root)), re.MULTILINE)
     here = _gpu() if device == "cuda" else device.upper()
     return sum(float(took) for took, _ in found) if all(where.startswith(here) for _, where in found) else 0.0
 
