@@ -12,9 +12,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import util
 from typing import Any, TypeVar
 
@@ -41,15 +42,12 @@ def spread(workers: Sequence[Callable[[Task], Result]], tasks: Iterable[Task]) -
     if len(workers) <= 1:
         yield from map(workers[0], tasks)
         return
-    flying = set[Future[Result]]()
+    waiting = iter(tasks)
     with pool(workers) as processes:
-        for task in tasks:
-            flying.add(processes.submit(do, task))
-            if len(flying) >= AHEAD * len(workers):
-                done, flying = wait(flying, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+        flying = {processes.submit(do, task) for task in islice(waiting, AHEAD * len(workers))}
         while flying:
             done, flying = wait(flying, return_when=FIRST_COMPLETED)
+            flying |= {processes.submit(do, task) for task in islice(waiting, len(done))}
             yield from (future.result() for future in done)
 
 

@@ -57,9 +57,7 @@ def gallery(members: Sequence[Member], root: Path, store: Store, count: int = 6)
         "boxes": boxes,
         "ids": store.cases["id"].to_numpy().astype(str)[test[at]],
         "attributes": np.array(attributes),
-        "variant": np.array(first.variant),
-        "fold": np.array(first.fold),
-        "seed": np.array(first.seed),
+        **{name: np.array(getattr(first, name)) for name in ("variant", "fold", "seed")},
     }
 
 

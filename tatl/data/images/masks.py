@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,23 +103,12 @@ def odd_pixels(grey: np.ndarray) -> int:
 
 
 def keeps_levels(picture: Image.Image, data: bytes) -> bool:
-    """Whether a file keeps the levels that were saved."""
+    """Whether a file keeps the levels that were saved; the first pixels of a WEBP are a chunk VP8L or, lossy, VP8."""
     if picture.format == "WEBP":
-        return _webp_lossless(data)
+        return re.findall(rb"VP8[L ]", data[12:])[:1] == [b"VP8L"]
     if picture.format == "TIFF":
         return picture.info.get("compression") not in LOSSY_TIFF
     return picture.format in LOSSLESS
-
-
-def _webp_lossless(data: bytes) -> bool:
-    """Walk the chunks to the first that holds pixels: VP8L is lossless, VP8 is not."""
-    place = 12
-    while place + 8 <= len(data):
-        tag, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
-        if tag in (b"VP8 ", b"VP8L"):
-            return tag == b"VP8L"
-        place += 24 if tag == b"ANMF" else 8 + length + length % 2
-    return False
 
 
 def _grey(
