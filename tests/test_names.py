@@ -175,7 +175,7 @@ def test_isic2018_archives_in_folders_of_their_own_names(tmp_path: Path, parts: 
     expected = [Isic2018(tmp_path).read(i, SIZE) for i in range(3)]
     deeper(tmp_path, parts)
     data = Isic2018(tmp_path)
-    assert not data.problems and len(data) == 3
+    assert not data.problems and len(data.ids) == 3
     for case, before in zip((data.read(i, SIZE) for i in range(3)), expected, strict=True):
         assert all(np.array_equal(case.attributes[name], before.attributes[name]) for name in data.attributes)
         assert np.array_equal(case.lesion, before.lesion)
@@ -185,7 +185,7 @@ def test_isic2017_archives_in_folders_of_their_own_names(tmp_path: Path) -> None
     isic2017(tmp_path, 2)
     deeper(tmp_path, "")
     data = Isic2017(tmp_path)
-    assert not data.problems and len(data) == 2 and data.read(0, SIZE).attributes["streaks"] is not None
+    assert not data.problems and len(data.ids) == 2 and data.read(0, SIZE).attributes["streaks"] is not None
 
 
 def deeper(root: Path, parts: str) -> None:

@@ -68,18 +68,13 @@ class FileReader:
         self.root = root
         self.reading = reading
         self.attributes = tuple(attributes)
-        single, repeated = _unique(sources)
-        self.sources, leaks = self._grouped(single)
+        self.sources, repeated = _unique(sources)
         self.ids = [source.id for source in self.sources]
         self.groups = [source.group for source in self.sources]
-        self.problems = [*problems, *repeated, *leaks]
+        self.problems = [*problems, *repeated]
         self.provenance = {"data": self.name, "root": str(root.resolve()), **options, **reading.said()}
         if not sources and not problems:
             raise ValueError(f"{root} holds no images for --data {self.name}: give the folder they were unpacked into")
-
-    def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
-        """What is done about one picture under several groups: (the sources to read, problems)."""
-        return sources, []
 
     def read(self, index: int, size: Size) -> Case:
         """Decode one case, reduced to `size`; raises BadCase."""

@@ -55,19 +55,8 @@ class Manifest(FileReader):
                 problems.append(problem)
             else:
                 sources.append(_source(folder, row, attributes))
-        super().__init__(folder, attributes, sources, problems, reading)
-
-    def _grouped(self, sources: list[Source]) -> tuple[list[Source], list[str]]:
-        """Leave out the cases whose image is also another group's: (the rest, problems)."""
-        rest, problems, twins = [], [], {source.id: cluster for cluster in _twins(sources) for source in cluster}
-        for source in sources:
-            other = next((other for other in twins.get(source.id, ()) if other.group != source.group), None)
-            if other is None:
-                rest.append(source)
-            else:
-                what = f"its image {source.image.name} is also that of {other.id}, and their groups"
-                problems.append(f"{source.id}: {what} {source.group} and {other.group} differ: give both one group")
-        return rest, problems
+        sources, leaks = _grouped(sources)
+        super().__init__(folder, attributes, sources, problems + leaks, reading)
 
     def stamp(self, index: int) -> str:
         """Changes also when the CSV maps the same files otherwise."""
@@ -191,6 +180,19 @@ def _source(root: Path, row: dict[str, str], attributes: list[str]) -> Source:
     masks = {name: _located(root, row[name]) if row[name] else None for name in known}
     lesion = _located(root, row[LESION]) if row.get(LESION, _UNKNOWN) not in ("", _UNKNOWN) else None
     return Source(row["case"], row["group"], _located(root, row["image"]), lesion, masks)
+
+
+def _grouped(sources: list[Source]) -> tuple[list[Source], list[str]]:
+    """Leave out the cases whose image is also another group's: (the rest, problems)."""
+    rest, problems, twins = [], [], {source.id: cluster for cluster in _twins(sources) for source in cluster}
+    for source in sources:
+        other = next((other for other in twins.get(source.id, ()) if other.group != source.group), None)
+        if other is None:
+            rest.append(source)
+        else:
+            what = f"its image {source.image.name} is also that of {other.id}, and their groups"
+            problems.append(f"{source.id}: {what} {source.group} and {other.group} differ: give both one group")
+    return rest, problems
 
 
 def _twins(sources: list[Source]) -> list[list[Source]]:
