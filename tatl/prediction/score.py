@@ -36,9 +36,7 @@ def score_folders(
     `reading` says what the levels of true masks mean; pixels that it ignores are background, which is said too.
     """
     predicted: _Masks = {key: [path] for key, path in mask_files(predictions).items()}
-    true = _with_unions(mask_files(truth))
-    for mask in (LESION, UNION):
-        predicted, true = _where_both(mask, predicted, true)
+    predicted, true = _where_both(predicted, _with_unions(mask_files(truth)))
     if only_predicted:
         true = _only(true, predicted)
     remedy = "both folders need the same names, or give --only-predicted if images or attributes were left out"
@@ -67,14 +65,13 @@ def _with_unions(true: dict[Key, Path]) -> _Masks:
     return found
 
 
-def _where_both(mask: str, predicted: _Masks, true: _Masks) -> tuple[_Masks, _Masks]:
-    """Without a mask that one of them lacks altogether; a prediction that is left out is said."""
-    there = [any(key[1] == mask for key in each) for each in (predicted, true)]
-    if there == [True, False]:
+def _where_both(predicted: _Masks, true: _Masks) -> tuple[_Masks, _Masks]:
+    """Without the lesion or the union where one of them lacks it altogether; a prediction that is left out is said."""
+    there, known = ({mask for _, mask in each} for each in (predicted, true))
+    alone = (there ^ known) & {LESION, UNION}
+    for mask in sorted(alone & there):
         print(f"left out, without a true mask: {mask}")
-    if all(there):
-        return predicted, true
-    left, right = ({key: paths for key, paths in each.items() if key[1] != mask} for each in (predicted, true))
+    left, right = ({key: paths for key, paths in each.items() if key[1] not in alone} for each in (predicted, true))
     return left, right
 
 

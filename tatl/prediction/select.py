@@ -115,10 +115,8 @@ def _require_one_setting(runs: Sequence[Run], varying: Sequence[str]) -> None:
     settings = [settings_of(run) for run in runs]
     values = {name: sorted({each[name] for each in settings}) for name in settings[0] if name not in varying}
     differing = {name: found for name, found in values.items() if len(found) > 1}
-    for name in list(differing):  # a stage's field that follows the target's says nothing new
-        if any(name.removeprefix(stage) in differing for stage in _STAGES if name.startswith(stage)):
-            del differing[name]
-    if differing:
+    followed = {stage + name for stage in _STAGES for name in differing}  # the target's field, which says it already
+    if differing := {name: found for name, found in differing.items() if name not in followed}:
         shown = "; ".join(f"{name}: {', '.join(found)}" for name, found in differing.items())
         example = ",".join(f"{name}={found[0]}" for name, found in differing.items())
         raise ValueError(f"runs of several settings are there ({shown}): choose with --where {example}")
