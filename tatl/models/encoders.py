@@ -5,6 +5,7 @@ Nothing here reaches for the network: weights arrive through `tatl.models.starts
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import segmentation_models_pytorch as smp
@@ -113,6 +114,8 @@ def encoder(backbone: str) -> nn.Module:
         return EfficientNetB0()
     if backbone == "efficientnet-lite0":
         return EfficientNetLite0()
+    registered: Any = smp.encoders.encoders.get(backbone, {"params": {}})
+    _check_levels(backbone, registered["params"].get("out_channels", ()))
     try:
         made = SmpEncoder(backbone)
     except (KeyError, RuntimeError) as error:
@@ -120,9 +123,14 @@ def encoder(backbone: str) -> nn.Module:
         raise ValueError(f"backbone {backbone!r} is unknown: choose one of {known}") from error
     except ValueError as error:  # of a timm model that does not halve the image step by step
         raise ValueError(f"backbone {backbone!r} is no feature pyramid ({error}): {REMEDY}") from error
-    if 0 in made.channels:  # as smp makes the first of encoders that reduce an image to 1/4 at once
-        raise ValueError(f"backbone {backbone!r} has no features at 1/2 of the image, which shapes need: {REMEDY}")
+    _check_levels(backbone, made.channels)
     return made
+
+
+def _check_levels(backbone: str, channels: Sequence[int]) -> None:
+    """ValueError where a level is empty, as smp makes the first of encoders that reduce an image to 1/4 at once."""
+    if 0 in channels:
+        raise ValueError(f"backbone {backbone!r} has no features at 1/2 of the image, which shapes need: {REMEDY}")
 
 
 class Classifier(nn.Module):
