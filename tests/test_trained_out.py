@@ -85,7 +85,7 @@ def test_a_gain_is_told_with_what_as_many_steps_reach(long: float, tmp_path: Pat
     headline = page.headline().text
     assert "in 122 steps against 47" in headline and f"source-long it is {0.1 - long:+.3f}" in headline
     assert ("steps alone may make it" in headline) == (long > 0.1)
-    assert "Not trained out: 1 of 3 rows" in headline
+    assert "Rows took 47 to 122 steps in all. Not trained out: 1 of 3 rows" in headline
     table = page.table().text
     assert "source †" in table and "tatl †" not in table and "not trained out" in table
     assert "steps in all" in table and "seconds in all" in table
@@ -98,7 +98,9 @@ def test_the_table_of_every_study_says_what_rows_took(kind: type[StudyPage], tmp
     for path in (tmp_path / f"{kind.study}.csv", tmp_path / f"{kind.study}_folds.csv"):
         took = {"steps": 45, "images_in_all": 960, "steps_in_all": 120, "seconds_in_all": 177, "still_falling": 0.5}
         pd.read_csv(path).assign(**took).to_csv(path, index=False)
-    table = kind.read(str(tmp_path)).table().text  # type: ignore[attr-defined]
+    made = kind.read(str(tmp_path))
+    assert "Not trained out" in made.headline().text and "Rows took" not in made.headline().text
+    table = made.table().text  # type: ignore[attr-defined]
     for word in ("steps in all", "images in all", "seconds in all", ">120<", ">960<", ">177<", "†", "not trained out"):
         assert word in table, word
 

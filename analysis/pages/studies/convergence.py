@@ -20,7 +20,7 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.pace import before, over_runs, reaching, sure
 from analysis.pages.studies.page import StudyPage
-from analysis.pages.studies.training import Cells, per_row
+from analysis.pages.studies.training import Cells, per_row, unequal
 from analysis.pages.text import counted, listed, plain, scores, wins
 from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
 from analysis.tables.read import command_of, read_table
@@ -79,6 +79,7 @@ class Convergence(StudyPage):
             return html.paragraph(f"{PRETEXT} and {_TATL} were not both measured: they cannot be compared.")
         above = int((table[_TATL] > table[PRETEXT]).sum())
         said = f"{_TATL} is above {PRETEXT} for {above} of {counted(len(table), 'attribute')}"
+        said += unequal(self.tables.average, _TATL, PRETEXT)
         if len(table) >= _CORRELATED and table.nunique().min() > 1:
             found = spearmanr(table[PRETEXT], table[_TATL])
             p = f"p {found.pvalue:.3f}" if found.pvalue >= 0.001 else "p < 0.001"

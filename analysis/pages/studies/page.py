@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.training import Cells, learning, per_row, unequal
+from analysis.pages.studies.training import Cells, differ, learning, per_row, unequal
 from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from analysis.pages.theme import STYLES, Look
 from analysis.tables.effect import Effect, without_images
@@ -81,12 +81,14 @@ class StudyPage:
         return ""
 
     def headline(self, reference: str = "source") -> Html:
-        return html.paragraph(f"{self.reading()}{self.beyond(reference)}{self.trained_out()}")
+        return html.paragraph(f"{self.reading()}{self.beyond(reference)}{self.lengths()}")
 
-    def trained_out(self) -> str:
-        """How many rows might still change by training alone, from a space on; empty where none is known to."""
-        early = not_trained_out(self.tables.average)
-        return f" Not trained out: {early.sum()} of {counted(len(early), 'row')}." if early.any() else ""
+    def lengths(self) -> str:
+        """How unequally long rows trained, and how many not out, from a space on; empty where neither is known."""
+        frame = self.tables.average
+        steps, early = frame.get("steps_in_all", pd.Series(dtype=float)), not_trained_out(frame)
+        said = f" Rows took {steps.min():.0f} to {steps.max():.0f} steps in all." if differ(steps) else ""
+        return f"{said} Not trained out: {early.sum()} of {counted(len(early), 'row')}." if early.any() else said
 
     def average(self, reference: str = "source") -> Html:
         """The average over attributes as a figure."""

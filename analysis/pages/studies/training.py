@@ -64,8 +64,12 @@ def mark_note(frame: pd.DataFrame) -> str:
 def unequal(frame: pd.DataFrame, mine: str, theirs: str) -> str:
     """ ", in 120 steps against 45" of two rows by their variant; empty where they took as many, or it is not known."""
     steps = frame.reindex([mine, theirs]).get("steps_in_all", pd.Series(dtype=float))
-    apart = steps.max() - steps.min() > 0.05 * steps.max() if steps.notna().sum() == 2 else False
-    return f", in {steps[mine]:.0f} steps against {steps[theirs]:.0f}" if apart else ""
+    return f", in {steps[mine]:.0f} steps against {steps[theirs]:.0f}" if differ(steps.dropna()) else ""
+
+
+def differ(steps: pd.Series) -> bool:
+    """Are they more than 5 % apart?"""
+    return bool(steps.max() > 1.05 * steps.min())
 
 
 def learning(curves: pd.DataFrame, panels: Sequence[str], look: Look) -> Html | None:
