@@ -11,9 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from analysis.curvature.assumptions import Training, audit, kinks
-from analysis.curvature.stability import attribution, bound, bounds, curve, largest_step, lowest
+from analysis.curvature.stability import attribution, bound, bounds, largest_step, lowest
 
 MOMENTUM = Training("SGD with momentum 0.9", 0.01, 40, 16, drawn=True)
+
+
+def curve(risk: float, m: int, c: float = 0.01) -> tuple[np.ndarray, np.ndarray]:
+    """g, from where the bound is not vacuous, and Eq. 6 there."""
+    norms = max(0, m**-0.25 - sqrt(risk)) + np.geomspace(1e-2, 1e4, 200)
+    return norms + sqrt(risk), bounds(np.full(200, risk), norms, m, c=c)
 
 
 def test_every_factor_by_hand() -> None:

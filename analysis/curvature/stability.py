@@ -79,22 +79,29 @@ def bound(
     Raises ValueError for m < 1, n < 1, sources < 1, c <= 0, or a risk or curvature that cannot be.
     """
     n = m if n is None else n
-    _check(risk, curvature, m, sources, c, n)
-    g, g_minus, g_plus = _g(risk, curvature, n)
-    stability, fit, candidates, sample = (float(f) for f in _factors(risk, g_minus, g_plus, m, sources, c))
-    value = stability * fit * candidates * sample if g_minus > 0 else np.inf
-    return Bound(risk, curvature, m, n, sources, c, g, g_minus, g_plus, stability, fit, candidates, sample, value)
+    made = _made(risk, curvature, m, sources, c, n)
+    return Bound(risk, curvature, m, n, sources, c, *(float(each) for each in made))
 
 
 def bounds(
     risk: np.ndarray, curvature: np.ndarray, m: int, sources: int = CANDIDATES, c: float = STEP, n: int | None = None
 ) -> np.ndarray:
     """The values of Eq. 6 for many risks and curvatures at once, infinite where vacuous; of one shape."""
-    n = m if n is None else n
+    return np.asarray(_made(risk, curvature, m, sources, c, m if n is None else n)[-1])
+
+
+def _made(risk: Any, curvature: Any, m: int, sources: int, c: float, n: int) -> tuple[Any, ...]:
+    """g, g-, g+, the four factors and the bound: what `Bound` ends with, of numbers or of arrays."""
     _check(risk, curvature, m, sources, c, n)
-    _, g_minus, g_plus = _g(risk, curvature, n)
-    stability, fit, candidates, sample = _factors(risk, g_minus, g_plus, m, sources, c)
-    return np.where(g_minus > 0, np.where(g_minus > 0, stability, 1) * fit * candidates * sample, np.inf)
+    g, slack = curvature + np.sqrt(risk), n**-0.25
+    g_minus, g_plus = g - slack, g + slack
+    exponent = c * g_plus / (1 + c * g_plus)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        stability = np.where(g_minus > 0, 1 + 1 / (c * np.maximum(g_minus, 0)), np.inf)
+        fit = np.exp(exponent * np.log(risk))  # 0 ** exponent is 0: exp(-inf)
+        candidates, sample = np.sqrt(np.log(sources)), m ** -(1 - exponent)
+        value = np.where(g_minus > 0, stability * fit * candidates * sample, np.inf)
+    return g, g_minus, g_plus, stability, fit, candidates, sample, value
 
 
 def _check(risk: Any, curvature: Any, m: int, sources: int, c: float, n: int) -> None:
@@ -110,38 +117,11 @@ def _check(risk: Any, curvature: Any, m: int, sources: int, c: float, n: int) ->
         raise ValueError(f"curvature {np.asarray(curvature).min()} is a mean of norms: it is finite and not negative")
 
 
-def _g(risk: Any, curvature: Any, n: int) -> tuple:
-    g = curvature + np.sqrt(risk)
-    slack = n**-0.25
-    return g, g - slack, g + slack
-
-
-def _factors(
-    risk: float | np.ndarray, g_minus: np.ndarray, g_plus: np.ndarray, m: int, sources: int, c: float
-) -> tuple:
-    exponent = c * g_plus / (1 + c * g_plus)
-    with np.errstate(divide="ignore"):
-        stability = np.where(g_minus > 0, 1 + 1 / (c * np.maximum(g_minus, 0)), np.inf)
-        log_fit = np.log(risk)  # 0 ** exponent is 0: exp(-inf)
-    fit = np.exp(exponent * log_fit)
-    return stability, fit, np.sqrt(np.log(sources)), m ** -(1 - exponent)
-
-
 def _slope(b: Bound) -> float:
     """d log(bound) / d g at fixed risk."""
     by_exponent = b.c / (1 + b.c * b.g_plus) ** 2
     log_risk = np.log(b.risk) if b.risk > 0 else -np.inf
     return by_exponent * (log_risk + np.log(b.m)) - 1 / (b.g_minus * (b.c * b.g_minus + 1))
-
-
-def curve(
-    risk: float, m: int, sources: int = CANDIDATES, c: float = STEP, n: int | None = None, points: int = 200
-) -> tuple[np.ndarray, ...]:
-    """Eq. 6 over g at a fixed risk: g and the bound, for g- from 0.01 to 10000 in equal ratios."""
-    slack = (m if n is None else n) ** -0.25
-    g = slack + np.geomspace(1e-2, 1e4, points)
-    factors = _factors(risk, g - slack, g + slack, m, sources, c)
-    return g, factors[0] * factors[1] * factors[2] * factors[3]
 
 
 def lowest(risk: float, m: int, c: float = STEP, n: int | None = None) -> float:

@@ -1,4 +1,4 @@
-"""What stands behind the bounds of Figure 7: factors, curves, what they move with, what the theorem assumes.
+"""What stands behind the bounds of Figure 7: factors, what they move with, what the theorem assumes.
 
 Each table is of the network that a row of Figure 7 is of.
 """
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from analysis.curvature.assumptions import audit, kinks
 from analysis.curvature.distance import hessian_distance
-from analysis.curvature.stability import Bound, attribution, bound, curve, lowest
+from analysis.curvature.stability import Bound, attribution, bound, lowest
 from analysis.measure.ledger import image_loss
 from analysis.measure.sample import POSITIVE, Question, TrainingSample
 from analysis.measure.starts import StartNetwork, StartScene
@@ -39,7 +39,7 @@ def _bound_of(row: pd.Series, question: Question) -> Bound:
 def rests_on(
     table: pd.DataFrame, measured: pd.DataFrame, question: Question, reference: str, positives: dict[str, int]
 ) -> dict[str, pd.DataFrame]:
-    """`bound_anatomy`, `bound_curve` and `bound_sensitivity` of the rows of Figure 7.
+    """`bound_anatomy` and `bound_sensitivity` of the rows of Figure 7.
 
     Args:
         table: Figure 7
@@ -51,7 +51,6 @@ def rests_on(
     single = table[table["attribute"] != AVERAGE]
     return {
         "bound_anatomy": _anatomy(single, question, reference),
-        "bound_curve": _curves(single, question),
         "bound_sensitivity": _sensitivity(single, measured, question, positives),
     }
 
@@ -73,15 +72,6 @@ def _anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.Data
             "by_curvature": parts.by_curvature,
         })  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _curves(table: pd.DataFrame, question: Question) -> pd.DataFrame:
-    """Eq. 6 over g at the risk of each start: start, attribute, g, bound."""
-    parts = []
-    for _, row in table.iterrows():
-        g, value = curve(row["risk"], int(row["m"]), question.sources, question.c, int(row["images"]))
-        parts.append(pd.DataFrame({**row[_KEYS], "g": g, "bound": value}))
-    return pd.concat(parts, ignore_index=True)
 
 
 def _sensitivity(

@@ -6,16 +6,15 @@ import io
 import re
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.pages import files
 from analysis.pages.grid import csv, grid, latex
-from analysis.pages.text import Told
 from analysis.pages.theme import INK, theme
+from analysis.tables.paper import Origin
 
 RASTER_DPI = 110
 _FACTS = {  # what a page calls what is recorded of its tables
@@ -25,13 +24,6 @@ _FACTS = {  # what a page calls what is recorded of its tables
     "commit": "commit", "libraries": "versions", "hardware": "hardware", "date": "date",
     "seconds, the last command": "seconds", "seconds, training of all runs": "training_seconds",
 }  # fmt: skip
-
-
-class Folder(Told, Protocol):
-    """Tables in a folder, which know where they come from."""
-
-    @property
-    def folder(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,7 @@ def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:
     return Html(f'<div class="table">{box}{_tools(copy, *links)}{under}</div>')
 
 
-def made_from(study: Folder, own: str = "") -> Html:
+def made_from(study: Origin, own: str = "") -> Html:
     """What the tables were made from, and the command that makes them again; what is not known says so.
 
     `own` begins the names of the tables to link; empty: those of the study.
@@ -141,7 +133,7 @@ def _words(value: Any) -> str:
     return "not recorded" if words in (None, "") else f"{words:.0f}" if isinstance(words, float) else str(words)
 
 
-def _files(study: Folder, own: str) -> str:
+def _files(study: Origin, own: str) -> str:
     """The names of the tables; the report turns them into links where it can reach them."""
     own = own or str(study.about.get("study", "variants"))
     kinds = [".csv", ".json"]

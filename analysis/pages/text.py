@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.effect import Effect
-from analysis.tables.words import Told, counted, dataset, listed, measured_on, plain, warnings
+from analysis.tables.paper import Origin
+from analysis.tables.words import counted, dataset, listed, measured_on, plain, warnings
 from tatl.names import ENSEMBLE
 
 __all__ = [
-    "Told", "counted", "dataset", "design", "difference", "extremes", "listed", "plain", "score", "signed", "warnings",
+    "counted", "dataset", "design", "difference", "extremes", "listed", "plain", "score", "signed", "warnings",
     "wins",
 ]  # fmt: skip
 
@@ -79,7 +80,7 @@ def wins(table: pd.DataFrame, word: str = "highest", lowest: bool = False, noun:
     return f"{listed(first)} {'is' if len(first) == 1 else 'are each'} {word} {of}"
 
 
-def origin(study: Told, shape: str = ENSEMBLE) -> str:
+def origin(study: Origin, shape: str = ENSEMBLE) -> str:
     """Data, source domain, preset, seeds, folds and network of the measured numbers, and what the data are not."""
     about = study.about
     shapes = [str(name) for name in about.get("shapes", [])] or ["?"]
@@ -89,7 +90,7 @@ def origin(study: Told, shape: str = ENSEMBLE) -> str:
     )
 
 
-def design(study: Told) -> str:
+def design(study: Origin) -> str:
     """Seeds and folds: what a mean is over."""
     about = study.about
     folds, seeds = list(about.get("folds", [])), list(about.get("seeds", []))

@@ -17,7 +17,7 @@ import pandas as pd
 
 from analysis.tables.paper import Origin
 from analysis.tables.read import attributes_asked, ordered, read_about, read_table
-from analysis.tables.words import Told, counted, listed, measured_on
+from analysis.tables.words import counted, listed, measured_on
 from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.studies.places import command_like
 
@@ -184,7 +184,7 @@ class BoundTables(Origin):
         )
 
 
-def origin_line(told: Told, images: str) -> str:
+def origin_line(told: Origin, images: str) -> str:
     """The store, the source domain, the networks, fold and seeds, the `images`, and what these numbers are not."""
     about = told.about
     seeds = about.get("seeds") if about.get("study") == "bound" else None

@@ -7,6 +7,7 @@ ISIC 2017 the 2000 of its training part (1416 with an attribute: Table 2), 2150 
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -55,8 +56,9 @@ def part_of(data: str, cases: Any) -> str:
 
 
 class Origin:
-    """Tables that know what data they are of, from their provenance `about`."""
+    """Tables of a folder that know what data they are of, from their provenance `about`."""
 
+    folder: Path
     about: dict[str, Any]
 
     @property

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from analysis.tables.paper import part_of
+from analysis.tables.paper import Origin, part_of
 
 _FROM = {"source": "source domain", "preset": "preset"}
-
-
-class Told(Protocol):
-    """Tables that know where they come from."""
-
-    @property
-    def about(self) -> dict[str, Any]: ...
-
-    @property
-    def data(self) -> str: ...
 
 
 def listed(names: Sequence[Any]) -> str:
@@ -36,7 +26,7 @@ def counted(number: float, noun: str) -> str:
     return f"{int(number)} {noun}{'' if number == 1 else 's'}"
 
 
-def dataset(study: Told) -> str:
+def dataset(study: Origin) -> str:
     """phantom, 240 cases at 96x128, rare attributes enriched."""
     about = study.about
     name = study.data if study.data != "manifest" else about.get("store_name", "manifest")
@@ -45,13 +35,13 @@ def dataset(study: Told) -> str:
     return f"{about.get('label', name)}, {cases} cases at {size}{enriched}"
 
 
-def measured_on(study: Told, *facts: str) -> str:
+def measured_on(study: Origin, *facts: str) -> str:
     """Data, source domain, preset and further facts of measured numbers, and what the data are not."""
     words = [f"{name} {study.about.get(key, 'not recorded')}" for key, name in _FROM.items()]
     return " ".join([f"Measured: {'; '.join([dataset(study), *words, *facts])}.", *warnings(study)])
 
 
-def warnings(study: Told) -> list[str]:
+def warnings(study: Origin) -> list[str]:
     """What the data and the source domain are not."""
     part = part_of(study.data, study.about.get("cases"))
     said = [f"The store holds {part}."] if part else []
