@@ -37,7 +37,7 @@ def check(hessians: Hessians, images: Tensor, masks: Tensor, seed: int = 0) -> s
     if not bool(torch.isfinite(at.gradient).all()):
         raise FloatingPointError("the gradient of the loss is not finite: look at the weights and at this image")
     one, other = (hessians.moved(images, masks, torch.zeros_like(at.gradient)) for _ in range(2))
-    if not _close(one, other, _REPEATS):
+    if not _difference(one, other) <= _REPEATS:  # nor where it is not a number
         raise ValueError(
             f"two evaluations of one gradient differ by {_difference(one, other):.1e} of its length: "
             "the model is random in evaluation mode, and has no one Hessian"
@@ -58,11 +58,11 @@ def _in_double(double: Hessians, x: Tensor, y: Tensor, v: Tensor, found: Tensor,
     with _Leaving() as leaving:
         truth = double.at(x, y)
     expected = truth(v)
-    rounded = ""
-    if not _close(found, expected, _ROUNDING) and _curved(found - expected, truth.gradient, _length(double), _SINGLE):
+    rounded, apart = "", _difference(found, expected)
+    if not apart <= _ROUNDING and _curved(found - expected, truth.gradient, _length(double), _SINGLE):
         rounded = (
-            f"a product in this precision differs by {_difference(found, expected):.1e} of its length from the same in "
-            "float64, and so may norms: model.double() and images in float64 tell"
+            f"a product in this precision differs by {apart:.1e} of its length from the same in float64, and so may "
+            "norms: model.double() and images in float64 tell"
         )
     _symmetric(truth, v, expected, seed)
     unsure = _differences(double, x, y, v, expected, truth.gradient, not leaving.met)
@@ -105,9 +105,9 @@ def _differences(double: Hessians, x: Tensor, y: Tensor, v: Tensor, hv: Tensor, 
     for step in _STEPS:
         h = step * length * v
         slope = (double.moved(x, y, h) - double.moved(x, y, -h)) / (2 * step * length)
-        if _close(slope, hv, _AGREEMENT) or not _curved(slope - hv, gradient, length):
+        if _difference(slope, hv) <= _AGREEMENT or not _curved(slope - hv, gradient, length):
             return ""
-        if exact and before is not None and _close(slope, before, _AGREEMENT):
+        if exact and before is not None and _difference(slope, before) <= _AGREEMENT:
             raise ValueError(
                 f"the Hessian product and differences of gradients disagree by {_difference(hv, slope):.1e} of their "
                 "length: some operation of the model loses its second derivative, or the weights lie on a kink"
@@ -127,9 +127,6 @@ def _curved(change: Tensor, gradient: Tensor, length: float, flat: float = _FLAT
 
 
 def _difference(one: Tensor, other: Tensor) -> float:
-    return float((one - other).norm() / torch.maximum(one.norm(), other.norm()))
-
-
-def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
-    """Relative to the longer; not where a number is not one."""
-    return bool((one - other).norm() <= tolerance * torch.maximum(one.norm(), other.norm()))
+    """Relative to the longer; 0 where both are 0, NaN where a number is not one."""
+    apart = float((one - other).norm())
+    return apart / float(torch.maximum(one.norm(), other.norm())) if apart else apart

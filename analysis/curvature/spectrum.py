@@ -26,9 +26,8 @@ from analysis.curvature.evaluation import ImageFeed, Loss
 from analysis.curvature.lanczos import Basis, Product, recurrence
 from analysis.curvature.products import Hessians
 
-_RANGE = (
-    1e-6  # a column of H Omega shorter than this share of the longest, once the others are taken out, adds no range
-)
+# A column of H Omega shorter than this share of the longest, once the others are taken out, adds no range.
+_RANGE = 1e-6
 
 
 class MeanHessian:

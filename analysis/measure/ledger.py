@@ -89,10 +89,9 @@ class Ledger:
         remedy = f"move {self.path} away; it will be computed again"
         try:
             table = pd.read_csv(io.StringIO(kept), dtype=dict.fromkeys(_WORDS, str), keep_default_na=False)
-            wrong = list(table.columns) != LEDGER_COLUMNS
         except (ValueError, pd.errors.ParserError) as error:
             raise ValueError(f"{self.path} is not a table of curvatures ({error}): {remedy}") from error
-        if wrong:
+        if list(table.columns) != LEDGER_COLUMNS:
             raise ValueError(f"{self.path} has other columns than {', '.join(LEDGER_COLUMNS)}: {remedy}")
         if strange := set(table["subject"]) - {self.subject}:
             raise ValueError(f"{self.path} holds rows of other weights ({', '.join(sorted(strange))}): {remedy}")

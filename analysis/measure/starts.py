@@ -127,19 +127,12 @@ class StartScene:
             run = read_run(described)
         except (ValueError, OSError) as error:
             return [f"{described} cannot be read ({error}): which images the weights were trained on is not known"]
-        notes = []
-        s = self.planner.settings
-        if run.digest != self.store.digest:
-            notes.append(
-                f"{path} was trained on store {run.store!r} ({run.digest}) and is measured on {self.store.name!r} "
-                f"({self.store.digest})"
-            )
-        elif (run.fold, run.n_folds, run.split_seed) != (self.fold, s.n_folds, s.split_seed):
-            notes.append(
-                f"{path} was trained on fold {run.fold} of {run.n_folds} (split seed {run.split_seed}) and is measured "
-                f"on the training images of fold {self.fold} of {s.n_folds} (split seed {s.split_seed})"
-            )
-        return notes
+        s, store = self.planner.settings, self.store
+        theirs, ours = f"store {run.store!r} ({run.digest})", f"{store.name!r} ({store.digest})"
+        if run.digest == store.digest:
+            theirs = f"fold {run.fold} of {run.n_folds} (split seed {run.split_seed})"
+            ours = f"fold {self.fold} of {s.n_folds} (split seed {s.split_seed})"
+        return [f"{path} was trained on {theirs} and is measured on {ours}"] if theirs != ours else []
 
     def calibration_images(self) -> np.ndarray:
         """The training images that statistics are estimated on, the same for every seed: indices."""

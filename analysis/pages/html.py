@@ -54,7 +54,8 @@ def caption(text: str) -> Html:
 def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Html:
     """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)
-    name, png, svg = files.numbered("figure"), _png(drawn), "" if raster else _svg(drawn)
+    name, svg = files.numbered("figure"), "" if raster else _svg(drawn)
+    png = _saved(drawn, "png", dpi=RASTER_DPI, facecolor="white")
     links = [] if raster else [files.link("SVG", f"{name}.svg", svg.encode())]
     links.append(files.link("PNG", f"{name}.png", png))
     picture = _img(files.address(f"{name}.png", png), drawn, alt) if raster else _inline_svg(svg, drawn, alt)
@@ -72,10 +73,7 @@ def _tools(*parts: str) -> str:
 
 
 def _svg(drawn: Figure) -> str:
-    file = io.StringIO()
-    with theme():
-        drawn.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = file.getvalue()
+    text = _saved(drawn, "svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))).decode()
     return re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
 
 
@@ -89,10 +87,10 @@ def _inline_svg(text: str, drawn: Figure, alt: str) -> str:
     return opening + re.sub(r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2)
 
 
-def _png(drawn: Figure) -> bytes:
+def _saved(drawn: Figure, kind: str, **how: Any) -> bytes:
     file = io.BytesIO()
     with theme():
-        drawn.savefig(file, format="png", dpi=RASTER_DPI, facecolor="white")
+        drawn.savefig(file, format=kind, **how)
     return file.getvalue()
 
 
