@@ -23,6 +23,7 @@ AREA_COLUMNS = (
     "mask", "images", "area_min", "area_q25", "area_median", "area_q75", "area_max", "area_mean", "share_median",
     "share_mean", "regions_median", "regions_mean", "regions_max",
 )  # fmt: skip
+_HEADS = {"area": ("% of the image", ".3g"), "share": ("% of the lesion", ".1f"), "regions": ("regions", ".1f")}
 _COMMAND = command_of("variants")
 _STUDIES = ("study", "paradigms", "crop", "backbones", "data-size", "convergence", "bound")
 
@@ -140,12 +141,10 @@ class Census(Origin):
         """Areas, shares of the lesion and regions."""
         frame = self.sizes
         cells = {("", "images"): _cells(frame["images"], ".0f")}
-        for name in ("min", "q25", "median", "q75", "max", "mean"):
-            cells["% of the image", name] = _cells(frame[f"area_{name}"], ".3g")
-        for name in ("median", "mean"):
-            cells["% of the lesion", name] = _cells(frame[f"share_{name}"], ".1f")
-        for name in ("median", "mean", "max"):
-            cells["regions", name] = _cells(frame[f"regions_{name}"], ".1f")
+        for column in AREA_COLUMNS[2:]:
+            kind, _, name = column.partition("_")
+            head, form = _HEADS[kind]
+            cells[head, name] = _cells(frame[column], form)
         caption = "Over images that show the mask; regions touch at a side or a corner."
         return html.table(pd.DataFrame(cells, index=[called(name) for name in frame["mask"]]), caption)
 

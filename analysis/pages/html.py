@@ -54,8 +54,8 @@ def caption(text: str) -> Html:
 def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Html:
     """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)
-    name, svg = files.numbered("figure"), "" if raster else _svg(drawn)
-    png = _saved(drawn, "png", dpi=RASTER_DPI, facecolor="white")
+    name, png = files.numbered("figure"), _saved(drawn, "png", dpi=RASTER_DPI, facecolor="white")
+    svg = "" if raster else _svg(drawn)
     links = [] if raster else [files.link("SVG", f"{name}.svg", svg.encode())]
     links.append(files.link("PNG", f"{name}.png", png))
     picture = _img(files.address(f"{name}.png", png), drawn, alt) if raster else _inline_svg(svg, drawn, alt)

@@ -101,7 +101,7 @@ class BoundTables(Origin):
     @cached_property
     def starts(self) -> list[str]:
         """The starts of bound.csv, in one order."""
-        return _starts([*self["bound"]["start"], *self.average["start"]])
+        return ordered([*self["bound"]["start"], *self.average["start"]], BOUND_STARTS)
 
     @property
     def groups(self) -> list[str]:
@@ -111,8 +111,7 @@ class BoundTables(Origin):
     @property
     def seeds(self) -> int:
         """Of how many seeds the start of most is."""
-        seeds = self["bound"]["seeds"].max()
-        return 0 if np.isnan(seeds) else int(seeds)
+        return int(np.nan_to_num(self["bound"]["seeds"].max()))
 
     @cached_property
     def reference(self) -> str:
@@ -153,14 +152,12 @@ class BoundTables(Origin):
     @property
     def asked(self) -> dict[str, Any]:
         """What the bound was asked for: images, K (sources), c; empty where it is not recorded."""
-        asked = self.about.get("question")
-        return asked if isinstance(asked, dict) else {}
+        return dict(self.about.get("question", {}))
 
     @property
     def tolerance(self) -> float:
         """The relative residual at which an eigenvalue counts as found; NaN where it is not recorded."""
-        options = self.about.get("options")
-        return float(options.get("tolerance", np.nan)) if isinstance(options, dict) else float("nan")
+        return float(self.about.get("options", {}).get("tolerance", np.nan))
 
     def wide(self, name: str, column: str) -> pd.DataFrame:
         """A column, attributes down and starts across, in their orders; NaN where there is no row, or it is vacuous."""
@@ -196,15 +193,11 @@ def origin_line(told: Origin, images: str) -> str:
     )  # fmt: skip
 
 
-def _starts(names: Sequence[str]) -> list[str]:
-    return ordered(names, BOUND_STARTS)
-
-
 def _in_order(frame: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:
     """The rows of these attributes in their order, starts in theirs; tables without attributes as they are."""
     if "attribute" not in frame:
         return frame
     kept = frame[frame["attribute"].isin(attributes)]
-    place = {name: i for i, name in enumerate([*attributes, *_starts(list(kept["start"]))])}
+    place = {name: i for i, name in enumerate([*attributes, *ordered(kept["start"], BOUND_STARTS)])}
     keys = ["attribute", "start"]
     return kept.sort_values(keys, key=lambda s: s.map(place), kind="stable").reset_index(drop=True)
