@@ -22,6 +22,7 @@ from tatl.names import AVERAGE
 
 _WIDTH = 7.6  # inches of a figure of several panels
 _PANELS_IN_LINE = 3
+_ROW_LABEL = 20  # characters of a line of a row's name
 _SMALL: Style = {
     "color": INK, "alpha": 0.5, "marker": "o", "markersize": 2.6, "markeredgewidth": 0, "linestyle": "none",
 }  # fmt: skip
@@ -64,7 +65,9 @@ def points(
         part = part[part["lane"].isin(look.names)]
         keys = zip(part["row"], part["lane"] if banded else [""] * len(part), strict=True)
         parts.append(part.assign(y=[at.get(key, np.nan) for key in keys]).dropna(subset="y"))
-    height = 0.5 + max(0.26 if len(rows) < 9 else 0.21, 0.15 * banded * len(look.names)) * max(1, len(rows))
+    broken = 0.12 * any("\n" in label(name, _ROW_LABEL) for name in rows)
+    each = max((0.26 if len(rows) < 9 else 0.21) + broken, 0.15 * banded * len(look.names))
+    height = 0.5 + each * max(1, len(rows))
     with theme():
         figure, grid = axes_grid(len(panels), height, banded * len(look.names), in_line, sharey=True)
         ours: Style = {"linestyle": "none", "elinewidth": 1.6, "zorder": 4}
@@ -135,7 +138,7 @@ def places(rows: Sequence[str], lanes: Sequence[str]) -> dict[tuple[str, str], f
 
 def rows_axis(axes: Axes, rows: Sequence[str], banded: bool = True) -> None:
     """Names down the vertical axis; bands where each row has lanes."""
-    axes.set_yticks(range(len(rows)), [label(name, 20) for name in rows])
+    axes.set_yticks(range(len(rows)), [label(name, _ROW_LABEL) for name in rows])
     axes.set_ylim(max(1, len(rows)) - 0.45, -0.55)
     axes.tick_params(axis="y", length=0)
     for between in range(len(rows) - 1) if banded else ():

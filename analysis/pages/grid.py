@@ -14,6 +14,7 @@ from pandas.io.formats.style import Styler
 
 LONGEST_CELL = 40  # characters above which the cells of a column are broken into lines
 NUMBER = re.compile(r"\s*[<>~]?\s*[-+\u2212]?\.?\d")
+LINK = re.compile(r"\[([^\]]+)\]\(([^)\s]+)\)")  # [words](address) in a cell; a file has the words alone
 LEFT, BROKEN = "text-align: left", "; min-width: var(--long); white-space: normal"
 
 
@@ -28,7 +29,7 @@ def grid(frame: pd.DataFrame, name: str = "table") -> str:
     table = Styler(frame, uuid=name, table_attributes='class="numbers"', cell_ids=False)
     table.set_table_styles(styles).format(escape="html", na_rep="")  # type: ignore[arg-type]
     table.format_index(escape="html").format_index(escape="html", axis=1)
-    return table.to_html(sparse_index=False, sparse_columns=True)
+    return LINK.sub(r'<a href="\2">\1</a>', table.to_html(sparse_index=False, sparse_columns=True))
 
 
 def _of_words(cells: pd.Series) -> bool:
@@ -40,11 +41,11 @@ def _of_words(cells: pd.Series) -> bool:
 def csv(frame: pd.DataFrame) -> bytes:
     """UTF-8, the heads of several rows in one: "Dice, measured"."""
     heads = [", ".join(filter(None, map(str, each))) if isinstance(each, tuple) else each for each in frame.columns]
-    return frame.set_axis(heads, axis=1).to_csv().encode()
+    return LINK.sub(r"\1", frame.set_axis(heads, axis=1).to_csv()).encode()
 
 
 def latex(frame: pd.DataFrame, caption: str) -> bytes:
     """A tabular of booktabs; its caption and the packages it needs stand above as comments."""
     above = [*textwrap.wrap(caption, 110), r"needs \usepackage{booktabs,multirow}"]
     comments = "".join(f"% {line}\n" for line in above)
-    return (comments + frame.to_latex(escape=True, na_rep="")).encode()
+    return (comments + LINK.sub(r"\1", frame.to_latex(escape=True, na_rep=""))).encode()

@@ -24,7 +24,18 @@ from tatl.machine.version import commit
 
 INSTALLED = ANALYSIS / "notebooks"
 NOTEBOOKS = INSTALLED if INSTALLED.is_dir() else ANALYSIS.parent / "notebooks"  # those of the checkout
-ORDER = ("variants", "bound", "paradigms", "data_size", "convergence", "crop", "backbones", "data", "gallery")
+ORDER = (
+    "verdicts",
+    "variants",
+    "bound",
+    "paradigms",
+    "data_size",
+    "convergence",
+    "crop",
+    "backbones",
+    "data",
+    "gallery",
+)
 
 
 def questions(study: str, notebooks: Path) -> list[Path]:

@@ -105,7 +105,7 @@ class Builder:
         return Card(path.stem, heading, state, told, headline, picture, self._source(described))
 
     def _lacking(self, described: dict[str, Any], kind: str) -> list[str]:
-        return [each for each in described.get(kind, []) if not (self.tables / each).exists()]
+        return [each for each in described.get(kind, []) if not any(self.tables.glob(each))]
 
     def _recorded(self, described: dict[str, Any]) -> dict[str, Any]:
         return recorded(self.tables, [name for name in described.get("needs", []) if name.endswith(".json")])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from analysis.tables.effect import RULE
 from analysis.tables.evidence import SHOWN_EFFECTS, effects, read_images
+from analysis.tables.judgement import write_verdicts
 from analysis.tables.read import command_of, of_shape, read_table
 from tatl import cli
 from tatl.data.store import write_csv
@@ -69,20 +71,26 @@ def ranks(folds: pd.DataFrame, score: str = "dice", shape: str = ENSEMBLE) -> pd
 
 
 def compare(
-    study: StudyName, tables: Path = Path("reports/quick/tables"), reference: str = "", score: str = "dice"
+    study: Literal[StudyName, "verdicts"],
+    tables: Path = Path("reports/quick/tables"),
+    reference: str = "",
+    score: str = "dice",
 ) -> None:
     """Differences of pooled Dice between a study's rows with their intervals, and mean ranks.
 
     Example: python -m analysis.statistics --study paradigms --reference source
 
     Args:
-        study: variants, paradigms, crop, backbones, data-size or convergence
+        study: variants, paradigms, crop, backbones, data-size or convergence; verdicts: the claims on all of them, as
+            a table in Markdown
         tables: folder that `python -m tatl study` wrote
         reference: the variant that the others are compared with; empty: the first
         score: what is ranked: dice, jaccard, image_dice or image_jaccard
     """
     if score not in SCORES:
         raise ValueError(f"score {score!r} is unknown: choose one of {', '.join(SCORES)}")
+    if study == "verdicts":
+        return write_verdicts(tables)
     folds = read_table(tables / f"{study}_folds.csv", [*_COLUMNS, score], command_of(study))
     made = {"ranks": ranks(folds, score)}
     if len(images := read_images(tables, study)):

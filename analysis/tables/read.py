@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def read_csv(
         frame = pd.read_csv(path, keep_default_na=False, **how).rename(columns=before or {})
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, BadGzipFile) as error:
         raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{command}`") from None
     if missing := [name for name in wanted if name not in frame]:
         raise ValueError(

@@ -1,0 +1,209 @@
+"""A word for every claim and data set: supported, contradicted or undecided, on what, and what would decide.
+
+A data set is what one store, source domain, preset and backbone made in a folder of tables; a folder that holds tables
+of several stores is several data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.tables.bound import BoundTables
+from analysis.tables.claims import (
+    CLAIMS,
+    CONTRADICTED,
+    FEWEST_SEEDS,
+    NOT_MEASURED,
+    SUPPORTED,
+    Claim,
+    Comparison,
+    compared,
+)  # fmt: skip
+from analysis.tables.effect import LEVEL, UNDECIDED
+from analysis.tables.read import attributes_asked
+from analysis.tables.study import StudyTables
+from analysis.tables.words import counted
+from tatl.data.store import write_csv
+
+LOWEST, EXPLAINS = "TATL's bound is lowest", "Where the bound is lower, Dice is higher"
+_SAME = ("store_digest", "source", "preset", "size", "backbone")
+_TATL = "tatl"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What tables say of a claim; `study` is the page that shows it."""
+
+    claim: str
+    study: str
+    word: str = NOT_MEASURED
+    said: str = ""
+    needs: str = ""
+
+    def cell(self, link: str = "") -> str:
+        """undecided: +3.1 (-1.0 to +7.2) ...; needs a second seed."""
+        word = f"[{self.word}]({link})" if link and self.word != NOT_MEASURED else self.word
+        needs = f"needs {self.needs}" if self.needs else ""
+        return ": ".join(filter(None, [word, "; ".join(filter(None, [self.said, needs]))]))
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The studies of one store in a folder, by name."""
+
+    folder: Path
+    studies: dict[str, StudyTables] = field(default_factory=dict)
+    bounds: list[BoundTables] = field(default_factory=list)
+
+    @property
+    def tables(self) -> StudyTables | BoundTables:
+        """Any of them, for where numbers come from."""
+        return next(iter(self.studies.values())) if self.studies else self.bounds[0]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self.tables.about
+
+    @cached_property
+    def title(self) -> str:
+        about = self.about
+        name = about.get("label") or about.get("store_name") or about.get("data", "unknown data")
+        trained = [f"{len(t.about.get('folds', []))} x {len(t.about.get('seeds', []))}" for t in self.studies.values()]
+        runs = f"folds x seeds {' and '.join(dict.fromkeys(trained))}" if trained else ""
+        return ", ".join(map(str, filter(None, [name, *map(about.get, ("source", "preset", "size")), runs])))
+
+    @cached_property
+    def comparisons(self) -> dict[Claim, list[Comparison]]:
+        return {c: compared(c, self.studies[c.study]) if c.study in self.studies else [] for c in CLAIMS}
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """One for each claim, those on the bound last."""
+        found = [judged(claim, each, str(self.about.get("source", ""))) for claim, each in self.comparisons.items()]
+        bound = self.bounds[0] if self.bounds else None
+        return [*found, _lowest(bound) if bound else Finding(LOWEST, "bound"), self._explains(bound)]
+
+    def _explains(self, bound: BoundTables | None) -> Finding:
+        """For how many starts bound and Dice part them from the reference alike, where both do."""
+        nothing, reference = Finding(EXPLAINS, "bound"), bound.reference if bound else ""
+        study = self.studies.get("paradigms")
+        if bound is None or study is None or reference not in study.variants:
+            return nothing
+        apart = _apart(bound)
+        signs = {}
+        for start in (name for name in apart if name in study.variants):
+            (each,) = compared(Claim("", "paradigms", ((start, reference),)), study)
+            signs[start] = apart[start] * {SUPPORTED: 1, CONTRADICTED: -1, UNDECIDED: 0}[each.word]
+        if not signs:
+            return nothing
+        agree, against = (sum(sign == wanted for sign in signs.values()) for wanted in (1, -1))
+        said = f"{agree} of {counted(len(signs), 'start')} apart from {reference} alike, {against} the other way"
+        word = CONTRADICTED if against else SUPPORTED if agree == len(signs) else UNDECIDED
+        return Finding(EXPLAINS, "bound", word, said, "" if word != UNDECIDED else "starts that both tell apart")
+
+
+def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") -> Finding:
+    """The word of a claim, by `RULES`, and the difference that decides it: the one that supports it least."""
+    if not comparisons:
+        return Finding(claim.sentence, claim.study)
+    words = [each.word for each in comparisons]
+    least = min(comparisons, key=lambda each: each.least)
+    said = f"least of {len(comparisons)}: " * bool(comparisons[1:]) + least.said + ", at unequal steps" * least.unequal
+    lacking = {
+        f"--source {claim.source}": claim.source not in ("", source),
+        "the other rows of the claim": len(comparisons) < len(claim.pairs) and CONTRADICTED not in words,
+        least.needs: set(words) != {SUPPORTED} and CONTRADICTED not in words,
+        "a row of as many steps": CONTRADICTED not in words and all(each.unequal for each in comparisons),
+    }
+    needs = " and ".join(what for what, so in lacking.items() if so and what)
+    word = UNDECIDED if needs else CONTRADICTED if CONTRADICTED in words else SUPPORTED
+    return Finding(claim.sentence, claim.study, word, said, needs)
+
+
+def _lowest(bound: BoundTables) -> Finding:
+    of = bound.groups[-1]
+    rows = bound.rows[bound.rows["attribute"] == of].set_index("start")
+    if _TATL not in rows.index or len(rows) < 2:
+        return Finding(LOWEST, "bound")
+    mine, values = rows.loc[_TATL], rows["bound"]
+    each = bound.wide("bound", "bound").dropna(subset=[_TATL])
+    first = int((each[_TATL] <= each.min(axis=1)).sum())
+    share, seeds = float(rows["lowest"][_TATL]), bound.seeds
+    word = SUPPORTED if share >= LEVEL else CONTRADICTED if share <= 1 - LEVEL else UNDECIDED
+    needs = "" if word != UNDECIDED else "more images"
+    if seeds < FEWEST_SEEDS:
+        word, needs = UNDECIDED, " and ".join(filter(None, ["a second seed", needs]))
+    low, high = mine["ratio_images_low"], mine["ratio_images_high"]
+    beside = f"{mine['ratio']:.2f} ({low:.2f} to {high:.2f}) times {bound.reference}'s" if bound.reference else ""
+    said = [f"number {1 + int((values < mine['bound']).sum())} of {len(values)}", beside,
+            f"lowest in {share:.0%} of resamples", f"for {first} of {counted(len(each), 'attribute')}"]  # fmt: skip
+    return Finding(LOWEST, "bound", word, ", ".join(filter(None, said)), needs)
+
+
+def _apart(bound: BoundTables) -> dict[str, int]:
+    """1 where a start's bound is below the reference's over images and seeds, -1 where it is above, else 0."""
+    rows = bound.rows[bound.rows["attribute"] == bound.groups[-1]].set_index("start").drop(bound.reference)
+    ends = rows[[f"ratio_{over}_{end}" for over in ("images", "seeds") for end in ("low", "high")]]
+    sure = bound.seeds >= FEWEST_SEEDS
+    signs = sure * ((ends < 1).all(axis=1).astype(int) - (ends > 1).all(axis=1).astype(int))
+    return {str(start): int(sign) for start, sign in signs.items()}
+
+
+def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") -> list[DataSet]:
+    """The data sets of folders of tables, of some attributes alone; `dataset` is what the first folder's are called.
+
+    Raises FileNotFoundError where no folder holds a study, ValueError for an attribute that none measured.
+    """
+    found: dict[tuple[Any, ...], DataSet] = {}
+    measured: dict[str, None] = {}
+    for number, folder in enumerate(folders):
+        label = dataset if number == 0 else ""
+        names = [name for name in dict.fromkeys(claim.study for claim in CLAIMS) if (folder / f"{name}.csv").exists()]
+        for study in [StudyTables.read(name, folder, dataset=label) for name in names]:
+            measured |= dict.fromkeys(study.attributes)
+            if asked := _those(attributes, study.attributes):
+                place = found.setdefault(_identity(folder, study), DataSet(folder))
+                place.studies[study.study] = study.only(asked) if attributes.strip() else study
+        if (folder / "bound.json").exists():
+            bound = BoundTables.read(folder, dataset=label)
+            measured |= dict.fromkeys(bound.attributes)
+            if asked := _those(attributes, bound.attributes):
+                place = found.setdefault(_identity(folder, bound), DataSet(folder))
+                place.bounds.append(BoundTables.read(folder, ",".join(asked), label))
+    attributes_asked(attributes, list(measured), folders[0])
+    if not found:
+        raise FileNotFoundError(f"{', '.join(map(str, folders))} holds no study: `python -m tatl study` writes one")
+    return list(found.values())
+
+
+def _those(attributes: str, measured: Sequence[str]) -> list[str]:
+    asked = [name.strip() for name in attributes.split(",") if name.strip()]
+    return [name for name in measured if name in asked or not asked]
+
+
+def _identity(folder: Path, tables: StudyTables | BoundTables) -> tuple[Any, ...]:
+    return (folder, *(tables.about.get(name) for name in _SAME))
+
+
+def beside(tables: Path) -> list[Path]:
+    """A folder of tables, and where it lies in `reports` the others there."""
+    tables = tables.expanduser().resolve()
+    others = sorted(tables.parent.parent.glob("*/tables")) if tables.parent.parent.name == "reports" else []
+    return list(dict.fromkeys([tables, *others]))
+
+
+def write_verdicts(tables: Path) -> None:
+    """Write verdicts.csv and print its words as a table in Markdown, a row a claim and a column a data set."""
+    found = data_sets(beside(tables))
+    rows = [{"data": each.title, **vars(finding)} for each in found for finding in each.findings]
+    write_csv(pd.DataFrame(rows), tables / "verdicts.csv")
+    lines = [["claim", *(each.title for each in found)], ["---"] * (len(found) + 1)]
+    claims = zip(*(each.findings for each in found), strict=True)
+    lines += [[each[0].claim, *(finding.cell() for finding in each)] for each in claims]
+    print("\n".join(f"| {' | '.join(line)} |" for line in lines))
