@@ -115,7 +115,7 @@ def test_help_names_every_option_and_an_example(capsys: pytest.CaptureFixture[st
     assert ended.value.code == 0
     said = capsys.readouterr().out
     assert all(word in said for word in ("--study", "--tables", "--reference", "--score", "Example: python -m"))
-    assert "{" + ",".join(get_args(StudyName)) + "}" in said
+    assert "{" + ",".join([*get_args(StudyName), "verdicts"]) + "}" in said
 
 
 def test_wrong_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
