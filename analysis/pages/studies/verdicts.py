@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.page import Cells, labelled
+from analysis.pages.studies.training import Cells, labelled
 from analysis.pages.text import counted, origin, plain, signed
 from analysis.pages.theme import Look, palette
 from analysis.tables.claims import CLAIMS, RULES, WORDS, points
