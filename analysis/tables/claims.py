@@ -22,7 +22,7 @@ from analysis.tables.words import counted
 from tatl.names import AVERAGE
 
 SUPPORTED, CONTRADICTED, NOT_MEASURED = "supported", "contradicted", "not measured"
-WORDS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
+VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
 _ORDER = (CONTRADICTED, UNDECIDED, SUPPORTED)
 ALIKE = 0.02  # of Dice: what is called about as good
 FEWEST_SEEDS = 2
@@ -153,17 +153,17 @@ class Comparison:
         agree = sum(abs(each.difference) <= ALIKE if self.claim.same else each.difference > 0 for each in single)
         of = f"{agree} of {counted(len(single), 'attribute')}" if self.claim.of == AVERAGE else ""
         design = f"{effect.folds} x {effect.seeds}" if effect.folds else ""
-        facts = (f"{points(effect)} {self.title}", of, f"{effect.positives} positives", design)
+        facts = (f"{in_points(effect)} {self.title}", of, f"{effect.positives} positives", design)
         return ", ".join(filter(None, facts))
 
 
-def points(effect: Effect) -> str:
+def in_points(effect: Effect) -> str:
     """+3.1 (-1.0 to +7.2), in percent points; without an interval where there is none."""
     low, high = (100 * end for end in effect.interval)
     return f"{100 * effect.difference:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if np.isfinite(low) else "")
 
 
-def compared(claim: Claim, tables: StudyTables) -> list[Comparison]:
+def comparisons_of(claim: Claim, tables: StudyTables) -> list[Comparison]:
     """The differences of a claim that a study measured."""
     found = []
     for row, reference in claim.pairs:

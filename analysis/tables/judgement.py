@@ -23,7 +23,7 @@ from analysis.tables.claims import (
     SUPPORTED,
     Claim,
     Comparison,
-    compared,
+    comparisons_of,
 )  # fmt: skip
 from analysis.tables.effect import LEVEL, UNDECIDED
 from analysis.tables.read import attributes_asked
@@ -80,7 +80,7 @@ class DataSet:
 
     @cached_property
     def comparisons(self) -> dict[Claim, list[Comparison]]:
-        return {c: compared(c, self.studies[c.study]) if c.study in self.studies else [] for c in CLAIMS}
+        return {c: comparisons_of(c, self.studies[c.study]) if c.study in self.studies else [] for c in CLAIMS}
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -98,7 +98,7 @@ class DataSet:
         apart = _apart(bound)
         signs = {}
         for start in (name for name in apart if name in study.variants):
-            (each,) = compared(Claim("", "paradigms", ((start, reference),)), study)
+            (each,) = comparisons_of(Claim("", "paradigms", ((start, reference),)), study)
             signs[start] = apart[start] * {SUPPORTED: 1, CONTRADICTED: -1, UNDECIDED: 0}[each.word]
         if not signs:
             return nothing

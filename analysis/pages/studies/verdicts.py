@@ -16,7 +16,7 @@ from analysis.pages.html import Html
 from analysis.pages.studies.training import Cells, labelled
 from analysis.pages.text import counted, origin, plain, signed
 from analysis.pages.theme import Look, palette
-from analysis.tables.claims import CLAIMS, RULES, WORDS, points
+from analysis.tables.claims import CLAIMS, RULES, VERDICTS, in_points
 from analysis.tables.effect import UNDECIDED, Effect
 from analysis.tables.judgement import DataSet, beside, data_sets
 
@@ -44,7 +44,7 @@ class Verdicts:
         said = []
         for each in self.sets:
             count = Counter(finding.word for finding in each.findings)
-            said.append(f"{each.title}: {', '.join(f'{count[word]} {word}' for word in WORDS if count[word])}")
+            said.append(f"{each.title}: {', '.join(f'{count[word]} {word}' for word in VERDICTS if count[word])}")
         return html.paragraph(f"Of {counted(len(self.sets[0].findings), 'claim')}, on {'; on '.join(said)}.")
 
     def table(self) -> Html:
@@ -102,7 +102,7 @@ def _details(each: DataSet) -> Html:
              for name, effect in c.effects.items()]  # fmt: skip
     effects = [effect for *_, effect in found]
     cells: Cells = {
-        "difference (interval)": [points(effect) for effect in effects],
+        "difference (interval)": [in_points(effect) for effect in effects],
         "over groups": [_ends(effect.low, effect.high) for effect in effects],
         "over folds and seeds": [_ends(effect.folds_low, effect.folds_high) for effect in effects],
         "seen in 80 %": [signed(100 * effect.detectable, 1).lstrip("+") for effect in effects],
