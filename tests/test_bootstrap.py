@@ -67,7 +67,6 @@ def test_percentiles_of_heavy_tails_are_a_spread_and_no_interval(n: int) -> None
 
 
 def test_percentiles_of_a_normal_mean_are_an_interval() -> None:
-    """As differences of scores are, which `analysis.statistics` takes it for."""
     assert coverage(percentile, lambda rng, shape: rng.normal(1, 1, shape), 64) > 0.9
 
 

@@ -44,7 +44,7 @@ def at(low: float, high: float, **more: Any) -> Effect:
     return replace(SURE, difference=(low + high) / 2, **{**ends, **more})
 
 
-def of(effect: Effect, claim: Claim = BEATS, unequal: bool = False) -> Comparison:
+def of(effect: Effect, claim: Claim = BEATS, unequal: str = "") -> Comparison:
     return Comparison(claim, "a - b", {"dot": effect}, unequal)
 
 
@@ -81,14 +81,14 @@ def test_about_as_good_is_within_two_points(low: float, high: float, word: str) 
 def test_more_steps_support_nothing_alone() -> None:
     """TATL's steps are Stage 2's and Stage 3's: a row with Stage 3's alone is no proof that Stage 2 helps."""
     claim = replace(BEATS, pairs=(("tatl", "source"), ("tatl", "source-long")))
-    fair, longer = of(SURE), of(at(0.06, 0.09), unequal=True)
+    fair, longer = of(SURE), of(at(0.06, 0.09), unequal="at unequal steps")
     assert judged(BEATS, [longer]).word == UNDECIDED and "as many steps" in judged(BEATS, [longer]).needs
     assert judged(claim, [longer, fair]).word == SUPPORTED
     assert judged(claim, [longer]).needs == "the other rows of the claim and a row of as many steps"
     assert judged(claim, [longer, of(at(-0.01, 0.02))]).word == UNDECIDED
     worse = judged(claim, [longer, of(at(-0.05, -0.02))])
     assert worse.word == CONTRADICTED and worse.said.startswith("least of 2: -3.5 (-5.0 to -2.0) a - b")
-    assert judged(BEATS, [of(at(-0.05, -0.02), unequal=True)]).word == CONTRADICTED
+    assert judged(BEATS, [of(at(-0.05, -0.02), unequal="at unequal steps")]).word == CONTRADICTED
 
 
 def test_textures_say_nothing_of_imagenet() -> None:
@@ -135,7 +135,7 @@ def test_whether_rare_attributes_gain_most(rare: float, word: str) -> None:
     effects = contrast(checked(frame), {"tatl": 1, "source": -1})
     assert effects[RARER].difference == pytest.approx(rare - 0.15, abs=0.02) and effects[RARER].positives == 15
     claim = replace(BEATS, of=RARER)
-    assert judged(claim, [Comparison(claim, "tatl - source", effects, False)]).word == word
+    assert judged(claim, [Comparison(claim, "tatl - source", effects)]).word == word
 
 
 def test_a_difference_of_differences_is_weighted() -> None:
@@ -169,6 +169,7 @@ def test_every_claim_has_a_word_on_whole_tables(folder: Path) -> None:
     assert words(found)["TATL beats self-supervision"].word == SUPPORTED  # the made-up starts fall by 0.01 each
     assert words(found)["TATL beats ImageNet"].word == SUPPORTED
     assert "a row of as many steps" in words(found)["TATL beats augmentation and attention"].needs
+    assert "at unequal steps" in words(found)["TATL beats augmentation and attention"].said
     assert words(found)["Stage 2 helps, whole images"].needs.endswith("a second seed")
     assert found.title == "leaf, imagenet, quick, 96x128, folds x seeds 5 x 1 and 5 x 2"
     for comparisons in found.comparisons.values():
@@ -240,6 +241,16 @@ def test_a_broken_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
         _ = data_sets([tmp_path])[0].findings
     with pytest.raises(ValueError, match="attribute streakz is not in"):
         data_sets([tmp_path], "streakz")
+
+
+def test_unequal_steps_are_said_where_they_were_written(tmp_path: Path) -> None:
+    fake_study.write(tmp_path, folds=2)
+    table = pd.read_csv(tmp_path / "variants.csv")
+    steps = table["variant"].map({"stage3": 45, "stage23": 120})
+    table.assign(steps_in_all=steps).to_csv(tmp_path / "variants.csv", index=False)
+    said = {name: finding.said for name, finding in words(data_sets([tmp_path])[0]).items()}
+    assert said["Stage 2 helps, whole images"].endswith("at unequal steps (120 against 45)")
+    assert said["Stage 2 helps, on the crop"].endswith("at unequal steps") and "unequal" not in said["The crop helps"]
 
 
 def test_the_page_has_a_column_a_data_set_and_links(folder: Path) -> None:

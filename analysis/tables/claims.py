@@ -109,7 +109,7 @@ class Comparison:
     claim: Claim
     title: str
     effects: dict[str, Effect]
-    unequal: bool
+    unequal: str = ""  # at unequal steps (120 against 45); empty where they are equal
 
     @property
     def effect(self) -> Effect:
@@ -153,7 +153,7 @@ class Comparison:
         agree = sum(abs(each.difference) <= ALIKE if self.claim.same else each.difference > 0 for each in single)
         of = f"{agree} of {counted(len(single), 'attribute')}" if self.claim.of == AVERAGE else ""
         design = f"{effect.folds} x {effect.seeds}" if effect.folds else ""
-        facts = (f"{in_points(effect)} {self.title}", of, f"{effect.positives} positives", design)
+        facts = (f"{in_points(effect)} {self.title}", of, f"{effect.positives} positives", design, self.unequal)
         return ", ".join(filter(None, facts))
 
 
@@ -172,10 +172,17 @@ def comparisons_of(claim: Claim, tables: StudyTables) -> list[Comparison]:
         effects = _effects(tables, of) if of else {}
         if effects.keys() & ({claim.of} if claim.of == RARER else effects.keys()):
             there = next((name for name in reference.split("|") if name in rows), reference)
-            unequal = there in SHORT and row not in SHORT and claim.study != "data-size"
             title = f"{row} - {there}" + ", less data" * (claim.study == "data-size") + ", rarer" * (claim.of == RARER)
-            found.append(Comparison(claim, title, effects, unequal))
+            found.append(Comparison(claim, title, effects, _unequal(tables, row, there)))
     return found
+
+
+def _unequal(tables: StudyTables, row: str, reference: str) -> str:
+    """Of a row that has the steps of Stage 2 and a reference that has not."""
+    if reference not in SHORT or row in SHORT or tables.study == "data-size":
+        return ""
+    steps = tables.average.reindex([row, reference]).get("steps_in_all", pd.Series(dtype=float)).dropna()
+    return "at unequal steps" + f" ({' against '.join(f'{each:.0f}' for each in steps)})" * (len(steps) == 2)
 
 
 def _effects(tables: StudyTables, of: dict[str, float]) -> dict[str, Effect]:
