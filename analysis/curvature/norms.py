@@ -127,16 +127,12 @@ def spectral_norms(
         if keys[at] not in found:
             found[keys[at]] = solver(images[at], masks[at], f"image {at}")
     each = [found[key] for key in keys]
-    return SpectralNorms(
-        values=np.array([abs(e.value) for e in each]),
-        residuals=np.array([e.residual for e in each]),
-        products=np.array([e.products for e in each]),
-        converged=np.array([e.converged for e in each]),
-        signs=np.array([np.sign(e.value) for e in each]),
-        solves=len(found),
-        unused=tuple(solver.unused),
-        note=solver.note,
+    value, residual, products, converged = (
+        np.array([getattr(extreme, name) for extreme in each])
+        for name in ("value", "residual", "products", "converged")
     )
+    signs, unused = np.sign(value), tuple(solver.unused)
+    return SpectralNorms(np.abs(value), residual, products, converged, signs, len(found), unused, solver.note)
 
 
 class Solver:
