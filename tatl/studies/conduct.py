@@ -15,7 +15,7 @@ from tatl.run import Run, finished, in_order, outdated
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.machine import Machine
 from tatl.studies.planner import Member, Planner
-from tatl.studies.runtime.counts import known
+from tatl.studies.runtime.counts import network_count
 from tatl.studies.runtime.effort import plan as plan_of
 from tatl.studies.runtime.effort import seconds
 from tatl.studies.settings import beyond_preset
@@ -101,21 +101,10 @@ def check_runs(runs: Iterable[Run]) -> None:
     """ValueError for an unknown backbone or shape, and for an offset by which every crop would be the whole image."""
     ordered = in_order(runs)
     for shape, backbone in dict.fromkeys((run.shape, run.backbone) for run in ordered if run.shape not in RIVALS):
-        if (shape, backbone) not in known():
-            _check_network(shape, backbone)
+        network_count(shape, backbone)  # which builds what it does not know
     for run in ordered:
         if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
             raise ValueError(f"offset {run.offset} is larger than the images of {run.size}: give a smaller --offset")
-
-
-def _check_network(shape: str, backbone: str) -> None:
-    import torch
-
-    from tatl.models import build
-    from tatl.models.encoders import encoder
-
-    with torch.device("meta"):
-        encoder(backbone) if shape == "encoder" else build(shape, backbone)
 
 
 def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> None:

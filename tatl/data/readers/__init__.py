@@ -10,7 +10,7 @@ from tatl.data.readers.isic import Isic2017, Isic2018
 from tatl.data.readers.labels import LabelImages
 from tatl.data.readers.manifest import Manifest
 
-DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")
+DATA = ("isic2018", "isic2017", "manifest", "labels", "coco", "phantom")  # the drawn one last
 _CASES = 2594
 _MASKS = ("isic2018", "isic2017", "manifest")  # whose masks are files of levels
 _SERVES = {  # option -> the data that have a use for it
