@@ -28,6 +28,18 @@ class Settings(Recipe):
     """What a study is trained with, the recipe and what is round it; lists are written with commas, empty means all.
 
     Args:
+        epochs: most epochs of a target segmenter (Stage 3)
+        patience: epochs without a lower validation loss before training stops
+        batch: images in a mini-batch
+        optimizer: sgd (the paper's) or adamw
+        lr: learning rate, constant
+        momentum: of SGD
+        weight_decay: L2 penalty (of sgd), or decoupled decay per step (of adamw)
+        pool: loss pooled over the mini-batch (batch) or taken per image and averaged (image)
+        balance: least share of a mini-batch drawn from images whose mask is not empty
+        calibration: training images that re-estimate BatchNorm statistics before every evaluation; 0: running averages
+        precision: 32, bf16, or auto (bf16 on a GPU)
+        augment: turn, flip, shift, zoom and brighten training images at random
         shapes: decoders whose probabilities are averaged, with commas: u, link, attention-u, attention-link, pyramid
         backbone: efficientnet-b0, or any encoder of segmentation-models-pytorch
         source: source domain of the first weights: imagenet, textures (an offline stand-in) or random
@@ -42,20 +54,8 @@ class Settings(Recipe):
         offset: pixels of the store's frame added round the lesion box on every side
         freeze_encoder: TATL-Freeze: the target's encoder stays at the agnostic network's weights
         score_size: HEIGHTxWIDTH in pixels at which scores are taken; empty: the store's size
-        epochs: most epochs of a target segmenter (Stage 3)
-        lesion_epochs: the same for Stage 1; 0: as epochs
-        agnostic_epochs: the same for Stage 2; 0: as epochs
-        patience: epochs without a lower validation loss before training stops
-        batch: images in a mini-batch
-        optimizer: sgd (the paper's) or adamw
-        lr: learning rate, constant
-        momentum: of SGD
-        weight_decay: L2 penalty (of sgd), or decoupled decay per step (of adamw)
-        pool: loss pooled over the mini-batch (batch) or taken per image and averaged (image)
-        balance: least share of a mini-batch drawn from images whose mask is not empty
-        calibration: training images that re-estimate BatchNorm statistics before every evaluation; 0: running averages
-        precision: 32, bf16, or auto (bf16 on a GPU)
-        augment: turn, flip, shift, zoom and brighten training images at random
+        lesion_epochs: most epochs of Stage 1; 0: as epochs
+        agnostic_epochs: most epochs of Stage 2; 0: as epochs
     """
 
     shapes: str = "u,link"
