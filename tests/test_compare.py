@@ -140,7 +140,7 @@ def test_weights_that_no_hub_gives_stop_it_before_training(
     said = refused(
         [*command, "--source", "imagenet", "--backbone", "efficientnet-b0", *SMOKE, str(toy_store.path)], capsys
     )
-    assert "the ImageNet weights of efficientnet-b0 are not in the cache and could not be downloaded (OSError)" in said
+    assert "the ImageNet weights of efficientnet-b0 are not cached and could not be downloaded (OSError)" in said
     assert "give a local file with --imagenet-weights FILE" in said and "--source textures or random" in said
 
 

@@ -146,6 +146,6 @@ def _from_hub(backbone: str) -> dict[str, Tensor]:
         state = smp.encoders.get_encoder(backbone, weights="imagenet").state_dict()
         return {f"encoder.{k}": v for k, v in state.items()}
     except Exception as error:  # the hub's client raises a dozen kinds when there is no network
-        what = f"the ImageNet weights of {backbone} are not cached and not to be had ({type(error).__name__})"
+        what = f"the ImageNet weights of {backbone} are not cached and could not be downloaded ({type(error).__name__})"
         remedy = f"give a local file with --imagenet-weights FILE ({_AS_SAVED}), or use --source textures or random"
         raise RuntimeError(f"{what}: {remedy}") from error
