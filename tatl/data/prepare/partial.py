@@ -100,10 +100,14 @@ def _decode(decoder: Decoder, todo: list[int], workers: int | None, progress: bo
     workers = max(1, min(workers, len(todo)))
     count, bad = len(decoder.reader.ids), dict[int, str]()
     with tqdm(desc="prepare", unit="case", total=count, initial=count - len(todo), disable=not progress) as bar:
-        for index, problem in spread([decoder] * workers, todo):
-            if problem:
-                bad[index] = problem
-            bar.update()
+        try:
+            for index, problem in spread([decoder] * workers, todo):
+                if problem:
+                    bad[index] = problem
+                bar.update()
+        except KeyboardInterrupt as error:
+            error.add_note(f"the cases that are decoded are kept in {decoder.folder}; the same command continues")
+            raise
     return bad
 
 
