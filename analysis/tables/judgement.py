@@ -114,9 +114,7 @@ def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") ->
         return Finding(claim.sentence, claim.study)
     words = [each.word for each in comparisons]
     least = min(comparisons, key=lambda each: each.least)
-    said = f"least of {len(comparisons)}: " * bool(comparisons[1:]) + ", ".join(
-        filter(None, [least.said, least.unequal])
-    )
+    said = f"least of {len(comparisons)}: " * bool(comparisons[1:]) + least.said
     lacking = {
         f"--source {claim.source}": claim.source not in ("", source),
         "the other rows of the claim": len(comparisons) < len(claim.pairs) and CONTRADICTED not in words,
