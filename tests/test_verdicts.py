@@ -146,6 +146,14 @@ def test_a_difference_of_differences_is_weighted() -> None:
     assert none.difference == pytest.approx(0) and none.low == pytest.approx(0) and none.folds_high == pytest.approx(0)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_fewer_groups_than_folds_decide_nothing(groups: int) -> None:
+    """Each group is one image here, so that some folds have none."""
+    few = contrast(checked(areas({"dot": 0.3}, {"dot": 1.0}, groups)), {"tatl": 1, "source": -1})["dot"]
+    assert few.groups == groups and few.word == UNDECIDED and few.difference > 0.2
+    assert "groups" in few.needs or "fold" in few.needs
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every study with five folds and two seeds, of ImageNet; and the bound."""

@@ -19,8 +19,8 @@ FEWEST_GROUPS = 20
 TOO_MANY = 100  # times what is there: nobody will have them
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 RULE = (
-    "pooled Dice over all test folds: better or worse where the intervals over groups of images and over folds and "
-    "seeds both lie on that side of zero, else undecided"
+    "Pooled Dice over all test folds: better or worse where the intervals over groups of images and over folds and "
+    "seeds both lie on that side of zero, else undecided."
 )
 
 
