@@ -102,7 +102,7 @@ class Paradigms(StudyPage):
         return html.figure(drawn, alt, self._above(found, _TATL if _TATL in names else names[0], reference), RULE)
 
     def _above(self, found: pd.DataFrame, name: str, reference: str) -> str:
-        """For how many attributes the row that matters is above the reference, and above one of as many steps, and what could be seen."""
+        """For how many attributes the row is above the reference and one of as many steps; what could be seen."""
         said, long = self._told(found, name, reference), f"{reference}-long"
         if steps := unequal(self.tables.average, name, reference):
             equal = self.differences(long)
