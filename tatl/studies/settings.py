@@ -92,6 +92,7 @@ class Settings(Recipe):
         if self.split_seed < 0:
             raise ValueError(f"split_seed {self.split_seed} is negative: give a whole number from 0")
         comma_numbers("seeds", self.seeds)
+        among("precision", [self.precision], ("auto", "32", "bf16"))
         for stage in ("lesion", "agnostic", "target"):
             self.recipe(stage)
 
