@@ -156,7 +156,7 @@ def test_from_a_store_to_tables_with_every_option_overridden(
     assert main(arguments) == 0
     first = {path.name: path.read_bytes() for path in Path("tables").glob("*.csv")}
     data = {"counts.csv", "data_areas.csv", "data_cooccurrence.csv"}
-    assert set(first) == {*data, "variants.csv", "variants_folds.csv", "lesion.csv"}
+    assert set(first) == {*data, "variants.csv", "variants_folds.csv", "variants_curves.csv", "lesion.csv"}
     described = json.loads(Path("tables/study.json").read_text())
     assert described["variants"] == ["stage23", "stage123"] and described["settings"]["batch"] == 4
     table = pd.read_csv("tables/variants.csv")
