@@ -194,6 +194,12 @@ def test_the_bound_is_lowest_only_with_two_seeds(folder: Path, tmp_path: Path) -
     assert many.word == SUPPORTED and "number 1 of 3" in many.said and "times source's" in many.said
     assert one.word == UNDECIDED and "a second seed" in one.needs
     assert words(other)[EXPLAINS].word == NOT_MEASURED  # Dice of these starts was not
+    (single,) = data_sets([tmp_path], "streaks")
+    assert words(single)[LOWEST].word == UNDECIDED and "1 attribute" in words(single)[LOWEST].said
+    path = tmp_path / "bound.csv"
+    pd.read_csv(path).iloc[:0].to_csv(path, index=False)
+    with pytest.raises(FileNotFoundError, match="holds no study"):
+        data_sets([tmp_path])
 
 
 def test_bounds_that_order_starts_as_dice_does_explain_it(folder: Path) -> None:
@@ -211,6 +217,8 @@ def test_tables_of_two_stores_in_a_folder_are_two_data_sets(folder: Path, tmp_pa
     fake_study.write(tmp_path, folds=2)
     fake_comparison.write(tmp_path, "paradigms", folds=2, store_digest="other", store_name="other")
     one, other = data_sets([tmp_path])
+    twins = data_sets([fake_study.write(tmp_path / name / "tables") for name in ("here", "there")])
+    assert [each.title.split(", ")[5] for each in twins] == ["here", "there"]
     assert words(one)["TATL beats ImageNet"].word == NOT_MEASURED
     assert words(other)["The crop helps"].word == NOT_MEASURED and other.title.startswith("other, ")
 

@@ -69,7 +69,7 @@ CLAIMS = (
     Claim("TATL beats augmentation and attention", "paradigms", _tatl("augmentation", "attention")),
     Claim("TATL beats one network of all attributes", "paradigms", _tatl("multilabel", "multilabel-direct")),
     Claim("The crop helps", "variants", (("stage13", "stage3"),)),
-    Claim("A margin of 40 px beats none", "crop", ((f"{MARGIN} px", "0 px"),)),
+    Claim("A margin of 40 px (of 384) beats none", "crop", ((f"{MARGIN} px", "0 px"),)),
     Claim("Freezing is about as good", "paradigms", (("tatl-freeze", "tatl"),), same=True),
     Claim("It is the right union that matters", "paradigms", _tatl("shuffled-union", "lesion")),
     Claim("TATL loses less with less data", "data-size", _tatl("source")),

@@ -6,8 +6,9 @@ of several stores is several data sets.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class DataSet:
     folder: Path
     studies: dict[str, StudyTables] = field(default_factory=dict)
     bounds: list[BoundTables] = field(default_factory=list)
+    apart: bool = False  # another has the same title
 
     @property
     def tables(self) -> StudyTables | BoundTables:
@@ -76,7 +78,8 @@ class DataSet:
         name = about.get("label") or about.get("store_name") or about.get("data", "unknown data")
         trained = [f"{len(t.about.get('folds', []))} x {len(t.about.get('seeds', []))}" for t in self.studies.values()]
         runs = f"folds x seeds {' and '.join(dict.fromkeys(trained))}" if trained else ""
-        return ", ".join(map(str, filter(None, [name, *map(about.get, ("source", "preset", "size")), runs])))
+        own = [self.folder.parent.name, about.get("store_digest"), about.get("backbone")] if self.apart else []
+        return ", ".join(map(str, filter(None, [name, *map(about.get, ("source", "preset", "size")), runs, *own])))
 
     @cached_property
     def comparisons(self) -> dict[Claim, list[Comparison]]:
@@ -126,9 +129,14 @@ def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") ->
     return Finding(claim.sentence, claim.study, word, said, needs)
 
 
+def _overall(bound: BoundTables) -> pd.DataFrame:
+    """The average over attributes, or the only one's rows, by start; none of several without their average."""
+    of = bound.groups[-1:] if len(bound.average) or len(bound.attributes) == 1 else []
+    return bound.rows[bound.rows["attribute"].isin(of)].set_index("start")
+
+
 def _lowest(bound: BoundTables) -> Finding:
-    of = bound.groups[-1]
-    rows = bound.rows[bound.rows["attribute"] == of].set_index("start")
+    rows = _overall(bound)
     if _TATL not in rows.index or len(rows) < 2:
         return Finding(LOWEST, "bound")
     mine, values = rows.loc[_TATL], rows["bound"]
@@ -148,7 +156,7 @@ def _lowest(bound: BoundTables) -> Finding:
 
 def _apart(bound: BoundTables) -> dict[str, int]:
     """1 where a start's bound is below the reference's over images and seeds, -1 where it is above, else 0."""
-    rows = bound.rows[bound.rows["attribute"] == bound.groups[-1]].set_index("start").drop(bound.reference)
+    rows = _overall(bound).drop(bound.reference, errors="ignore")
     ends = rows[[f"ratio_{over}_{end}" for over in ("images", "seeds") for end in ("low", "high")]]
     sure = bound.seeds >= FEWEST_SEEDS
     signs = sure * ((ends < 1).all(axis=1).astype(int) - (ends > 1).all(axis=1).astype(int))
@@ -179,7 +187,8 @@ def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") 
     attributes_asked(attributes, list(measured), folders[0])
     if not found:
         raise FileNotFoundError(f"{', '.join(map(str, folders))} holds no study: `python -m tatl study` writes one")
-    return list(found.values())
+    titles = Counter(each.title for each in found.values())
+    return [replace(each, apart=titles[each.title] > 1) for each in found.values()]
 
 
 def _those(attributes: str, measured: Sequence[str]) -> list[str]:
