@@ -14,6 +14,7 @@ import pytest
 
 from analysis.measure.commands import measure_bound, run_command
 from analysis.pages.gallery import Gallery
+from analysis.tables.ranks import run_compare
 from tatl.__main__ import main
 from tatl.data.store import Store
 
@@ -49,6 +50,7 @@ def written(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(given) == 0
     measured = ["--init", "random", "--attribute", "disc", "--images", "2", "--max-products", "4", "--workers", "1"]
     assert run_command(measure_bound, "analysis.bound", [*measured, "--tables", str(here / "tables"), *shared]) == 0
+    assert run_compare(["--study", "verdicts", "--tables", str(here / "tables")]) == 0
     return here / "tables"
 
 

@@ -289,3 +289,5 @@ def test_the_command_writes_the_words_and_prints_markdown(folder: Path, capsys: 
     assert len([line for line in lines if line.startswith("|")]) == 16 and "](" not in "".join(lines)
     written = pd.read_csv(folder / "verdicts.csv").set_index(["claim", "study"])["word"]
     assert SUPPORTED in set(written["TATL beats self-supervision"]) and len(written) % 14 == 0
+    sure = pd.read_csv(folder / "verdicts.csv").query("word == 'supported' and low == low")
+    assert len(sure) and (sure["low"] > 0).all() and (sure["low"] <= sure["difference"]).all()

@@ -39,13 +39,19 @@ _TATL = "tatl"
 
 @dataclass(frozen=True)
 class Finding:
-    """What tables say of a claim; `study` is the page that shows it."""
+    """What tables say of a claim; `study` is the page that shows it.
+
+    difference, low, high  of Dice, with its interval; of the bound as a multiple of the reference's; NaN where unknown
+    """
 
     claim: str
     study: str
     word: str = NOT_MEASURED
     said: str = ""
     needs: str = ""
+    difference: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
 
     def cell(self, link: str = "") -> str:
         """undecided: +3.1 (-1.0 to +7.2) ...; needs a second seed."""
@@ -126,7 +132,7 @@ def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") ->
     }
     needs = " and ".join(what for what, so in lacking.items() if so and what)
     word = UNDECIDED if needs else CONTRADICTED if CONTRADICTED in words else SUPPORTED
-    return Finding(claim.sentence, claim.study, word, said, needs)
+    return Finding(claim.sentence, claim.study, word, said, needs, least.effect.difference, *least.effect.interval)
 
 
 def _overall(bound: BoundTables) -> pd.DataFrame:
@@ -139,7 +145,7 @@ def _lowest(bound: BoundTables) -> Finding:
     rows = _overall(bound)
     if _TATL not in rows.index or len(rows) < 2:
         return Finding(LOWEST, "bound")
-    mine, values = rows.loc[_TATL], rows["bound"]
+    mine, values = pd.Series(rows.loc[_TATL]), rows["bound"]
     each = bound.wide("bound", "bound").dropna(subset=[_TATL])
     first = int((each[_TATL] <= each.min(axis=1)).sum())
     share, seeds = float(rows["lowest"][_TATL]), bound.seeds
@@ -147,11 +153,11 @@ def _lowest(bound: BoundTables) -> Finding:
     needs = "" if word != UNDECIDED else "more images"
     if seeds < FEWEST_SEEDS:
         word, needs = UNDECIDED, " and ".join(filter(None, ["a second seed", needs]))
-    low, high = mine["ratio_images_low"], mine["ratio_images_high"]
-    beside = f"{mine['ratio']:.2f} ({low:.2f} to {high:.2f}) times {bound.reference}'s" if bound.reference else ""
+    ratio, low, high = mine[["ratio", "ratio_images_low", "ratio_images_high"]].astype(float).tolist()
+    beside = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times {bound.reference}'s" if bound.reference else ""
     said = [f"number {1 + int((values < mine['bound']).sum())} of {len(values)}", beside,
             f"lowest in {share:.0%} of resamples", f"for {first} of {counted(len(each), 'attribute')}"]  # fmt: skip
-    return Finding(LOWEST, "bound", word, ", ".join(filter(None, said)), needs)
+    return Finding(LOWEST, "bound", word, ", ".join(filter(None, said)), needs, ratio, low, high)
 
 
 def _apart(bound: BoundTables) -> dict[str, int]:
