@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 FIELDS: dict[str, type] = {"reading": Reading, "asked": Asked, "settings": Settings}  # which are options of their own
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")
+RETIRED = {  # what old command lines hold, and what there is now
+    "bound": "the bound is no study any more: give python -m analysis.bound --start all with the same options",
+    "--devices": "there is no --devices any more: several GPUs train several runs (--workers of study)",
+}
 
 
 def build_parser(preset: str, study: str = "", own_store: bool = False) -> ArgumentParser:
@@ -81,6 +85,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
+        words = {word.partition("=")[0] for word in arguments if arguments[0] in ("study", "train")}
+        if old := sorted(RETIRED.keys() & words):
+            raise ValueError(RETIRED[old[0]])
         flags = cli.flags(Settings, Reading, *(function for function, _ in COMMANDS.values()))
         own_store = any(word.partition("=")[0] == "--store" for word in arguments)
         parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)

@@ -14,7 +14,7 @@ from tatl.models import build
 from tatl.models.imagenet import file_digest
 from tatl.run import Run
 from tatl.studies.catalogue import STUDIES, Asked
-from tatl.studies.conduct import check_runs, check_sources, report_of
+from tatl.studies.conduct import check_runs, check_sources, note_runs, report_of
 from tatl.studies.planner import WHOLE, Planner
 from tatl.studies.settings import Settings
 from tatl.studies.write import planner_notes
@@ -190,3 +190,33 @@ def test_rivals_have_backbones_of_their_own(toy_store: Store) -> None:
 def test_the_report_of_a_study_is_named_as_its_notebook() -> None:
     folder = Path("reports/quick/tables")
     assert report_of("data-size", folder) == f"python -m analysis.report --study data_size --tables {folder}"
+
+
+def test_another_backbone_than_the_runs_so_far_is_said(
+    toy_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, asked = toy_run(toy_store, "disc"), toy_run(toy_store, "disc", backbone="resnet18")
+    folder = there.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(there.dumps())
+    save_weights({}, folder / "weights.safetensors")
+    note_runs([there], tmp_path)
+    assert not capsys.readouterr().out
+    note_runs([asked], tmp_path)
+    said = capsys.readouterr().out
+    assert said.startswith("note: ") and there.backbone in said and "resnet18: give --backbone" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "now"),
+    [
+        (["study", "--preset", "smoke", "bound", "--plan"], "python -m analysis.bound"),
+        (["study", "variants", "--devices=2"], "--workers"),
+        (["train", "--variant", "stage3", "--devices", "2"], "--workers"),
+    ],
+)
+def test_what_there_was_once_is_told_what_it_is_now(
+    words: list[str], now: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert now in refused(words, capsys)

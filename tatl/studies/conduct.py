@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Iterable
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from tatl.data.case import Size
 from tatl.data.store import Store
-from tatl.names import RIVALS
-from tatl.run import Run, finished, in_order, outdated
+from tatl.names import B0, RIVALS, TEXTURES
+from tatl.run import Run, finished, in_order, outdated, trained
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.machine import Machine
 from tatl.studies.planner import Member, Planner
@@ -116,9 +117,22 @@ def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto
 
 
 def note_runs(runs: Iterable[Run], root: Path) -> None:
-    """Say which finished runs no longer count."""
-    for said in outdated(in_order(runs), root):
+    """Say which finished runs no longer count, and where the runs of a store so far are all of other backbones."""
+    ordered = in_order(runs)
+    for said in outdated(ordered, root):
         print(f"note: {said}")
+    asked = {run.backbone: run.store for run in ordered if run.task != TEXTURES and run.shape not in RIVALS}
+    for store in set(asked.values()):
+        there = {json.loads(path.read_text(encoding="utf-8")).get("backbone", B0) for path in _one_a_kind(root / store)}
+        if there and not there & asked.keys():
+            what = f"the runs of {store} so far have the backbone {', '.join(sorted(there))}"
+            print(f"note: {what}, and these train {', '.join(asked)}: give --backbone to go on with those")
+
+
+def _one_a_kind(store: Path) -> Iterable[Path]:
+    """The run.json of a finished run of each kind (task, shape, backbone and start) but of rivals', which have none."""
+    whole = [path for path in store.glob("*/*/*/run.json") if trained(path.parent)]
+    return {path.parent.parent: path for path in whole if path.parts[-3].partition("-")[0] not in RIVALS}.values()
 
 
 def check_sources(runs: Iterable[Run], root: Path, imagenet_weights: Path | None) -> None:
