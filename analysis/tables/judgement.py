@@ -112,7 +112,7 @@ class DataSet:
         if not signs:
             return nothing
         agree, against = (sum(sign == wanted for sign in signs.values()) for wanted in (1, -1))
-        said = f"{agree} of {counted(len(signs), 'start')} apart from {reference} alike, {against} the other way"
+        said = f"against {reference} they agree for {agree} of {counted(len(signs), 'start')}, disagree for {against}"
         word = CONTRADICTED if against else SUPPORTED if agree == len(signs) else UNDECIDED
         return Finding(EXPLAINS, "bound", word, said, "" if word != UNDECIDED else "starts that both tell apart")
 
