@@ -25,17 +25,17 @@ SUPPORTED, CONTRADICTED, NOT_MEASURED = "supported", "contradicted", "not measur
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
 _ORDER = (CONTRADICTED, UNDECIDED, SUPPORTED)
 ALIKE = 0.02  # of Dice: what is called about as good
-FEWEST_SEEDS = 2
+FEWEST_TRAININGS = 5  # folds times seeds: with fewer the spread of training is hardly seen
 MARGIN, PAPER_HEIGHT = 40, 384  # Table 5: pixels round the lesion's box, in images of this height
 SHORT = ("stage3", "stage13", "source", "augmentation", "attention")  # rows without the steps of Stage 2
 RULES = (
     "Supported: the 95 % interval of every difference that the claim names lies above zero; contradicted: that of one "
     "lies below. The interval reaches as far as that over groups of images or that over folds and seeds, with Nadeau "
-    "and Bengio's correction, whichever is wider. Otherwise undecided, as is all with one fold, one seed, fewer than "
-    "20 groups of images or no positive. About as good: the interval lies within 2 percent points of zero "
-    "(contradicted: wholly beyond). A row of more steps than its reference supports nothing, unless one of equal steps "
-    "does too. The bound is lowest: in 95 % of resamples of images (contradicted: in at most 5 %), of two seeds or "
-    "more. There is no correction for the number of claims."
+    "and Bengio's correction, whichever is wider. Otherwise undecided, as is all with one fold, fewer than five "
+    "trainings (folds times seeds), fewer than 20 groups of images or no positive. About as good: the interval lies "
+    "within 2 percent points of zero (contradicted: wholly beyond). A row of more steps than its reference supports "
+    "nothing, unless one of equal steps does too. The bound is lowest: in 95 % of resamples of images (contradicted: "
+    "in at most 5 %), of two seeds or more. There is no correction for the number of claims."
 )
 
 
@@ -124,7 +124,7 @@ class Comparison:
     def word(self) -> str:
         """Said of this difference alone, whatever its steps."""
         (low, high), effect = self.effect.interval, self.effect
-        if effect.lacks or effect.seeds < FEWEST_SEEDS:
+        if effect.lacks or self._few:
             return UNDECIDED
         if self.claim.same:
             inside, beyond = -ALIKE <= low <= high <= ALIKE, low > ALIKE or high < -ALIKE
@@ -137,8 +137,12 @@ class Comparison:
         effect = self.effect
         wide = "more groups or seeds" if self.claim.same and self.word == UNDECIDED else effect.needs
         wanted = effect.lacks or wide
-        seed = "a second seed" if effect.seeds < FEWEST_SEEDS and effect.groups and "seeds" not in wanted else ""
+        seed = "a second seed" if self._few and effect.groups and "seeds" not in wanted else ""
         return " and ".join(filter(None, [wanted, seed]))
+
+    @property
+    def _few(self) -> bool:
+        return self.effect.folds * self.effect.seeds < FEWEST_TRAININGS
 
     @property
     def least(self) -> tuple[int, float]:

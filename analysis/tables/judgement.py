@@ -16,22 +16,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.tables.bound import BoundTables
-from analysis.tables.claims import (
-    CLAIMS,
-    CONTRADICTED,
-    FEWEST_SEEDS,
-    NOT_MEASURED,
-    SUPPORTED,
-    Claim,
-    Comparison,
-    comparisons_of,
-)  # fmt: skip
+from analysis.tables.claims import CLAIMS, CONTRADICTED, NOT_MEASURED, SUPPORTED, Claim, Comparison, comparisons_of
 from analysis.tables.effect import LEVEL, UNDECIDED
 from analysis.tables.read import attributes_asked
 from analysis.tables.study import StudyTables
 from analysis.tables.words import counted
 from tatl.data.store import write_csv
 
+FEWEST_SEEDS = 2  # of a bound, which is of one fold
 LOWEST, EXPLAINS = "TATL's bound is lowest", "Where the bound is lower, Dice is higher"
 _SAME = ("store_digest", "source", "preset", "size", "backbone")
 _TATL = "tatl"
