@@ -78,7 +78,7 @@ def test_pages_come_out_with_tables_figures_and_provenance(site: Path) -> None:
 
 def test_pictures_have_alternative_texts(site: Path) -> None:
     pictures = Links((site / "variants.html").read_text()).pictures
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert all((each.get("alt") or each.get("aria-label") or "").endswith(".") for each in pictures)
     png = next(each["src"] for each in pictures if "src" in each)
     assert png and (site / png).read_bytes().startswith(b"\x89PNG")

@@ -31,8 +31,7 @@ from tatl.studies.settings import Settings
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are made and not rendered."""
-    monkeypatch.setattr("analysis.pages.html._png", lambda drawn: b"")
-    monkeypatch.setattr("analysis.pages.html._svg", lambda drawn: "<svg >")
+    monkeypatch.setattr("analysis.pages.html._saved", lambda drawn, kind, **how: b"<svg >")
 
 
 def variants(folder: Path, **about: Any) -> Variants:

@@ -27,7 +27,7 @@ MASK = np.indices((30, 40)).sum(0) > 40
 def page(folder: Path) -> bytes:
     made = Variants.read(str(write(folder / "tables")))
     drawn = made.drawn(["average"], made.rows, "variant", "variant", made.look)
-    return html._svg(drawn).encode() + html._png(drawn)
+    return html._svg(drawn).encode() + html._saved(drawn, "png", dpi=html.RASTER_DPI)
 
 
 def overlay(folder: Path) -> bytes:
