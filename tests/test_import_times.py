@@ -13,8 +13,8 @@ from tatl.studies.runtime.counts import count, known, network_count
 
 HEAVY = ("torch", "lightning", "timm", "segmentation_models_pytorch")
 LINES = {
-    "tatl": ["--help", "train --help", "study variants --plan --preset smoke", "study backbones --plan"],
-    "analysis.bound": ["--help", "--plan --preset smoke"],
+    "tatl": ["--help", "train --help", "study variants --plan", "study backbones --plan"],
+    "analysis.bound": ["--help", "--plan"],
 }
 
 

