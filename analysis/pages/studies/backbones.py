@@ -99,7 +99,7 @@ class Backbones(StudyPage):
             return ""
         steps = unequal(self.tables.average, *next(iter(known)))
         said = f" {_TATL} is above {_SOURCE} for {sum(known.values())} of {counted(len(known), 'backbone')}{steps}"
-        return f"{said}, which alone may make it." if steps else f"{said}."
+        return f"{said}, whose effect is part of it." if steps else f"{said}."
 
     def draw(self, panels: Sequence[str]) -> Figure:
         """A row per backbone, its starts as lanes; Table 6's averages and Table 8's attributes."""

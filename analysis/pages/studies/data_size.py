@@ -94,7 +94,7 @@ class DataSize(StudyPage):
         above = sum(effect.difference > 0 for effect in found.values())
         steps = unequal(self.tables.average, rows[shares[0], _TATL], rows[shares[0], reference])
         said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}"
-        said += f"{steps} at {_percent(shares[0])}, which alone may make it." if steps else "."
+        said += f"{steps} at {_percent(shares[0])}, whose effect is part of it." if steps else "."
         cells: Cells = {f"{_TATL} minus {reference}": list(map(difference, found.values()))}
         return html.table(labelled(cells, found), f"{self.what}, over all test images.", said)
 

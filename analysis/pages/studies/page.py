@@ -209,7 +209,7 @@ class StudyPage:
         if not (steps := unequal(self.tables.average, variant, reference)):
             return f"{said}."
         if not np.isfinite(equal.difference):
-            return f"{said}{steps}, which alone may make it: no {reference}-long was measured."
+            return f"{said}{steps}, whose effect is part of it: no {reference}-long was measured."
         shown = equal.difference * found.difference > 0 and equal.word == found.word
         alone = "" if shown else ", so that steps alone may make it"
         return f"{said}{steps}; minus {reference}-long it is {difference(equal)}{alone}."

@@ -106,7 +106,7 @@ class Paradigms(StudyPage):
         said, long = self._told(found, name, reference), f"{reference}-long"
         if steps := unequal(self.tables.average, name, reference):
             equal = self.differences(long)
-            said += f"{steps}; {self._told(equal, name, long)}" if len(equal) else f"{steps}, which alone may make it"
+            said += f"{steps}; {self._told(equal, name, long)}" if len(equal) else f"{steps}, whose effect is part of it"
         seen = found[(found["variant"] == name) & (found["attribute"] == self.tables.panels[0])]["detectable"].dropna()
         power = [f" Such a design sees a difference of {value:.3f} in 80 % of cases." for value in seen]
         return f"{said}.{''.join(power)}"
@@ -139,7 +139,7 @@ class Paradigms(StudyPage):
         values = self.tables.average["dice"].dropna()
         there = [each for each in CONTROLS if each in values.index]
         if not there or _TATL not in values.index:
-            return html.paragraph(f"The controls ({', '.join(CONTROLS)}) or tatl were not measured here.")
+            return html.paragraph(f"No control ({', '.join(CONTROLS)}) was measured beside {_TATL}.")
         cells: Cells = {
             self.what: [score(values[name]) for name in there],
             f"minus {_TATL}": [difference(self.minus(name, _TATL)) for name in there],
