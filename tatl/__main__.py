@@ -26,7 +26,8 @@ FIELDS: dict[str, type] = {"reading": Reading, "asked": Asked, "settings": Setti
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")
 RETIRED = {  # what old command lines hold, and what there is now
-    "bound": "the bound is no study any more: give python -m analysis.bound --start all with the same options",
+    "bound": "the bound is no study any more: give python -m analysis.bound --start all with the same options "
+    "(for --variants random,tatl: --start random tatl)",
     "--devices": "there is no --devices any more: several GPUs train several runs (--workers of study)",
 }
 
@@ -85,7 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
-        words = {word.partition("=")[0] for word in arguments if arguments[0] in ("study", "train")}
+        study_bound = arguments[:1] == ["study"] and "bound" in arguments and not asked_study(arguments)
+        words = {"bound" if study_bound else "", *(word.partition("=")[0] for word in arguments if word[:2] == "--")}
         if old := sorted(RETIRED.keys() & words):
             raise ValueError(RETIRED[old[0]])
         flags = cli.flags(Settings, Reading, *(function for function, _ in COMMANDS.values()))

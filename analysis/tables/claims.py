@@ -25,9 +25,7 @@ SUPPORTED, CONTRADICTED, NOT_MEASURED = "supported", "contradicted", "not measur
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
 _ORDER = (CONTRADICTED, UNDECIDED, SUPPORTED)
 ALIKE = 0.02  # of Dice: what is called about as good
-FEWEST_TRAININGS = 5  # folds times seeds: with fewer the spread of training is hardly seen
 MARGIN, PAPER_HEIGHT = 40, 384  # Table 5: pixels round the lesion's box, in images of this height
-SHORT = ("stage3", "stage13", "source", "augmentation", "attention")  # rows without the steps of Stage 2
 RULES = (
     "Supported: the 95 % interval of every difference that the claim names lies above zero; contradicted: that of one "
     "lies below. The interval reaches as far as that over groups of images or that over folds and seeds, with Nadeau "
@@ -68,7 +66,7 @@ CLAIMS = (
     Claim("TATL beats self-supervision", "paradigms", _tatl("rotation", "context")),
     Claim("TATL beats augmentation and attention", "paradigms", _tatl("augmentation", "attention")),
     Claim("TATL beats one network of all attributes", "paradigms", _tatl("multilabel", "multilabel-direct")),
-    Claim("The crop helps", "variants", (("stage13", "stage3"),)),
+    Claim("The crop helps", "variants", (("stage13", "stage3-long|stage3"),)),
     Claim("A margin of 40 px (of 384) beats none", "crop", ((f"{MARGIN} px", "0 px"),)),
     Claim("Freezing is about as good", "paradigms", (("tatl-freeze", "tatl"),), same=True),
     Claim("It is the right union that matters", "paradigms", _tatl("shuffled-union", "lesion")),
@@ -113,8 +111,9 @@ class Comparison:
 
     @property
     def effect(self) -> Effect:
-        """What the claim is judged by; of one attribute, that one's."""
-        return self.effects.get(self.claim.of) or next(iter(self.effects.values()))
+        """What the claim is judged by; of one attribute, that one's; of several without a common fold, nothing's."""
+        alone = next(iter(self.effects.values())) if len(self.effects) == 1 else without_images(np.nan)
+        return self.effects.get(self.claim.of, alone)
 
     @property
     def single(self) -> dict[str, Effect]:
@@ -124,7 +123,7 @@ class Comparison:
     def word(self) -> str:
         """Said of this difference alone, whatever its steps."""
         (low, high), effect = self.effect.interval, self.effect
-        if effect.lacks or self._few:
+        if effect.lacks:
             return UNDECIDED
         if self.claim.same:
             inside, beyond = -ALIKE <= low <= high <= ALIKE, low > ALIKE or high < -ALIKE
@@ -134,15 +133,10 @@ class Comparison:
 
     @property
     def needs(self) -> str:
-        effect = self.effect
-        wide = "more groups or seeds" if self.claim.same and self.word == UNDECIDED else effect.needs
-        wanted = effect.lacks or wide
-        seed = "a second seed" if self._few and effect.groups and "seeds" not in wanted else ""
-        return " and ".join(filter(None, [wanted, seed]))
-
-    @property
-    def _few(self) -> bool:
-        return self.effect.folds * self.effect.seeds < FEWEST_TRAININGS
+        if np.isnan(self.effect.difference):
+            return "a fold that all attributes have"
+        alike = self.claim.same and self.word == UNDECIDED
+        return self.effect.lacks or ("more groups or seeds" if alike else self.effect.needs)
 
     @property
     def least(self) -> tuple[int, float]:
@@ -162,7 +156,9 @@ class Comparison:
 
 
 def in_points(effect: Effect) -> str:
-    """+3.1 (-1.0 to +7.2), in percent points; without an interval where there is none."""
+    """+3.1 (-1.0 to +7.2), in percent points; an interval where there is one, empty without a difference."""
+    if np.isnan(effect.difference):
+        return ""
     low, high = (100 * end for end in effect.interval)
     return f"{100 * effect.difference:+.1f}" + (f" ({low:+.1f} to {high:+.1f})" if np.isfinite(low) else "")
 
@@ -182,11 +178,12 @@ def comparisons_of(claim: Claim, tables: StudyTables) -> list[Comparison]:
 
 
 def _unequal(tables: StudyTables, row: str, reference: str) -> str:
-    """Of a row that has the steps of Stage 2 and a reference that has not."""
-    if reference not in SHORT or row in SHORT or tables.study == "data-size":
+    """Of a row that took over 5 % more steps than its reference, all stages counted; empty where it is not known."""
+    if tables.study == "data-size":
         return ""
     steps = tables.average.reindex([row, reference]).get("steps_in_all", pd.Series(dtype=float)).dropna()
-    return "at unequal steps" + f" ({' against '.join(f'{each:.0f}' for each in steps)})" * (len(steps) == 2)
+    more = len(steps) == 2 and steps[row] > 1.05 * steps[reference]
+    return f"at unequal steps ({steps[row]:.0f} against {steps[reference]:.0f})" if more else ""
 
 
 def _effects(tables: StudyTables, of: dict[str, float]) -> dict[str, Effect]:

@@ -2,20 +2,23 @@
 
 interval     from the lower of both low ends to the higher of both high ends
 word         "better" or "worse" where the interval lies on that side of zero; "undecided" otherwise, and with one
-             fold, fewer than 20 groups or no positive; `needs` says what would decide
-detectable   the smallest true difference that such a design tells from zero in 80 % of cases, at 5 % (two-sided):
-             2.8 sqrt(spread_images^2 + spread_training^2)
+             fold, fewer than five trainings (folds times seeds), fewer than 20 groups or no positive; `needs` says
+             what would decide
+detectable   the smallest true difference that such a design calls better or worse in 80 % of cases: half the wider
+             interval and .84 hypot(spread_images, spread_training)
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 LEVEL, POWER = 0.95, 0.8
 FEWEST_GROUPS = 20
+FEWEST_TRAININGS = 5  # folds times seeds: with fewer the spread of training is hardly seen
 TOO_MANY = 100  # times what is there: nobody will have them
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 RULE = (
@@ -64,6 +67,7 @@ class Effect:
             "an image that shows it": not self.positives,
             "more than one fold": self.folds < 2,
             f"{FEWEST_GROUPS} groups of images": self.groups < FEWEST_GROUPS,
+            f"{FEWEST_TRAININGS} trainings (folds x seeds)": self.folds * self.seeds < FEWEST_TRAININGS,
             "images that show it in more than one fold": np.isnan(self.folds_low),
         }
         return next((what for what, so in wanting.items() if so), "")
@@ -77,28 +81,44 @@ class Effect:
             f"{number:,.0f} {name}" for name, number in self.needed(self.difference).items()
             if vars(self)[name] < number < TOO_MANY * vars(self)[name]
         ]  # fmt: skip
-        return " or ".join(more) or "more groups and more seeds"
+        return " or ".join(more) or "more groups, folds and seeds together"
 
     @property
     def detectable(self) -> float:
-        return _quantiles() * float(np.hypot(self.spread_images, self.spread_training))
+        return self._detectable(self.groups, self.folds, self.seeds)
+
+    def _detectable(self, groups: int, folds: int, seeds: int) -> float:
+        """With other numbers of them: the wider half of both intervals, and .84 standard errors for 80 %."""
+        if self.folds * self.seeds < 2:
+            return np.nan
+        images = self.spread_images * np.sqrt(self.groups / groups)
+        training = self.spread_training * np.sqrt(self.folds * self.seeds / (folds * seeds))
+        each = (self.folds_high - self.folds_low) / 2 / _reach(self.folds, self.seeds)
+        own = max(each**2 - self.folds * self.spread_images**2, 0)  # of one training, beside its test images
+        over_folds = _reach(folds, seeds) * np.sqrt(own + folds * images**2)
+        widest = max(norm.ppf((1 + LEVEL) / 2) * images, over_folds)
+        return float(widest + norm.ppf(POWER) * np.hypot(images, training))
 
     def needed(self, difference: float) -> dict[str, float]:
-        """How many groups at these seeds, or seeds with these groups, tell a true difference in 80 % of cases.
+        """How many groups, folds or seeds, the others as they are, tell a true difference in 80 % of cases.
 
-        Infinite where what is held fixed alone hides it.
+        Infinite where not even a hundred times as many do.
         """
-        room = (difference / _quantiles()) ** 2
-        left = {"groups": room - self.spread_training**2, "seeds": room - self.spread_images**2}
-        now = {"groups": self.groups * self.spread_images**2, "seeds": self.seeds * self.spread_training**2}
-        return {name: float(np.ceil(now[name] / left[name] - 1e-9)) if left[name] > 0 else np.inf for name in now}
+        design = {name: vars(self)[name] for name in ("groups", "folds", "seeds")}
+        found = {}
+        for name, now in design.items():
+            numbers = range(now, TOO_MANY * now + 1)
+            at = bisect_left(numbers, True, key=lambda n: self._detectable(**design | {name: n}) <= abs(difference))
+            found[name] = float(numbers[at]) if at < len(numbers) else np.inf
+        return found
+
+
+def _reach(folds: int, seeds: int) -> float:
+    """Half an interval over folds and seeds, in standard deviations (Nadeau and Bengio)."""
+    return float(t.ppf((1 + LEVEL) / 2, folds * seeds - 1) * np.sqrt(1 / (folds * seeds) + 1 / max(folds - 1, 1)))
 
 
 def without_images(difference: float, positives: int = 0) -> Effect:
     """Of tables that keep no images: neither an interval nor a word."""
     none = np.nan
     return Effect(difference, none, none, none, none, none, none, 0, positives, 0, 0)
-
-
-def _quantiles() -> float:
-    return float(norm.ppf((1 + LEVEL) / 2) + norm.ppf(POWER))

@@ -46,7 +46,7 @@ class Finding:
     high: float = float("nan")
 
     def cell(self, link: str = "") -> str:
-        """undecided: +3.1 (-1.0 to +7.2) ...; needs a second seed."""
+        """undecided: +3.1 (-1.0 to +7.2) ...; needs 20 groups."""
         word = f"[{self.word}]({link})" if link and self.word != NOT_MEASURED else self.word
         needs = f"needs {self.needs}" if self.needs else ""
         return ": ".join(filter(None, [word, "; ".join(filter(None, [self.said, needs]))]))
@@ -118,13 +118,24 @@ def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") ->
     said = f"least of {len(comparisons)}: " * bool(comparisons[1:]) + least.said
     lacking = {
         f"--source {claim.source}": claim.source not in ("", source),
-        "the other rows of the claim": len(comparisons) < len(claim.pairs) and CONTRADICTED not in words,
+        f"the rows {_missing(claim, comparisons)}": len(comparisons) < len(claim.pairs) and CONTRADICTED not in words,
         least.needs: set(words) != {SUPPORTED} and CONTRADICTED not in words,
-        "a row of as many steps": CONTRADICTED not in words and all(each.unequal for each in comparisons),
+        f"a row of as many steps{_longer(claim)}": CONTRADICTED not in words and all(c.unequal for c in comparisons),
     }
     needs = " and ".join(what for what, so in lacking.items() if so and what)
     word = UNDECIDED if needs else CONTRADICTED if CONTRADICTED in words else SUPPORTED
     return Finding(claim.sentence, claim.study, word, said, needs, least.effect.difference, *least.effect.interval)
+
+
+def _missing(claim: Claim, comparisons: Sequence[Comparison]) -> str:
+    there = " ".join(each.title for each in comparisons)
+    return " and ".join(name for _, name in claim.pairs if name not in there)
+
+
+def _longer(claim: Claim) -> str:
+    """The rows of as many steps that a claim would take instead."""
+    longer = [name.partition("|")[0] for _, name in claim.pairs if "|" in name]
+    return f" ({', '.join(longer)})" if longer else ""
 
 
 def _overall(bound: BoundTables) -> pd.DataFrame:
@@ -201,7 +212,8 @@ def _identity(folder: Path, tables: StudyTables | BoundTables) -> tuple[Any, ...
 def beside(tables: Path) -> list[Path]:
     """A folder of tables, and where it lies in `reports` the others there."""
     tables = tables.expanduser().resolve()
-    others = sorted(tables.parent.parent.glob("*/tables")) if tables.parent.parent.name == "reports" else []
+    there = sorted(tables.parent.parent.glob("*/tables")) if tables.parent.parent.name == "reports" else []
+    others = [each for each in there if not each.parent.name.endswith("smoke")]  # whose numbers mean nothing
     return list(dict.fromkeys([tables, *others]))
 
 

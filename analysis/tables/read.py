@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Sequence
 from gzip import BadGzipFile
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+BROKEN = (BadGzipFile, zlib.error)
 COUNT_COLUMNS = ("mask", "present", "known", "images")  # of counts.csv
 _TEXTS = (
     "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
@@ -33,7 +35,7 @@ def read_csv(
         frame = pd.read_csv(path, keep_default_na=False, **how).rename(columns=before or {})
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, BadGzipFile) as error:
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, *BROKEN) as error:
         raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{command}`") from None
     if missing := [name for name in wanted if name not in frame]:
         raise ValueError(

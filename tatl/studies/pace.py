@@ -5,9 +5,9 @@
 A step reaches a goal where its score is at least the goal.
 
 A run was *still falling* where its best epoch is its last, or where its loss fell over the last third of its epochs by
-more than twice what the scatter of these epochs would make a flat curve fall.  A row is *not trained out* where half of
-its networks or more were: on a plateau of E epochs the last is the best in one of E, so that a single network is often
-called falling by chance, and half of several are not.
+more than twice what the scatter of these epochs would make a flat curve fall.  A row is *not trained out* where more
+than half of its networks were: on a plateau of E epochs the last is the best in one of E, so that a single network is
+called falling by chance in one of six (of 12 epochs), and more than half of several seldom are.
 """
 
 from __future__ import annotations
@@ -91,20 +91,24 @@ def ending(history: pd.DataFrame) -> dict[str, float]:
 
 def not_trained_out(table: pd.DataFrame) -> pd.Series:
     """Which rows of a study's table are not trained out: bool; none in tables that do not say how losses ended."""
-    return table.get("still_falling", pd.Series(np.nan, table.index)) >= MOST
+    return table.get("still_falling", pd.Series(np.nan, table.index)) > MOST
 
 
 def mean_curves(curves: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Validation losses over all runs that agree in `by`: its columns, before, epoch, step, split, loss and loss_std.
 
-    Runs meet by epoch.  One that stopped early keeps its last loss, so that a mean is over the same runs all along.
+    Runs meet by epoch.  One that stopped early keeps its last loss, and goes on in steps as it did, so that a mean is
+    over the same runs all along.
     """
     curves = curves[curves["split"] == "validation"].assign(point=lambda t: t["epoch"] + (t["step"] > 0))
-    place = [*by, "point"]
-    steps = curves.groupby(place, sort=False)[["before", "epoch", "step"]].mean()
-    wide = curves.pivot_table("loss", place, [name for name in RUN if name not in by]).groupby(level=list(by)).ffill()
-    table = steps.assign(split="validation", loss=wide.mean(axis=1), loss_std=wide.std(axis=1))
-    return table.reset_index().drop(columns="point")
+    by, runs = list(by), [name for name in RUN if name not in by]
+    wide = curves.pivot_table("loss", [*by, "point"], runs).groupby(level=by).ffill()
+    found = wide.index.to_frame(index=False).assign(loss=wide.mean(axis=1).array, loss_std=wide.std(axis=1).array)
+    each = curves.groupby([*by, *runs])
+    pace = pd.DataFrame({"before": each["before"].first(), "pace": each["step"].max() / each["point"].max().clip(1)})
+    found = found.join(pace.groupby(level=by).mean(), on=by)
+    found = found.assign(epoch=(found["point"] - 1).clip(0), step=found["point"] * found["pace"], split="validation")
+    return found[[*by, "before", "epoch", "step", "split", "loss", "loss_std"]]
 
 
 def thinned(curves: pd.DataFrame, by: Sequence[str], longest: int = LONGEST) -> pd.DataFrame:

@@ -187,9 +187,11 @@ def _effort(runs: Sequence[Run], root: Path) -> tuple[float, float, float]:
 
 def over_folds(folds: pd.DataFrame) -> pd.DataFrame:
     """Mean and standard deviation (n - 1; empty for one) over folds and seeds of the pooled scores."""
-    grouped = folds.groupby(["variant", "shape", "attribute"], sort=False)
+    keys = ["variant", "shape", "attribute"]
+    grouped = folds.groupby(keys, sort=False)
     mean, std = grouped[list(SCORES)].mean(), grouped[["jaccard", "dice"]].std(ddof=1)
-    counts = pd.DataFrame({"folds": grouped.size(), "positives": grouped["positives"].sum()})
+    positives = folds.groupby([*keys, "fold"], sort=False)["positives"].first()  # every seed has the same test images
+    counts = pd.DataFrame({"folds": grouped.size(), "positives": positives.groupby(keys, sort=False).sum()})
     there = [name for name in TRAINING if name in folds]
     table = mean.join(std.add_suffix("_std")).join(counts).join(grouped[there].mean()).reset_index()
     order = ["jaccard", "jaccard_std", "dice", "dice_std", "image_jaccard", "image_dice", "folds", "positives"]

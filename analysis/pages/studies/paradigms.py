@@ -106,7 +106,8 @@ class Paradigms(StudyPage):
         said, long = self._told(found, name, reference), f"{reference}-long"
         if steps := unequal(self.tables.average, name, reference):
             equal = self.differences(long)
-            said += f"{steps}; {self._told(equal, name, long)}" if len(equal) else f"{steps}, whose effect is part of it"
+            part = "whose effect is part of it"
+            said += f"{steps}; {self._told(equal, name, long)}" if len(equal) else f"{steps}, {part}"
         seen = found[(found["variant"] == name) & (found["attribute"] == self.tables.panels[0])]["detectable"].dropna()
         power = [f" Such a design sees a difference of {value:.3f} in 80 % of cases." for value in seen]
         return f"{said}.{''.join(power)}"

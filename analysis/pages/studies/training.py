@@ -27,7 +27,7 @@ EFFORT = {
 }  # fmt: skip
 _MARK = "†"
 _NOTE = (
-    f"{_MARK} not trained out: the validation loss of half of its networks or more was still falling at the last "
+    f"{_MARK} not trained out: the validation loss of more than half of its networks was still falling at the last "
     "epoch, so that a longer training may change this score."
 )
 

@@ -138,7 +138,8 @@ def _wrong(there: Mapping[str, list[Path]], needed: Iterable[str]) -> str:
 
 
 def _source(name: str, image: Path, there: Mapping[str, Path]) -> Source:
-    masks = {k.removeprefix(_ATTRIBUTE): path for k, path in there.items() if k.startswith(_ATTRIBUTE)}
+    # Sorted: their order is part of what a store remembers of its files.
+    masks = {k.removeprefix(_ATTRIBUTE): path for k, path in sorted(there.items()) if k.startswith(_ATTRIBUTE)}
     labels = (there["superpixels"], there["features"]) if "features" in there else ()
     return Source(name, name, image, there.get("segmentation"), masks, labels)
 
