@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tatl import cli
 from tatl.data.case import Size
 from tatl.data.images.reading import Reading
-from tatl.names import LESION, STAGE1
+from tatl.names import LESION, STAGE1, UNION
 from tatl.studies.settings import Asked, Settings, StudyName
 
 # torch, Lightning and pandas take seconds to import: the functions import what needs them, so that --help does not.
@@ -243,7 +243,7 @@ def _next_of(store: Store) -> str:
     """The command that a store is ready for: a study of the variants whose masks it has, or Stage 1 alone."""
     from tatl.studies.places import command_line
 
-    if not store.attributes or not all(store.known(name).all() for name in store.attributes):
+    if not store.attributes or not store.known(UNION).any():
         return command_line("train", {"variant": STAGE1, "store": store.path})
-    whole = {} if store.known(LESION).all() else {"variants": "stage3,stage23"}
+    whole = {} if store.known(LESION).any() else {"variants": "stage3,stage23"}
     return command_line("study variants", {"store": store.path, **whole})

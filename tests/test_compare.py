@@ -37,7 +37,10 @@ SMOKE = ["--preset", "smoke", "--store"]
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        (["study", "backbones", "--backbones", "b0"], "backbone 'b0' is unknown: choose one of resnet18, resnet34"),
+        (
+            ["study", "backbones", "--backbones", "b0"],
+            "backbone 'b0' is unknown: choose one of efficientnet-lite0, resnet18",
+        ),
         (["study", "variants", "--shapes", "v"], "shapes v unknown: choose of u, link, attention-u, attention-link"),
         (["study", "paradigms", "--variants", "warm"], "variant warm unknown: choose of tatl, tatl-freeze, source"),
         (["study", "variants", "--variants", "stage3", "--freeze-encoder"], "stage3 has no Stage 2"),
@@ -49,8 +52,8 @@ SMOKE = ["--preset", "smoke", "--store"]
         (["study", "crop", "--lesion-network", "segnet"], "what the rows of crop differ in: give --networks"),
         (["study", "variants", "--variants", "isic2018-winner", "--freeze-encoder"], "isic2018-winner has no Stage 2"),
         (["study", "paradigms", "--fraction", "0.01"], "no training image of store 'toy' has any of disc, bar, dot"),
-        (["study", "variants", "--offset", "32"], "offset 32 is larger than the images of 32x64: give a smaller"),
-        (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give a smaller"),
+        (["study", "variants", "--offset", "32"], "offset 32 is larger than the images of 32x64: give smaller"),
+        (["study", "crop", "--offsets", "0,32"], "offset 32 is larger than the images of 32x64: give smaller"),
         (
             ["study", "crop", "--offsets", "0", "--networks", "yolo"],
             "lesion network yolo unknown: choose of u, unet, segnet, mask-rcnn",

@@ -227,7 +227,7 @@ def test_a_difference_says_its_interval_and_what_would_decide() -> None:
 
 def test_k_of_n_with_ties() -> None:
     table = pd.DataFrame({"a": [0.1, 0.9, 0.3], "b": [0.2, 0.8, 0.3]})
-    assert text.wins(table) == "a and b are each highest for 2 of 3 attributes"
+    assert text.wins(table) == "a and b are each highest for 2 of 3 attributes, 1 of them tied"
     assert text.wins(table[:1]) == "b is highest for 1 of 1 attribute"
     assert text.wins(table[:1], "fastest", lowest=True, noun="run") == "a is fastest for 1 of 1 run"
     assert text.wins(table[2:]) == "a and b are equal for 1 of 1 attribute"

@@ -265,6 +265,20 @@ def test_a_broken_file_and_an_empty_folder_are_named(tmp_path: Path) -> None:
         data_sets([tmp_path], "streakz")
 
 
+@pytest.mark.parametrize("broken", ["paradigms.json", "paradigms.csv", "paradigms_images.csv.gz"])
+def test_a_neighbour_that_is_just_written_is_left_out(
+    folder: Path, tmp_path: Path, broken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_comparison.write(tmp_path, "paradigms", folds=5, seeds=2, source="imagenet")
+    whole = (tmp_path / broken).read_bytes()
+    middle = len(whole) // 2
+    (tmp_path / broken).write_bytes(whole[:middle] + bytes(40) + whole[middle + 40 :] if "gz" in broken else b"{")
+    assert [each.folder for each in data_sets([folder, tmp_path])] == [folder]
+    assert "left out" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=broken):
+        _ = data_sets([tmp_path])[0].findings
+
+
 def test_unequal_steps_are_said_where_they_were_written(tmp_path: Path) -> None:
     fake_study.write(tmp_path, folds=2)
     table = pd.read_csv(tmp_path / "variants.csv")

@@ -72,12 +72,15 @@ def difference(effect: Effect) -> str:
 def wins(table: pd.DataFrame, word: str = "highest", lowest: bool = False, noun: str = "attribute") -> str:
     """tatl is highest for 2 of 5 attributes: rows of the table are counted, columns compared; ties are named."""
     best = table.min(axis=1) if lowest else table.max(axis=1)
-    number = table.eq(best, axis=0).sum()
+    here = table.eq(best, axis=0)
+    number = here.sum()
     first = [str(name) for name in number.index[number == number.max()]]
+    shared = int((here[here.sum(axis=1) > 1].loc[:, number == number.max()]).any(axis=1).sum())
+    tied = f", {shared} of them tied" if shared else ""
     of = f"for {number.max()} of {counted(len(table), noun)}"
     if len(first) == table.shape[1] > 1 and number.max() == len(table):
         return f"{listed(first)} are equal {of}"
-    return f"{listed(first)} {'is' if len(first) == 1 else 'are each'} {word} {of}"
+    return f"{listed(first)} {'is' if len(first) == 1 else 'are each'} {word} {of}{tied}"
 
 
 def origin(study: Origin, shape: str = ENSEMBLE) -> str:

@@ -6,10 +6,11 @@ of several stores is several data sets.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -181,23 +182,41 @@ def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") 
     measured: dict[str, None] = {}
     for number, folder in enumerate(folders):
         label = dataset if number == 0 else ""
-        names = [name for name in dict.fromkeys(claim.study for claim in CLAIMS) if (folder / f"{name}.csv").exists()]
-        for study in [StudyTables.read(name, folder, dataset=label) for name in names]:
-            measured |= dict.fromkeys(study.attributes)
-            if asked := _those(attributes, study.attributes):
-                place = found.setdefault(_identity(folder, study), DataSet(folder))
-                place.studies[study.study] = study.only(asked) if attributes.strip() else study
-        if (folder / "bound.json").exists():
-            bound = BoundTables.read(folder, dataset=label)
-            measured |= dict.fromkeys(bound.attributes)
-            if asked := _those(attributes, bound.attributes):
-                place = found.setdefault(_identity(folder, bound), DataSet(folder))
+        for tables in _read(folder, label, own=number == 0):
+            measured |= dict.fromkeys(tables.attributes)
+            if not (asked := _those(attributes, tables.attributes)):
+                continue
+            place = found.setdefault(_identity(folder, tables), DataSet(folder))
+            if isinstance(tables, StudyTables):
+                place.studies[tables.study] = tables.only(asked) if attributes.strip() else tables
+            else:
                 place.bounds.append(BoundTables.read(folder, ",".join(asked), label))
     attributes_asked(attributes, list(measured), folders[0])
     if not found:
         raise FileNotFoundError(f"{', '.join(map(str, folders))} holds no study: `python -m tatl study` writes one")
     titles = Counter(each.title for each in found.values())
     return [replace(each, apart=titles[each.title] > 1) for each in found.values()]
+
+
+def _read(folder: Path, label: str, own: bool) -> Iterator[StudyTables | BoundTables]:
+    """The studies and the bound of a folder; of another's, those that can be read: one may just be written."""
+    studies = dict.fromkeys(claim.study for claim in CLAIMS)
+    readers: dict[str, Callable[[], StudyTables | BoundTables]] = {
+        f"{name}.csv": partial(StudyTables.read, name, folder, dataset=label) for name in studies
+    }
+    readers["bound.json"] = partial(BoundTables.read, folder, dataset=label)
+    for file, read in readers.items():
+        if (folder / file).exists():
+            try:
+                tables = read()
+                if not own and isinstance(tables, StudyTables):
+                    _ = tables.images  # which are read when they are asked for
+            except (ValueError, FileNotFoundError) as error:
+                if own:
+                    raise
+                print(f"note: left out, {error}", file=sys.stderr)
+            else:
+                yield tables
 
 
 def _those(attributes: str, measured: Sequence[str]) -> list[str]:

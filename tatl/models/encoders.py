@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tatl.data.batches import MEAN, STD
+from tatl.names import B0, LITE0
 
 STRIDE = 32
 REMEDY = "choose another backbone, such as efficientnet-b0 or resnet50"
@@ -110,16 +111,16 @@ def encoder(backbone: str) -> nn.Module:
 
     ValueError for an unknown name, and for an encoder that lacks features at one of 1/2 to 1/32.
     """
-    if backbone == "efficientnet-b0":
+    if backbone == B0:
         return EfficientNetB0()
-    if backbone == "efficientnet-lite0":
+    if backbone == LITE0:
         return EfficientNetLite0()
     registered: Any = smp.encoders.encoders.get(backbone, {"params": {}})
     _check_levels(backbone, registered["params"].get("out_channels", ()))
     try:
         made = SmpEncoder(backbone)
     except (KeyError, RuntimeError) as error:
-        known = f"{', '.join(smp.encoders.get_encoder_names())}, or tu- and the name of a timm model"
+        known = f"{LITE0}, {', '.join(smp.encoders.get_encoder_names())}, or tu- and the name of a timm model"
         raise ValueError(f"backbone {backbone!r} is unknown: choose one of {known}") from error
     except ValueError as error:  # of a timm model that does not halve the image step by step
         raise ValueError(f"backbone {backbone!r} is no feature pyramid ({error}): {REMEDY}") from error

@@ -69,7 +69,8 @@ def _of_variant(root: Path, variant: str, store: str) -> list[Run]:
         known = sorted({f"{variant_of(run)} on {run.store}" for run in there})
         what = f"{root} has no finished runs of {variant}{f' on store {name}' if store else ''}"
         there_are = f"(there are: {', '.join(known) or 'none'})"
-        raise FileNotFoundError(f"{what} {there_are}: train them with python -m tatl train --variant {variant}")
+        train = f"python -m tatl train --variant {variant}{f' --store {store}' if store else ''}"
+        raise FileNotFoundError(f"{what} {there_are}: give --variant one of these, or train them with {train}")
     if misplaced := [run for run in runs if not finished(run, root)]:
         path = there[misplaced[0]]
         raise ValueError(f"{path} should be {misplaced[0].folder(root)}: give --runs {path.resolve().parents[3]}")

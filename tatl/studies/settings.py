@@ -41,7 +41,7 @@ class Settings(Recipe):
         precision: 32, bf16, or auto (bf16 on a GPU)
         augment: turn, flip, shift, zoom and brighten training images at random
         shapes: decoders whose probabilities are averaged, with commas: u, link, attention-u, attention-link, pyramid
-        backbone: efficientnet-b0, or any encoder of segmentation-models-pytorch
+        backbone: efficientnet-lite0, efficientnet-b0, or any encoder of segmentation-models-pytorch
         source: source domain of the first weights: imagenet, textures (an offline stand-in) or random
         attributes: which attributes get a target segmenter, with commas; empty: all of the store
         folds: which test folds to run, counted from 0, with commas; empty: all
