@@ -90,6 +90,8 @@ def test_isic2018_reads_images_lesions_and_attributes(tmp_path: Path, version: s
     assert case.lesion is not None and case.lesion.sum() == 400
     areas = [case.attributes[a].sum() for a in SKIN_ATTRIBUTES]
     assert areas == [8, 0, 16, 0, 24]
+    masks = list(data.sources[1].attributes)
+    assert masks == sorted(SKIN_ATTRIBUTES)  # stores remember it: in another order they would be another's
 
 
 def test_without_a_task_folder_its_masks_are_unknown_not_absent(tmp_path: Path) -> None:
