@@ -33,7 +33,8 @@ RULES = (
     "trainings (folds times seeds), fewer than 20 groups of images or no positive. About as good: the interval lies "
     "within 2 percent points of zero (contradicted: wholly beyond). A row of more steps than its reference supports "
     "nothing, unless one of equal steps does too. The bound is lowest: in 95 % of resamples of images (contradicted: "
-    "in at most 5 %), of two seeds or more. There is no correction for the number of claims."
+    "in at most 5 %), of two seeds or more. What is common to all trainings of one seed is in no interval, and there "
+    "is no correction for the number of claims."
 )
 
 
