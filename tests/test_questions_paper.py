@@ -146,7 +146,7 @@ def test_the_page_leads_with_steps_to_what_the_reference_reaches(tmp_path: Path)
     assert "nobody has no validation loss" in study.reached("nobody").text
 
 
-@pytest.mark.parametrize("folds", [1, 3])
+@pytest.mark.parametrize("folds", [1, 5])
 def test_one_fold_decides_nothing(folds: int, tmp_path: Path) -> None:
     paradigms = Paradigms.read(str(write(tmp_path / "p", "paradigms", folds=folds)))
     sizes = DataSize.read(str(write(tmp_path / "d", "data-size", folds=folds)))

@@ -219,7 +219,9 @@ def test_a_difference_says_its_interval_and_what_would_decide() -> None:
     found = Effect(0.07, 0.01, 0.13, 0.02, 0.15, 0.02, 0.01, groups=50, positives=30, folds=5, seeds=2)
     assert text.difference(found) == "+0.070 (95 % interval +0.010 to +0.150)"
     wide = replace(found, folds_low=-0.01, spread_training=0.02)
-    assert "-0.010 to +0.150, undecided, needs 90 groups or 4 seeds" in text.difference(wide)
+    assert "-0.010 to +0.150, undecided, needs more groups, folds and seeds together" in text.difference(wide)
+    some = replace(found, difference=0.065, low=-0.02, high=0.15, folds_low=0.03, folds_high=0.10, spread_images=0.04)
+    assert re.search(r"-0.020 to \+0.150, undecided, needs \d+ groups", text.difference(some))
     assert "undecided, needs more than one fold" in text.difference(replace(found, folds=1))
     assert text.difference(without_images(0.07)) == "+0.070 (undecided, needs a table of images)"
     assert text.difference(without_images(np.nan)) == "not measured"

@@ -53,7 +53,7 @@ def of(effect: Effect, claim: Claim = BEATS, unequal: str = "") -> Comparison:
     [
         (SURE, SUPPORTED, ""),
         (at(-0.08, -0.01), CONTRADICTED, ""),
-        (at(-0.01, 0.08), UNDECIDED, "46 folds"),
+        (at(-0.01, 0.08), UNDECIDED, "more groups, folds and seeds"),
         (replace(SURE, folds_low=-0.01), UNDECIDED, "groups"),  # one of two intervals is not enough
         (replace(SURE, folds=1), UNDECIDED, "more than one fold"),
         (replace(SURE, seeds=1), SUPPORTED, ""),

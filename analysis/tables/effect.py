@@ -19,6 +19,7 @@ from scipy.stats import norm, t
 LEVEL, POWER = 0.95, 0.8
 FEWEST_GROUPS = 20
 FEWEST_TRAININGS = 5  # folds times seeds: with fewer the spread of training is hardly seen
+FEWEST_OF_FOLD = 4  # groups in a test fold that is worth having
 TOO_MANY = 100  # times what is there: nobody will have them
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 RULE = (
@@ -102,12 +103,13 @@ class Effect:
     def needed(self, difference: float) -> dict[str, float]:
         """How many groups, folds or seeds, the others as they are, tell a true difference in 80 % of cases.
 
-        Infinite where not even a hundred times as many do.
+        Infinite where not even a hundred times as many do, or folds of four groups.
         """
         design = {name: vars(self)[name] for name in ("groups", "folds", "seeds")}
         found = {}
         for name, now in design.items():
-            numbers = range(now, TOO_MANY * now + 1)
+            most = self.groups // FEWEST_OF_FOLD if name == "folds" else TOO_MANY * now
+            numbers = range(now, max(most, now) + 1)
             at = bisect_left(numbers, True, key=lambda n: self._detectable(**design | {name: n}) <= abs(difference))
             found[name] = float(numbers[at]) if at < len(numbers) else np.inf
         return found
