@@ -24,7 +24,7 @@ from analysis.pages.theme import INK
 from analysis.site import notebook as execute
 from analysis.tables.bound import BOUND_COLUMNS, BoundTables
 from analysis.tables.bound_frames import BoundFrames
-from analysis.tables.verdict import Verdict
+from analysis.tables.bound_verdict import Verdict
 from fake_bound import write
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "bound.ipynb"

@@ -11,9 +11,9 @@ import pandas as pd
 from analysis.measure.starts import StartScene
 from analysis.tables.bound import BoundTables, origin_line, read_bound_table
 from analysis.tables.bound_frames import BoundFrames, explained, spectra_frame
+from analysis.tables.bound_verdict import Verdict
 from analysis.tables.paper import Origin
 from analysis.tables.read import read_about
-from analysis.tables.verdict import Verdict
 from analysis.tables.words import listed
 from tatl.names import AVERAGE
 from tatl.studies.settings import comma_list

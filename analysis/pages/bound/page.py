@@ -17,7 +17,7 @@ from analysis.pages.bound.spectra import LeadingEigenvalues, SpectralDensity
 from analysis.pages.html import Html
 from analysis.tables.bound import BoundTables
 from analysis.tables.bound_frames import BoundFrames, explained
-from analysis.tables.verdict import Verdict
+from analysis.tables.bound_verdict import Verdict
 
 FOLDED_PARTS: dict[str, tuple[type[BoundFigure], ...]] = {
     "Does more curvature raise the bound?": (OverG,),
