@@ -96,8 +96,10 @@ class Trainer:
         teller = Teller(run, self.told) if self.told else None
         try:
             with threads(self.threads):
-                weights = own.imagenet_weights
-                fit(run, self.root, self.store, device=own.device, imagenet_weights=weights, watcher=teller)
+                fit(
+                    run, self.root, self.store,
+                    device=own.device, imagenet_weights=own.imagenet_weights, progress=False, watcher=teller,
+                )  # fmt: skip
         except ERRORS as error:
             return Lost(f"its GPU failed in two processes ({error})") if GPU_FAILED.search(str(error)) else error
         return time.monotonic() - started
