@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.curvature.bootstrap import interval, resampled
+from analysis.tables.effect import percentiles, resampled
 
 TRIALS, RESAMPLES = 400, 400
 Intervals = Callable[[np.ndarray], np.ndarray]
@@ -18,7 +18,7 @@ Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 def percentile(x: np.ndarray) -> np.ndarray:
     """What stands in the tables, of every row of x [trials, n]."""
     picks = resampled(x.shape[1], resamples=RESAMPLES)
-    return np.array([interval(row[picks].mean(axis=1)) for row in x])
+    return np.array([percentiles(row[picks].mean(axis=1)) for row in x])
 
 
 def bootstrap_t(x: np.ndarray) -> np.ndarray:

@@ -22,9 +22,9 @@ from analysis.pages.bound.page import FOLDED_PARTS, BoundPage
 from analysis.pages.bound.spectra import LeadingEigenvalues, SpectralDensity
 from analysis.pages.theme import INK
 from analysis.site import notebook as execute
-from analysis.tables.bound import BOUND_COLUMNS, BoundTables
-from analysis.tables.bound_frames import BoundFrames
-from analysis.tables.bound_verdict import Verdict
+from analysis.tables.bound.frames import BoundFrames
+from analysis.tables.bound.tables import BOUND_COLUMNS, BoundTables
+from analysis.tables.bound.verdict import Verdict
 from fake_bound import write
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "bound.ipynb"

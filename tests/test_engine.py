@@ -30,7 +30,7 @@ def test_it_imports_neither_tatl_nor_pandas() -> None:
 
 
 def test_the_formulas_need_no_torch() -> None:
-    assert imported("analysis.bound, analysis.curvature.bootstrap", {"torch", "tatl", "pandas"}) == ""
+    assert imported("analysis.bound, analysis.curvature.stability", {"torch", "tatl", "pandas"}) == ""
 
 
 def test_the_example_of_its_docstring_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from analysis.curvature.bootstrap import interval, resampled
 from analysis.curvature.evaluation import Loss, per_image_losses
+from analysis.tables.effect import percentiles, resampled
 from small_networks import image_loss, networks
 
 
@@ -37,13 +37,13 @@ def test_of_bounded_losses_the_spread_covers_the_mean_as_often_as_95_percent_say
     hits = 0
     for trial in range(200):
         losses = rng.beta(2, 5, 60)
-        low, high = interval(losses[resampled(60, seed=trial, resamples=400)].mean(axis=1))
+        low, high = percentiles(losses[resampled(60, seed=trial, resamples=400)].mean(axis=1))
         hits += low <= 2 / 7 <= high
     assert 0.88 <= hits / 200 <= 0.99
 
 
 def test_infinite_values_have_an_interval() -> None:
-    assert interval(np.array([1.0] * 50 + [np.inf] * 50)) == (1.0, np.inf)
+    assert percentiles(np.array([1.0] * 50 + [np.inf] * 50)) == (1.0, np.inf)
 
 
 def test_memory_that_ends_halves_the_batch() -> None:

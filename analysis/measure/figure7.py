@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curvature.bootstrap import interval, resampled
 from analysis.curvature.evaluation import per_image_losses
 from analysis.curvature.stability import bound, bounds
 from analysis.measure.ledger import DOUBLE, image_loss
 from analysis.measure.sample import Question, TrainingSample
 from analysis.measure.solve import Curvatures
 from analysis.measure.starts import StartNetwork
+from analysis.tables.effect import percentiles, resampled
 from tatl.data.batches import Feed
 from tatl.names import AVERAGE
 
@@ -196,8 +196,8 @@ def _row(found: _Every, start: str, name: str, reference: str) -> dict[str, Any]
         **seeds.shown, "seeds": len(seeds.table),
         "ratio": _ratio(seeds.shown["bound"], own.shown["bound"]).item(),
         **_ends("ratio_seeds", _ratio(value, beside)),
-        **_ends("ratio_images", _ratio(of_images["bound"], own.drawn["bound"][own.at]), interval),
-        **{key: end for of, each in of_images.items() for key, end in _ends(f"{of}_images", each, interval).items()},
+        **_ends("ratio_images", _ratio(of_images["bound"], own.drawn["bound"][own.at]), percentiles),
+        **{key: end for of, each in of_images.items() for key, end in _ends(f"{of}_images", each, percentiles).items()},
         **_ends("bound_seeds", value),
         "lowest": _lowest(drawn, np.stack(resamples)), "lowest_seeds": _lowest(value, np.stack(points)),
     }  # fmt: skip

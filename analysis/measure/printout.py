@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.measure.starts import StartScene
-from analysis.tables.bound import BoundTables, origin_line, read_bound_table
-from analysis.tables.bound_frames import BoundFrames, explained, spectra_frame
-from analysis.tables.bound_verdict import Verdict
+from analysis.tables.bound.frames import BoundFrames, explained, spectra_frame
+from analysis.tables.bound.tables import BoundTables, origin_line, read_bound_table
+from analysis.tables.bound.verdict import Verdict
 from analysis.tables.paper import Origin
 from analysis.tables.read import read_about
 from analysis.tables.words import listed

@@ -17,6 +17,7 @@ import numpy as np
 from scipy.stats import norm, t
 
 LEVEL, POWER = 0.95, 0.8
+RESAMPLES = 2000
 FEWEST_GROUPS = 20
 FEWEST_TRAININGS = 5  # folds times seeds: with fewer the spread of training is hardly seen
 FEWEST_OF_FOLD = 4  # groups in a test fold that is worth having
@@ -113,6 +114,17 @@ class Effect:
             at = bisect_left(numbers, True, key=lambda n: self._detectable(**design | {name: n}) <= abs(difference))
             found[name] = float(numbers[at]) if at < len(numbers) else np.inf
         return found
+
+
+def resampled(n: int, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+    """Bootstrap indices int [resamples, n], drawn with replacement; the same for the same seed."""
+    return np.random.default_rng([seed, n]).integers(0, n, (resamples, n))
+
+
+def percentiles(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Percentile interval of resampled values; these may be infinite."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return float(low), float(high)
 
 
 def _reach(folds: int, seeds: int) -> float:

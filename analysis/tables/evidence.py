@@ -23,8 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t
 
-from analysis.curvature.bootstrap import RESAMPLES
-from analysis.tables.effect import LEVEL, Effect
+from analysis.tables.effect import LEVEL, RESAMPLES, Effect
 from analysis.tables.read import command_of, of_shape, read_optional
 from tatl.names import AVERAGE, ENSEMBLE
 

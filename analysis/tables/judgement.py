@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.tables.bound import BoundTables
+from analysis.tables.bound.tables import BoundTables
 from analysis.tables.claims import CLAIMS, CONTRADICTED, NOT_MEASURED, SUPPORTED, Claim, Comparison, comparisons_of
 from analysis.tables.effect import LEVEL, UNDECIDED
 from analysis.tables.read import attributes_asked

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from analysis.pages.bound.figure7 import Figure7
 from analysis.pages.theme import INK, palette, theme
-from analysis.tables.bound import BoundTables
+from analysis.tables.bound.tables import BoundTables
 from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.names import SKIN_ATTRIBUTES

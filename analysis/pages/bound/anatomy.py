@@ -16,8 +16,8 @@ from matplotlib.patches import Patch
 from analysis.pages.bound.lanes import BoundFigure, kind, marked, vacuous_kind
 from analysis.pages.text import counted
 from analysis.pages.theme import GREY, Style
-from analysis.tables.bound import BoundTables
-from analysis.tables.bound_frames import from_to
+from analysis.tables.bound.frames import from_to
+from analysis.tables.bound.tables import BoundTables
 
 _PARTS = {
     "risk": "risk R",

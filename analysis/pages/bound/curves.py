@@ -14,8 +14,8 @@ from analysis.curvature.stability import bounds
 from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked, vacuous_kind
 from analysis.pages.text import counted
 from analysis.pages.theme import INK
-from analysis.tables.bound import BoundTables
-from analysis.tables.bound_frames import from_to
+from analysis.tables.bound.frames import from_to
+from analysis.tables.bound.tables import BoundTables
 
 _BEYOND = 3.0  # the curve over g is drawn to so many times the largest g
 _AS_MEASURED, _POSITIVE = "as measured", "positive"

@@ -19,7 +19,7 @@ from analysis.pages import html
 from analysis.pages.drawing import axes_grid, legend, places, rows_axis
 from analysis.pages.html import Html
 from analysis.pages.theme import GREY, INK, STYLES, Look, Style, label, theme
-from analysis.tables.bound import BoundTables
+from analysis.tables.bound.tables import BoundTables
 from analysis.tables.read import ordered
 
 _DECADES = 30  # largest by smallest value from which an axis is logarithmic

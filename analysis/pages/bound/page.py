@@ -15,9 +15,9 @@ from analysis.pages.bound.lanes import BoundFigure
 from analysis.pages.bound.norms import DistanceTravelled, Residuals, SingleNorms
 from analysis.pages.bound.spectra import LeadingEigenvalues, SpectralDensity
 from analysis.pages.html import Html
-from analysis.tables.bound import BoundTables
-from analysis.tables.bound_frames import BoundFrames, explained
-from analysis.tables.bound_verdict import Verdict
+from analysis.tables.bound.frames import BoundFrames, explained
+from analysis.tables.bound.tables import BoundTables
+from analysis.tables.bound.verdict import Verdict
 
 FOLDED_PARTS: dict[str, tuple[type[BoundFigure], ...]] = {
     "Does more curvature raise the bound?": (OverG,),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.tables.bound import BoundTables
+from analysis.tables.bound.tables import BoundTables
 from analysis.tables.words import listed, plain
 
 MEANINGS = {

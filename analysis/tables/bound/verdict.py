@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.curvature.stability import largest_step
-from analysis.tables.bound import BoundTables
-from analysis.tables.bound_frames import from_to
+from analysis.tables.bound.frames import from_to
+from analysis.tables.bound.tables import BoundTables
 from analysis.tables.read import read_about, read_csv
 from analysis.tables.words import counted, listed, plain
 from tatl.names import AVERAGE, ENSEMBLE
