@@ -130,6 +130,13 @@ def test_data_sizes_are_nested_shares_with_their_own_agnostic_network(toy_store:
             assert member.run.parent.source == member.run.source == "random"  # type: ignore[union-attr]
 
 
+def test_shares_of_data_can_have_controls(toy_store: Store) -> None:
+    found = STUDIES["data-size"].members(planner(toy_store), Asked("tatl,source-long,multilabel", fractions="60"))
+    tatl, longer, multilabel = {member.variant: member.run for member in found}.values()
+    assert longer.recipe.epochs > tatl.recipe.epochs and longer.fraction == tatl.fraction == 0.6
+    assert multilabel.parent is not None and multilabel.parent.fraction == 0.6
+
+
 def test_names_on_the_command_line_are_those_of_the_studies() -> None:
     assert get_args(StudyName) == tuple(STUDIES)
 

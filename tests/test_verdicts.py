@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from analysis.tables.claims import (
     SUPPORTED,
     Claim,
     Comparison,
+    _unequal,
     weights,
 )  # fmt: skip
 from analysis.tables.effect import UNDECIDED, Effect, without_images
@@ -112,6 +115,9 @@ def test_rows_of_every_study_add_up_to_the_difference() -> None:
     shares = ["tatl 100 %", "tatl 40 %", "tatl 15 %", "source 100 %", "source 40 %"]
     lost = {"tatl 40 %": 1, "tatl 100 %": -1, "source 40 %": -1, "source 100 %": 1}
     assert weights("data-size", "tatl", "source", shares) == lost
+    longer = {name.replace("source", "source-long"): weight for name, weight in lost.items()}
+    assert weights("data-size", "tatl", "source-long|source", [*shares, *longer]) == longer
+    assert weights("data-size", "tatl", "source-long|source", shares) == lost
     assert weights("data-size", "tatl", "source", ["tatl 100 %", "source 100 %"]) == {}
     rows = ["u 10 px", "u 0 px", "unet 10 px", "unet 0 px", "segnet 20 px", "segnet 0 px"]
     margin = {"u 10 px": 0.5, "unet 10 px": 0.5, "u 0 px": -0.5, "unet 0 px": -0.5}
@@ -283,11 +289,18 @@ def test_unequal_steps_are_said_where_they_were_written(tmp_path: Path) -> None:
     fake_study.write(tmp_path, folds=2)
     table = pd.read_csv(tmp_path / "variants.csv")
     steps = table["variant"].map({"stage3": 45, "stage23": 120, "stage13": 75, "stage123": 78})
-    table.assign(steps_in_all=steps).to_csv(tmp_path / "variants.csv", index=False)
+    falling = table["variant"].map({"stage3": 0.6, "stage23": 0.5})
+    table.assign(steps_in_all=steps, still_falling=falling).to_csv(tmp_path / "variants.csv", index=False)
     said = {name: finding.said for name, finding in words(data_sets([tmp_path])[0]).items()}
-    assert said["Stage 2 helps, whole images"].endswith("at unequal steps (120 against 45)")
+    assert said["Stage 2 helps, whole images"].endswith("at unequal steps (120 against 45), stage3 not trained out")
     assert "unequal" not in said["Stage 2 helps, on the crop"]  # 4 % more
-    assert said["The crop helps"].endswith("at unequal steps (75 against 45)")
+    assert said["The crop helps"].endswith("at unequal steps (75 against 45), stage3 not trained out")
+
+
+def test_shares_of_data_are_compared_by_the_steps_of_all_of_it(tmp_path: Path) -> None:
+    rows = [f"{start} {share} %" for start, share in product(("tatl", "source"), (100, 40))]
+    tables: Any = SimpleNamespace(study="data-size", average=pd.DataFrame({"steps_in_all": [80, 32, 40, 40]}, rows))
+    assert _unequal(tables, weights("data-size", "tatl", "source", rows)) == "at unequal steps (80 against 40)"
 
 
 def test_the_page_has_a_column_a_data_set_and_links(folder: Path) -> None:

@@ -20,6 +20,7 @@ from analysis.tables.evidence import RARER, checked, contrast
 from analysis.tables.study import StudyTables
 from analysis.tables.words import counted
 from tatl.names import AVERAGE
+from tatl.studies.pace import not_trained_out
 
 SUPPORTED, CONTRADICTED, NOT_MEASURED = "supported", "contradicted", "not measured"
 VERDICTS = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
@@ -71,7 +72,7 @@ CLAIMS = (
     Claim("A margin of 40 px (of 384) beats none", "crop", ((f"{MARGIN} px", "0 px"),)),
     Claim("Freezing is about as good", "paradigms", (("tatl-freeze", "tatl"),), same=True),
     Claim("It is the right union that matters", "paradigms", _tatl("shuffled-union", "lesion")),
-    Claim("TATL loses less with less data", "data-size", _tatl("source")),
+    Claim("TATL loses less with less data", "data-size", _tatl("source-long|source")),
 )
 
 
@@ -82,13 +83,14 @@ def weights(study: str, row: str, reference: str, rows: Iterable[str], size: str
     margins as in images 384 px high, `size` being the store's.
     """
     rows = list(rows)
+    there = _first(reference, rows)
     amounts: dict[str, list[float]] = defaultdict(list)
     for found in filter(None, (re.fullmatch(r"(.+) ([\d.]+) (?:%|px)", name) for name in rows)):
         amounts[found[1]].append(float(found[2]))
     if study == "data-size":
-        shares = sorted(set(amounts[row]) & set(amounts[reference]))
+        shares = sorted(set(amounts[row]) & set(amounts[there]))
         ends = {shares[0]: 1, shares[-1]: -1} if len(shares) > 1 else {}
-        of = {row: 1, reference: -1}
+        of = {row: 1, there: -1}
         return {f"{name} {share:g} %": sign * end for name, sign in of.items() for share, end in ends.items()}
     if study == "crop":
         height = size.partition("x")[0]
@@ -97,8 +99,13 @@ def weights(study: str, row: str, reference: str, rows: Iterable[str], size: str
         both = {name: near[name][0] for name in amounts if near[name] and 0 in amounts[name]}
         plus = {f"{name} {margin:g} px": 1 / len(both) for name, margin in both.items()}
         return plus | {f"{name} 0 px": -1 / len(both) for name in both}
-    there = next((name for name in reference.split("|") if name in rows), "")
     return {row: 1, there: -1} if row in rows and there else {}
+
+
+def _first(reference: str, rows: Iterable[str]) -> str:
+    """Of `a|b` the first that is a row, or a row at some share (`a 40 %`); empty where none is."""
+    known = {name for row in rows for name in (row, re.sub(r" [\d.]+ %$", "", row))}
+    return next((name for name in reference.split("|") if name in known), "")
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class Comparison:
     title: str
     effects: dict[str, Effect]
     unequal: str = ""  # at unequal steps (120 against 45); empty where they are equal
+    unfinished: str = ""  # a and b not trained out; empty where all are, or it is not known
 
     @property
     def effect(self) -> Effect:
@@ -152,8 +160,15 @@ class Comparison:
         agree = sum(abs(each.difference) <= ALIKE if self.claim.same else each.difference > 0 for each in single)
         of = f"{agree} of {counted(len(single), 'attribute')}" if self.claim.of == AVERAGE else ""
         design = f"{effect.folds} x {effect.seeds}" if effect.folds else ""
-        facts = (f"{in_points(effect)} {self.title}", of, f"{effect.positives} positives", design, self.unequal)
-        return ", ".join(filter(None, facts))
+        facts = (
+            f"{in_points(effect)} {self.title}",
+            of,
+            f"{effect.positives} positives",
+            design,
+            self.unequal,
+            self.unfinished,
+        )
+        return ", ".join(filter(None, [*facts, self.unequal, self.unfinished]))
 
 
 def in_points(effect: Effect) -> str:
@@ -168,23 +183,30 @@ def comparisons_of(claim: Claim, tables: StudyTables) -> list[Comparison]:
     """The differences of a claim that a study measured."""
     found = []
     for row, reference in claim.pairs:
-        rows = tables.variants
-        of = weights(claim.study, row, reference, rows, str(tables.about.get("size", "")))
+        of = weights(claim.study, row, reference, tables.variants, str(tables.about.get("size", "")))
         effects = _effects(tables, of) if of else {}
         if effects.keys() & ({claim.of} if claim.of == RARER else effects.keys()):
-            there = next((name for name in reference.split("|") if name in rows), reference)
+            there = _first(reference, tables.variants) or reference
             title = f"{row} - {there}" + ", less data" * (claim.study == "data-size") + ", rarer" * (claim.of == RARER)
-            found.append(Comparison(claim, title, effects, _unequal(tables, row, there)))
+            found.append(Comparison(claim, title, effects, _unequal(tables, of), _unfinished(tables, of)))
     return found
 
 
-def _unequal(tables: StudyTables, row: str, reference: str) -> str:
-    """Of a row that took over 5 % more steps than its reference, all stages counted; empty where it is not known."""
-    if tables.study == "data-size":
+def _unequal(tables: StudyTables, of: Iterable[str]) -> str:
+    """Of a row that took over 5 % more steps than its reference, all stages counted, each with all of its data.
+
+    Empty where it is not known, and of margins, which share their steps.
+    """
+    rows = list(of)[1::2] if tables.study == "data-size" else list(of)
+    steps = tables.average.reindex(rows).get("steps_in_all", pd.Series(dtype=float)).dropna()
+    if tables.study == "crop" or len(steps) != 2 or steps.iloc[0] <= 1.05 * steps.iloc[1]:
         return ""
-    steps = tables.average.reindex([row, reference]).get("steps_in_all", pd.Series(dtype=float)).dropna()
-    more = len(steps) == 2 and steps[row] > 1.05 * steps[reference]
-    return f"at unequal steps ({steps[row]:.0f} against {steps[reference]:.0f})" if more else ""
+    return f"at unequal steps ({steps.iloc[0]:.0f} against {steps.iloc[1]:.0f})"
+
+
+def _unfinished(tables: StudyTables, of: Iterable[str]) -> str:
+    early = not_trained_out(tables.average.reindex(list(of)))
+    return f"{' and '.join(early.index[early])} not trained out" if early.any() else ""
 
 
 def _effects(tables: StudyTables, of: dict[str, float]) -> dict[str, Effect]:

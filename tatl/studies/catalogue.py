@@ -11,7 +11,7 @@ crop       Table 5                  lesion networks and offsets: the lesion's Di
 backbones  Tables 6, 7, 8           backbones from the source domain, from the agnostic network, and with it kept fixed
 convergence  Figures 5, 6           the pretext scored as it is beside what starts from it, and loss curves
 data-size  Figure 4                 the agnostic start, the same from random weights, and the source domain alone, on
-                                    nested shares of the training groups
+                                    nested shares of the training groups; where asked for, source-long and multilabel
 
 A row is called `variant` in every table.  Runs that several studies share are the same runs, and trained once.
 """
@@ -31,6 +31,7 @@ from tatl.studies.settings import Asked, comma_list, comma_numbers
 SCRATCH = replace(WHOLE, scratch=True)
 LONG = {f"{name}-long": name for name in ("stage3", "stage13")}  # rows of `variants` that can be asked for
 SIZES = dict(zip(names.SIZE_STARTS, (("tatl", WHOLE), ("tatl", SCRATCH), ("source", WHOLE)), strict=True))
+MORE_SIZES = {row: (row, WHOLE) for row in ("source-long", names.MULTILABEL)}  # that can be asked for
 
 
 def _variants(planner: Planner, asked: Asked) -> list[Member]:
@@ -143,9 +144,9 @@ def _data_size(planner: Planner, asked: Asked) -> list[Member]:
     for percent in _percentages(asked.fractions) if asked.fractions else [100 * part for part in names.FRACTIONS]:
         smaller = planner.but(fraction=percent / 100)
         _require_positives(planner, smaller)
-        for row in _chosen(asked.variants, SIZES, "variant"):
+        for row in _chosen(asked.variants, SIZES | MORE_SIZES, "variant") if asked.variants else SIZES:
             kind = {"start": row, "fraction": percent / 100}
-            found += smaller.row(f"{row} {percent:g} %", *SIZES[row], kind=kind)
+            found += smaller.row(f"{row} {percent:g} %", *(SIZES | MORE_SIZES)[row], kind=kind)
     return found
 
 
