@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
-from analysis.pages import gallery_viewer
-from analysis.pages.gallery import Gallery
+from analysis.pages.gallery import viewer
+from analysis.pages.gallery.page import Gallery
 from analysis.site import build as report
 from analysis.site import notebook as execute
 from analysis.tables.words import plain
@@ -61,7 +61,7 @@ def outlined(path: str) -> float:
 def test_an_outline_holds_its_mask_but_for_its_corners(rows: tuple[int, int], columns: tuple[int, int]) -> None:
     mask = np.zeros((8, 12), bool)
     mask[slice(*rows), slice(*columns)] = True
-    path = gallery_viewer.outlines([mask])[0]
+    path = viewer.outlines([mask])[0]
     assert outlined(path) == mask.sum() - 4 * 0.125  # each corner is cut from edge to edge: a triangle of 1/2 x 1/2
     assert path.count("M") == 1 and len(path.split()) < 20  # straight sides have no points between
 
@@ -69,7 +69,7 @@ def test_an_outline_holds_its_mask_but_for_its_corners(rows: tuple[int, int], co
 def test_a_hole_is_outlined_and_an_empty_mask_is_not() -> None:
     ring = np.ones((7, 7), bool)
     ring[3, 3] = False
-    path, none = gallery_viewer.outlines([ring, np.zeros((7, 7), bool)])
+    path, none = viewer.outlines([ring, np.zeros((7, 7), bool)])
     assert path.count("M") == 2 and outlined(path) == 49 - 4 * 0.125 - 0.5 and none == ""
 
 
@@ -180,8 +180,8 @@ def test_many_attributes_on_large_noisy_images_stay_light(tmp_path: Path) -> Non
 
 
 def test_more_cases_have_smaller_pictures() -> None:
-    assert gallery_viewer.longest_side(6) == gallery_viewer.LONGEST_SIDE
-    assert 50 * gallery_viewer.longest_side(50) ** 2 <= 1.01 * gallery_viewer.FEW_CASES * gallery_viewer.LONGEST_SIDE**2
+    assert viewer.longest_side(6) == viewer.LONGEST_SIDE
+    assert 50 * viewer.longest_side(50) ** 2 <= 1.01 * viewer.FEW_CASES * viewer.LONGEST_SIDE**2
 
 
 def test_the_notebook_declares_its_parameters() -> None:

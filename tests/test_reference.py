@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.measure.commands import measure_bound, run_command
-from analysis.pages.gallery import Gallery
+from analysis.pages.gallery.page import Gallery
 from analysis.tables.ranks import run_compare
 from tatl.__main__ import main
 from tatl.data.store import Store

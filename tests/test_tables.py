@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis.pages import text
-from analysis.pages.gallery import Gallery
+from analysis.pages.gallery.page import Gallery
 from analysis.pages.studies.cases import draw_cases
 from analysis.pages.studies.variants import Variants
 from analysis.pages.theme import markers, palette

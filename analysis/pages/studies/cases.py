@@ -11,7 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from analysis.pages.gallery import Gallery, agreement
+from analysis.pages.gallery.page import Gallery, agreement
 from analysis.pages.theme import BOX, PREDICTION, TRUTH, label, theme
 from tatl.prediction.contour import contour
 

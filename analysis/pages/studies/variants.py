@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.pages import html
-from analysis.pages.gallery import Gallery
+from analysis.pages.gallery.page import Gallery
 from analysis.pages.html import Html
 from analysis.pages.studies.cases import draw_cases
 from analysis.pages.studies.page import StudyPage

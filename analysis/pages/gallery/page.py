@@ -21,7 +21,7 @@ import pandas as pd
 
 from analysis.pages import html
 from analysis.pages.data import chosen_to_show
-from analysis.pages.gallery_viewer import Layer, cover, outlines, viewer
+from analysis.pages.gallery.viewer import Layer, cover, outlines, viewer
 from analysis.pages.html import Html
 from analysis.pages.text import counted, extremes, listed, origin, plain, score
 from analysis.pages.theme import BOX, PREDICTION, TRUTH
