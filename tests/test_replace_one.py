@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from analysis.curvature.replace_one import Diverged, forks, gradient_noise, one_pass, stability
+from analysis.curvature.replace_one import (
+    Descent,
+    Diverged,
+    Positions,
+    forks,
+    gradient_noise,
+    stability,
+    within_unit,
+)  # fmt: skip
 
 
 class Mean(nn.Module):
@@ -44,21 +52,21 @@ def by_hand(order: list[int], c: float, start: float = 0.0) -> float:
 
 @pytest.mark.parametrize("c", [0.01, 0.5, 1.0])
 def test_a_fork_is_the_training_with_one_example_changed(c: float) -> None:
-    order, swaps = list(range(12)), [(12, 103), (1, 100), (5, 101), (5, 102)]
+    order, swaps, ends = list(range(12)), [(12, 103), (1, 100), (5, 101), (5, 102)], {}
     model = Mean(2.0)
-    found = list(forks(model, feed, half_square, order, swaps, c))
-    assert model.weight.item() == pytest.approx(by_hand(order, c, 2.0), rel=1e-12)
-    assert [(fork.step, fork.replaced, fork.fresh) for fork in found] == [(s, s - 1, z) for s, z in sorted(swaps)]
-    for fork, (fresh, replaced) in zip(found, _differences(model, found), strict=True):
-        other = by_hand([fork.fresh if i == fork.replaced else i for i in order], c, 2.0)
-        end, z, z_i = by_hand(order, c, 2.0), VALUES[fork.fresh], VALUES[fork.replaced]
-        assert fresh == pytest.approx(((end - z) ** 2 - (other - z) ** 2) / 2, rel=1e-9, abs=1e-15)
-        assert replaced == pytest.approx(((other - z_i) ** 2 - (end - z_i) ** 2) / 2, rel=1e-9, abs=1e-15)
-
-
-def _differences(model: nn.Module, found: list) -> list[tuple[float, float]]:  # type: ignore[type-arg]
-    told = stability(model, feed, half_square, found)
-    return list(zip(told.fresh, told.replaced, strict=True))
+    found = list(
+        forks(model, feed, half_square, order, swaps, c, (4, 7, 12), lambda m: ends.update({m: model.weight.item()}))
+    )
+    assert ends == pytest.approx({m: by_hand(order[:m], c, 2.0) for m in (4, 7, 12)}, rel=1e-12)
+    wanted = [(m, s, s - 1, z) for m in (4, 7, 12) for s, z in sorted(swaps) if s <= m]
+    assert [(fork.m, fork.step, fork.replaced, fork.fresh) for fork in found] == wanted
+    for fork in found:
+        other = by_hand([fork.fresh if i == fork.replaced else i for i in order[: fork.m]], c, 2.0)
+        end, z, z_i = ends[fork.m], VALUES[fork.fresh], VALUES[fork.replaced]
+        assert fork.fresh_difference == pytest.approx(((end - z) ** 2 - (other - z) ** 2) / 2, rel=1e-9, abs=1e-15)
+        assert fork.replaced_difference == pytest.approx(
+            ((other - z_i) ** 2 - (end - z_i) ** 2) / 2, rel=1e-9, abs=1e-15
+        )
 
 
 def test_the_mean_of_m_numbers_has_the_stability_variance_over_m() -> None:
@@ -70,7 +78,7 @@ def test_the_mean_of_m_numbers_has_the_stability_variance_over_m() -> None:
         steps = rng.choice(np.arange(1, m + 1), 8, replace=False).tolist()
         model = Mean()
         found = list(forks(model, feed, half_square, order, list(zip(steps, fresh, strict=True)), 1.0))
-        estimates.append(stability(model, feed, half_square, found).mean)
+        estimates.append(stability(found).mean)
         end = model.weight.item()
         gaps.append(np.mean((end - VALUES[drawn[m:]]) ** 2 - 1) / 2 - np.mean((end - VALUES[order]) ** 2 - 1) / 2)
     error = np.std(estimates, ddof=1) / math.sqrt(60)
@@ -88,9 +96,9 @@ def test_trainings_that_share_nothing_differ_by_far_more() -> None:
         fresh, step = int(rng.integers(2000, 4000)), int(rng.integers(1, m + 1))
         model = Mean()
         found = list(forks(model, feed, half_square, order, [(step, fresh)], c))
-        coupled.append(stability(model, feed, half_square, found).fresh[0])
+        coupled.append(stability(found).fresh[0])
         other = Mean()
-        one_pass(other, feed, half_square, drawn[m : 2 * m].tolist(), c)
+        Descent(other, feed, half_square, c).follow(drawn[m : 2 * m].tolist())
         z = VALUES[fresh]
         apart.append(((model.weight.item() - z) ** 2 - (other.weight.item() - z) ** 2) / 2)
     assert np.median(np.abs(apart)) > 10 * np.median(np.abs(coupled))
@@ -129,7 +137,7 @@ def test_to_first_order_small_steps_are_as_stable_as_gradient_noise_says() -> No
         drawn = rng.permutation(len(VALUES)).tolist()
         model, swaps = Mean(), [(t, drawn[m + t]) for t in range(1, m + 1)]
         found = list(forks(model, feed, half_square, drawn[:m], swaps, c))
-        told.append(stability(model, feed, half_square, found).mean)
+        told.append(stability(found).mean)
     expected = gradient_noise(Mean(), feed, half_square, range(len(VALUES))).first_order(c, m)
     assert np.mean(told) == pytest.approx(expected, abs=3 * float(np.std(told, ddof=1)) / math.sqrt(200))
 
@@ -148,10 +156,61 @@ def test_a_pass_that_diverges_says_where() -> None:
         return difference.square() ** 8
 
     with pytest.raises(Diverged, match="step") as error:
-        one_pass(Mean(100.0), feed, steep, range(50), 1e3)
+        Descent(Mean(100.0), feed, steep, 1e3).follow(range(50))
     assert 1 < error.value.step <= 50
+
+
+def test_a_fork_that_diverges_says_where_and_the_pass_goes_on() -> None:
+    """Of (w - z)^16 with z = 0 nothing moves; the one example far away sends the fork that takes it out of bounds."""
+
+    def far(indices: np.ndarray) -> tuple[Tensor, Tensor]:
+        z = torch.tensor(np.where(indices == 99, 1e3, 0.0))
+        return z, z
+
+    def steep(difference: Tensor, _: Tensor) -> Tensor:
+        return difference.square() ** 8
+
+    model = Mean()
+    found = list(forks(model, far, steep, range(9), [(2, 99), (3, 50)], 1.0, (1, 6, 9)))
+    assert [(fork.step, fork.m) for fork in found] == [(2, 6), (3, 6), (2, 9), (3, 9)]
+    assert [fork.diverged_at for fork in found if fork.step == 2] == [3, 3] and model.weight == 0
+    assert all(math.isnan(fork.diverged_at) and fork.fresh_difference == 0 for fork in found if fork.step == 3)
+
+
+def test_weights_are_kept_in_float64_whatever_the_model_computes_in() -> None:
+    """A thousand steps of 1e-9 from 1, each of which float32 would round away."""
+
+    def linear(w: Tensor, _: Tensor) -> Tensor:
+        return w
+
+    model = Mean(1.0).float()
+    descent = Descent(model, lambda i: (torch.zeros(1), torch.zeros(1)), linear, 1e-9)
+    descent.follow(range(1000))
+    assert descent.losses([0])[0] - 1 == pytest.approx(-1e-9 * (1 / np.arange(1, 1001)).sum(), rel=1e-6)
+    assert model.weight.dtype == torch.float32 and model.weight.item() == pytest.approx(1)
+
+
+def test_steps_drawn_for_forks_weigh_to_a_mean_over_all() -> None:
+    m, rng = 50, np.random.default_rng(0)
+    positions, steps = Positions(m), 1 / np.arange(1, m + 1)
+    for of in (50, 20):
+        told = []
+        for _ in range(500):
+            drawn = positions.draw(16, rng)
+            there = drawn[drawn <= of]
+            told.append((positions.weights(there, of) * steps[there - 1]).mean())
+        assert np.mean(told) == pytest.approx(steps[:of].mean(), rel=0.02)
+        assert np.std(told) < 0.25 * np.mean(told)
+    assert (positions.weights(np.arange(1, m + 1), m) <= 2).all()
+    with pytest.raises(ValueError, match="51 forks of a pass over m = 50"):
+        positions.draw(51, rng)
+
+
+def test_a_loss_outside_the_definition_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        Descent(Mean(5.0), feed, within_unit(half_square), 0.1).follow([0])
 
 
 def test_no_fork_has_no_stability() -> None:
     with pytest.raises(ValueError, match="no fork"):
-        stability(Mean(), feed, half_square, [])
+        stability([])
