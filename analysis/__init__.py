@@ -7,6 +7,6 @@ pages      a class a notebook: its figures, tables and sentences
 site       notebooks to static pages, and the index of them
 paper      the numbers printed in the paper, one tidy row each
 
-bound, spectrum, statistics and report are commands (`python -m analysis.bound`): nothing imports them.  This package
-imports `tatl`, never the other way round.
+bound, spectrum, stability, statistics and report are commands (`python -m analysis.bound`): nothing imports them.  This
+package imports `tatl`, never the other way round.
 """

@@ -99,6 +99,10 @@ class Measurement:
         named = self.shared.names()
         return [(one, name) for name in named for one in (scenes if name in BOUND_STARTS else [self.scene])]
 
+    def seed_of_each(self) -> list[int]:
+        """The seeds of all starts that are measured."""
+        return [one.seed for one, _ in self._each()]
+
     def needed(self) -> list[Run]:
         """The runs that the starts copy from, and Stage 1 where images are cut to the lesion."""
         copied = [run for one, name in self._each() if name in BOUND_STARTS for run in one.run(name).needs()]

@@ -1,0 +1,114 @@
+"""What is measured of each start: on which images, at which c and m, with how many forks.
+
+The order of the images, the steps at which a pass is forked and the fresh examples are drawn from the seed alone: they
+are the same for all starts, which differ by nothing else.  A pass over fewer images is the beginning of one over more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.curvature.replace_one import Positions
+from analysis.measure.starts import StartScene
+from tatl.studies.settings import comma_list, comma_numbers
+
+LARGEST = "largest"
+GRID = tuple(10 ** (k / 2) for k in range(4, -5, -1))  # of c, from 100 down to .01
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A pass from one start: over the losses of an attribute, with steps c/t, read after each of `ends` images.
+
+    order, held  indices of training images as they come, and of held-out ones, into the store
+    swaps        (step, fresh held-out image) of each fork
+    """
+
+    attribute: str
+    c: float
+    order: tuple[int, ...]
+    held: tuple[int, ...]
+    ends: tuple[int, ...]
+    swaps: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Steps of the pass and of all its forks."""
+        return len(self.order) + sum(len(self.order) - step + 1 for step, _ in self.swaps)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is asked for.
+
+    c       of the steps c/t: numbers with commas, `largest` among them
+    shares  percent of the training images, with commas
+    forks   of the pass over most images
+    images  training images at most, the first of the order; 0: all
+    """
+
+    c: str
+    shares: str
+    forks: int
+    images: int
+
+    def __post_init__(self) -> None:
+        if not (self.steps or self.largest):
+            raise ValueError(f"c {self.c!r} is empty: give numbers above 0, or {LARGEST}, with commas")
+        if not self.percent or not all(1 <= share <= 100 for share in self.percent):
+            raise ValueError(f"shares {self.shares!r} are percentages of the training images: give some of 1 to 100")
+        if self.forks < 2 or self.images < 0:
+            least = "forks must be at least 2, for a standard error, and images not negative"
+            raise ValueError(f"forks {self.forks}, images {self.images}: {least}")
+
+    @property
+    def percent(self) -> list[int]:
+        return comma_numbers("shares", self.shares)
+
+    @property
+    def largest(self) -> bool:
+        """Whether the largest c at which all passes are stable is asked for."""
+        return LARGEST in comma_list(self.c)
+
+    @property
+    def steps(self) -> list[float]:
+        """The numbers of `c`."""
+        return [_positive(word) for word in comma_list(self.c) if word != LARGEST]
+
+    def cells(self, scene: StartScene, seeds: Sequence[int]) -> list[tuple[int, Cell]]:
+        """A pass of every attribute and start, these counted as their `seeds` are; at c = 1, until one is chosen.
+
+        Raises ValueError for more images, or forks, than there are, and where no held-out image is left.
+        """
+        names = scene.planner.attributes
+        return [(k, self._cell(scene, name, seed)) for name in names for k, seed in enumerate(seeds)]
+
+    def _cell(self, scene: StartScene, attribute: str, seed: int) -> Cell:
+        store, split = scene.store, scene.planner.split(scene.fold)
+        known = store.known(attribute)
+        train, held = (part[known[part]] for part in (split.train, np.concatenate([split.validation, split.test])))
+        where = f"{attribute} of store {store.name!r}, fold {scene.fold}"
+        if len(train) < max(self.images, 2):
+            raise ValueError(f"{self.images or 2} training images are asked for, and {where}, has {len(train)} known")
+        if len(held) < self.forks:
+            what = f"{where}, has {len(held)} images in held-out groups"
+            raise ValueError(f"{what}, and each of {self.forks} forks takes another one of them: give fewer --forks")
+        rng, m = np.random.default_rng([seed, 1]), self.images or len(train)
+        ends = tuple(max(1, round(m * share / 100)) for share in self.percent)
+        order = rng.permutation(train)[: max(ends)]
+        steps, fresh = Positions(len(order)).draw(self.forks, rng), rng.permutation(held)[: self.forks]
+        swaps = tuple(zip(steps.tolist(), fresh.tolist(), strict=True))
+        return Cell(attribute, 1.0, tuple(order.tolist()), tuple(held.tolist()), ends, swaps)
+
+
+def _positive(word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = np.nan
+    if not 0 < number < np.inf:
+        raise ValueError(f"c {word!r} scales the steps c/t: give numbers above 0, or {LARGEST}, with commas")
+    return number

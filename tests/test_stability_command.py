@@ -1,0 +1,142 @@
+"""`python -m analysis.stability` on a toy: from nothing to tables, again after a stop, and on wrong input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.measure.commands import measure_stability, run_command
+from analysis.measure.stability.passes import PassWorker
+from tatl.data.store import Store
+
+FAST = ["--preset", "smoke", "--shapes", "link", "--workers", "1", "--device", "cpu", "--forks", "4"]
+STARTS = ["--init", "random,tatl", "--attribute", "disc", "--c", ".05"]
+
+
+def run(store: Store, *words: str, tables: str = "tables") -> int:
+    return run_command(
+        measure_stability, "analysis.stability", ["--store", str(store.path), "--tables", tables, *FAST, *words]
+    )
+
+
+def read(folder: str | Path, name: str = "stability") -> pd.DataFrame:
+    return pd.read_csv(Path(folder) / f"{name}.csv")
+
+
+@pytest.fixture(scope="module")
+def measured(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which two starts were measured."""
+    folder = tmp_path_factory.mktemp("measured")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(toy_store, *STARTS) == 0
+    return folder
+
+
+def test_tables_are_tidy_and_starts_paired(measured: Path) -> None:
+    table, forks = read(measured / "tables"), read(measured / "tables", "stability_forks")
+    assert table.groupby("start")["share"].agg(list).to_dict() == {"random": [30, 60, 100], "tatl": [30, 60, 100]}
+    assert table["m"].nunique() == 3 and (table["data"] == "toy").all() and table["diverged_at"].isna().all()
+    assert (table["positive"] < table["m"]).all() and table["positive"].max() > 0
+    assert (table[["low", "high"]].mean(axis=1) - table["stability"]).abs().max() < 1e-12
+    np.testing.assert_allclose(table["gap"], table["held_risk"] - table["train_risk"])
+    assert (table["moved_relative"] > 0).all() and (table["train_risk"] < table["risk_before"]).all()
+    drawn = {
+        start: part[["m", "step", "replaced", "fresh"]].to_numpy().tolist() for start, part in forks.groupby("start")
+    }
+    assert drawn["random"] == drawn["tatl"] and len(drawn["tatl"]) == table[table["start"] == "tatl"]["forks"].sum()
+    assert not set(forks["fresh"]) & set(forks["replaced"])
+    for _, row in table.iterrows():
+        part = forks[(forks["start"] == row["start"]) & (forks["m"] == row["m"])]
+        pairs = part["weight"] * (part["fresh_difference"] + part["replaced_difference"]) / 2
+        assert row["stability"] == pytest.approx(pairs.mean()) and (part["step"] <= row["m"]).all()
+        assert np.isnan(row["error"]) or row["error"] == pytest.approx(pairs.std() / np.sqrt(len(pairs)))
+
+
+def test_a_stop_loses_the_cell_in_progress_alone(
+    measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One record is lost, of the other the end of its line: both come again as they were, and nothing else does."""
+    monkeypatch.chdir(measured)
+    first, second = sorted(Path("runs/toy/stability").glob("*.jsonl"))
+    kept = first.read_bytes(), second.read_bytes()
+    first.unlink()
+    second.write_bytes(kept[1] + kept[1][:-20])
+    take, taken = PassWorker.__call__, []
+
+    def counted(self: PassWorker, task: Any) -> Any:
+        taken.append(task)
+        return take(self, task)
+
+    monkeypatch.setattr(PassWorker, "__call__", counted)
+    assert run(toy_store, *STARTS, tables="again") == 0 and len(taken) == 1
+    assert (first.read_bytes(), second.read_bytes()) == kept
+    assert Path("again/stability.csv").read_bytes() == Path("tables/stability.csv").read_bytes()
+
+    def stopped(self: PassWorker, task: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PassWorker, "__call__", stopped)
+    assert run(toy_store, *STARTS, "--forks", "3", tables="b") == 130  # another J is another cell
+    assert run(toy_store, *STARTS, "--c", ".06", tables="b") == 130
+    assert capsys.readouterr().err.count("the same command goes on from here") == 2
+
+
+def test_a_c_that_diverges_is_said_and_the_rest_kept(
+    measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(measured)
+    assert run(toy_store, *STARTS, "--c", ".05,1e38", tables="far") == 0
+    table = read("far").set_index("c")
+    far = table.loc[1e38]
+    assert far["diverged_at"].notna().all() and far["stability"].isna().all() and far["risk_before"].notna().all()
+    assert table.loc[0.05]["stability"].tolist() == read("tables")["stability"].tolist()
+    assert f"diverged at step {far['diverged_at'].iloc[0]:.0f}" in capsys.readouterr().out
+
+
+def test_the_largest_stable_c_is_one_for_all_starts(
+    measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(measured)
+    monkeypatch.setattr("analysis.measure.stability.tables.GRID", (1e38, 0.05))
+    assert run(toy_store, *STARTS, "--c", "largest", tables="largest") == 0
+    table = read("largest")
+    assert (table["c"] == 0.05).all() and table["stability"].tolist() == read("tables")["stability"].tolist()
+
+
+def test_plan_writes_nothing(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(toy_store, *STARTS, "--plan") == 0
+    said = capsys.readouterr().out
+    assert "1 runs: 0 are there" in said and "2 passes of m up to" in said and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--forks", "200"], "200 forks"),
+        (["--images", "4"], "4 forks of a pass over m = "),
+        (["--images", "500"], "500 training images"),
+        (["--c", "0"], "c '0' scales"),
+        (["--c=-1,.1"], "c '-1' scales"),
+        (["--c", ","], "c ',' is empty"),
+        (["--shares", "0"], "percentages"),
+        (["--shares", "half"], "shares 'half'"),
+        (["--init", "nowhere"], "start 'nowhere'"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    measured: Path, toy_store: Store, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(measured)
+    extra = ["--forks", "6"] if words[0] == "--images" else []
+    assert run(toy_store, *STARTS, *words, *extra, tables="wrong") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and said.replace("4 forks", "6 forks") in error and not Path("wrong").exists()
