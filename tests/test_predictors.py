@@ -69,5 +69,26 @@ def test_tables_that_cannot_be_ranked_are_refused() -> None:
         rank_predictors(drawn(), ["gone"], WITHIN)
     with pytest.raises(ValueError, match="twice"):
         rank_predictors(drawn(), ["right"], ["attribute"])
-    with pytest.raises(ValueError, match="noise"):
-        rank_predictors(drawn(error=1e3), ["right"], WITHIN)
+
+
+def test_where_no_pair_is_told_apart_nothing_is_said() -> None:
+    row = rank_predictors(drawn(error=1e3), ["right"], WITHIN, beside="same").iloc[0]
+    assert (row["pairs"], row["environments"], row["left_out"]) == (0, 0, 60)
+    assert math.isnan(row["sign_error"]) and math.isnan(row["p"]) and math.isnan(row["ahead"])
+
+
+def test_environments_without_the_predictor_are_not_asked() -> None:
+    table = drawn()
+    table.loc[table["attribute"] == "streaks", "right"] = math.nan
+    row = rank_predictors(table, ["right"], WITHIN).iloc[0]
+    assert (row["environments"], row["sign_error"]) == (3, 0)
+
+
+def test_resamples_take_all_m_of_an_attribute_together() -> None:
+    table = drawn()
+    table.loc[table["attribute"] == "streaks", "right"] *= -1
+    ranked = rank_predictors(table, ["right", "wrong"], WITHIN, beside="wrong").set_index("predictor")
+    assert ranked.loc["right", "sign_error"] == pytest.approx(0.5)
+    assert tuple(ranked.loc["right", ["resampled_low", "resampled_high"]]) == (0, 1)  # two attributes, not six cells
+    assert ranked.loc["right", "ahead"] == pytest.approx(0.875, abs=0.03)  # all but both streaks, which tie
+    assert ranked.loc["wrong", "ahead"] == 0.5

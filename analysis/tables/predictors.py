@@ -9,13 +9,15 @@ environment is everything but the start (data set, attribute, m, c, seed), and o
     tau         Kendall's tau between predictor and measured values, averaged over environments (granulated)
     low, high   95 % of the sign errors that the predictor has when its starts change their names, alike in every
                 environment; p is the share of names under which it errs as little
+    resampled   from _low to _high: 95 % of the sign errors where `groups` of environments are drawn again, those that
+                share all but m and c; `ahead` is the share of these draws in which it errs less than another
     pooled      tau over all rows together: a trap, since it is mostly about m and c
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, permutations
 from typing import Any
 
@@ -23,7 +25,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
+from analysis.tables.effect import percentiles, resampled
+
 NAMINGS = 5040  # of so many starts' names (7) every order is tried, of more so many that are drawn
+_TOGETHER = ("m", "share", "c")  # environments that differ in these alone are drawn again together
+RANKED = [
+    "predictor", "sign_error", "resampled_low", "resampled_high", "ahead", "worst", "worst_in", "tau", "low", "high",
+    "p", "pooled", "pairs", "environments", "groups", "left_out",
+]  # fmt: skip
+_Errors = dict[tuple[Any, ...], float]  # the sign error in each environment
 
 
 def rank_predictors(
@@ -33,20 +43,22 @@ def rank_predictors(
     measured: str = "stability",
     error: str = "error",
     noise: float = 2.0,
+    beside: str = "",
 ) -> pd.DataFrame:
-    """One row per predictor, best first: predictor, sign_error, worst, worst_in, tau, low, high, p, pooled, pairs,
-    environments, left_out.
+    """One row per predictor, best first: predictor, sign_error, resampled_low, resampled_high, ahead, worst, worst_in,
+    tau, low, high, p, pooled, pairs, environments, groups, left_out; NaN where no pair of starts can be told apart.
 
     Args:
         table: one row per start and environment: start, the columns of `environment`, `measured`, its standard error
             `error`, and the predictors (larger: less stable); rows without a measured value are left out
-        predictors: columns of the table
+        predictors: columns of the table; each is asked in the environments where it is known of two starts or more
         environment: columns in which two starts must agree to be compared
         measured: the column that is to be predicted
         error: standard errors of it
         noise: pairs nearer than so many standard errors of their difference are left out
+        beside: the predictor that others may be ahead of
 
-    Raises ValueError for a missing column, a start that is twice in an environment, and where no pair is left.
+    Raises ValueError for a missing column, and a start that is twice in an environment.
     """
     wanted = ["start", *environment, measured, error, *predictors]
     if missing := [name for name in wanted if name not in table]:
@@ -54,35 +66,66 @@ def rank_predictors(
     table = table[table[measured].notna()]
     if (twice := table.duplicated(["start", *environment])).any():
         raise ValueError(f"start {table.loc[twice, 'start'].iloc[0]!r} is twice in one environment: average it first")
-    rows = [_ranked(table, name, list(environment), measured, error, noise) for name in predictors]
-    return pd.DataFrame(rows).sort_values(["sign_error", "worst"]).reset_index(drop=True)
+    groups = {key: group.set_index("start") for key, group in table.groupby(list(environment), dropna=False)}
+    pairs = {key: _pairs(group, measured, error, noise) for key, group in groups.items()}
+    apart = [at for at, name in enumerate(environment) if name not in _TOGETHER]
+    rows, errors = [], dict[str, _Errors]()
+    for name in dict.fromkeys([*predictors, *filter(None, [beside])]):
+        own = {key: group for key, group in groups.items() if group[name].notna().sum() > 1}
+        row, errors[name] = _ranked(own, {key: pairs[key] for key in own}, name, apart)
+        taus = [kendalltau(group[name], group[measured]).statistic for group in own.values()]
+        row["tau"] = float(np.nanmean(taus)) if np.isfinite(taus).any() else math.nan
+        row["pooled"] = float(kendalltau(table[name], table[measured], nan_policy="omit").statistic)
+        rows.append(row)
+    for row in rows if beside else ():
+        row["ahead"] = _ahead(errors[row["predictor"]], errors[beside], apart)
+    found = pd.DataFrame(rows, columns=RANKED)
+    return found[found["predictor"].isin(predictors)].sort_values(["sign_error", "worst"]).reset_index(drop=True)
 
 
 def _ranked(
-    table: pd.DataFrame, predictor: str, environment: list[str], measured: str, error: str, noise: float
-) -> dict[str, object]:
-    starts = sorted(table["start"].unique())
-    groups = {key: group.set_index("start") for key, group in table.groupby(environment, dropna=False)}
-    pairs = {key: _pairs(group, measured, error, noise) for key, group in groups.items()}
+    groups: Mapping[Any, pd.DataFrame], pairs: Mapping[Any, tuple[list[tuple[str, str]], int]], name: str,
+    apart: Sequence[int],
+) -> tuple[dict[str, Any], _Errors]:  # fmt: skip
+    """What is said of one predictor, and its sign error in each environment."""
     kept = {key: told for key, (told, _) in pairs.items() if told}
+    row: dict[str, Any] = {"predictor": name, "pairs": sum(map(len, kept.values())), "environments": len(kept)}
+    row["left_out"] = sum(left for _, left in pairs.values())
+    row["groups"] = len({tuple(key[at] for at in apart) for key in kept})
     if not kept:
-        raise ValueError(f"no two starts differ in {measured} by more than their noise: more forks or seeds are needed")
-    values = {key: groups[key][predictor].to_dict() for key in kept}
-    errors = {key: _error(values[key], told) for key, told in kept.items()}
+        return row, {}
+    starts = sorted({start for group in groups.values() for start in group.index})
+    namings = _namings(len(starts))
+    every = {key: _errors(groups[key][name].reindex(starts), told, namings) for key, told in kept.items()}
+    errors = {key: float(found[0]) for key, found in every.items()}
     worst = max(errors, key=lambda key: errors[key])
-    drawn = [_mean_error(values, kept, dict(zip(starts, names, strict=True))) for names in _namings(starts)]
-    found = float(np.mean(list(errors.values())))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    taus = [kendalltau(group[predictor], group[measured]).statistic for group in groups.values() if len(group) > 1]
-    return {
-        "predictor": predictor, "sign_error": found, "worst": errors[worst],
-        "worst_in": ", ".join(map(str, worst if isinstance(worst, tuple) else (worst,))),
-        "tau": float(np.nanmean(taus)) if np.isfinite(taus).any() else math.nan,
-        "low": low, "high": high, "p": float(np.mean(np.array(drawn) <= found + 1e-12)),
-        "pooled": float(kendalltau(table[predictor], table[measured]).statistic),
-        "pairs": sum(map(len, kept.values())), "environments": len(kept),
-        "left_out": sum(left for _, left in pairs.values()),
-    }  # fmt: skip
+    drawn = np.mean(list(every.values()), axis=0)
+    found = float(drawn[0])
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    ends = percentiles(_drawn_again(errors, apart))
+    return row | {
+        "sign_error": found, "resampled_low": ends[0], "resampled_high": ends[1], "worst": errors[worst],
+        "worst_in": ", ".join(map(str, worst)), "low": low, "high": high,
+        "p": float(np.mean(drawn <= found + 1e-12)),
+    }, errors  # fmt: skip
+
+
+def _drawn_again(errors: _Errors, apart: Sequence[int]) -> np.ndarray:
+    """The mean over environments of each resample of them; those that agree in `apart` come and go together."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for key, value in errors.items():
+        groups.setdefault(tuple(key[at] for at in apart), []).append(value)
+    sums, counts = (np.array([of(group) for group in groups.values()]) for of in (sum, len))
+    picks = resampled(len(groups))
+    return np.asarray(sums[picks].sum(axis=1) / counts[picks].sum(axis=1))
+
+
+def _ahead(own: _Errors, others: _Errors, apart: Sequence[int]) -> float:
+    """The share of resamples in which `own` errs less than `others` where both are known; ties count half."""
+    if not (shared := own.keys() & others.keys()):
+        return math.nan
+    drawn = _drawn_again({key: own[key] - others[key] for key in own if key in shared}, apart)
+    return float(np.where(np.isclose(drawn, 0), 0.5, drawn < 0).mean())
 
 
 def _pairs(group: pd.DataFrame, measured: str, error: str, noise: float) -> tuple[list[tuple[str, str]], int]:
@@ -98,26 +141,18 @@ def _pairs(group: pd.DataFrame, measured: str, error: str, noise: float) -> tupl
     return told, left
 
 
-def _error(values: Mapping[Any, float], told: Sequence[tuple[str, str]]) -> float:
-    """The share of pairs whose order the values reverse; equal or unknown ones count as half."""
-    differences = np.array([values[less] - values[more] for more, less in told])
-    return float(np.where(differences > 0, 0.0, np.where(differences < 0, 1.0, 0.5)).mean())
+def _errors(values: pd.Series, told: Sequence[tuple[str, str]], namings: np.ndarray) -> np.ndarray:
+    """Of each naming [N, starts] the share of pairs whose order the values reverse; equal or unknown ones are half."""
+    known, place = values.to_numpy(float), {start: at for at, start in enumerate(values.index)}
+    less, more = np.array([[place[start] for start in pair] for pair in told]).T
+    with np.errstate(invalid="ignore"):  # two vacuous bounds
+        differences = known[namings[:, more]] - known[namings[:, less]]
+    return np.where(differences > 0, 0.0, np.where(differences < 0, 1.0, 0.5)).mean(axis=1)
 
 
-def _mean_error(
-    values: Mapping[Any, Mapping[Any, float]], kept: Mapping[Any, list[tuple[str, str]]], names: Mapping[Any, str]
-) -> float:
-    renamed = {key: {names[start]: value for start, value in each.items()} for key, each in values.items()}
-    return float(np.mean([
-        _error({start: renamed[key].get(start, math.nan) for pair in told for start in pair}, told)
-        for key, told in kept.items()
-    ]))  # fmt: skip
-
-
-def _namings(starts: Sequence[str]) -> Iterator[Sequence[str]]:
-    if math.factorial(len(starts)) <= NAMINGS:
-        yield from permutations(starts)
-        return
+def _namings(starts: int) -> np.ndarray:
+    """Orders of the starts [N, starts], first the one that they have."""
+    if math.factorial(starts) <= NAMINGS:
+        return np.array(list(permutations(range(starts))))
     draw = np.random.default_rng(0)
-    for _ in range(NAMINGS):
-        yield draw.permutation(list(starts)).tolist()
+    return np.array([np.arange(starts), *(draw.permutation(starts) for _ in range(NAMINGS))])
