@@ -6,6 +6,8 @@ Their bound on the generalisation gap of fine-tuning grows as sqrt(C max_i h_i+ 
 far travel along flat directions is cheap, a short way across a ravine is not.  They take the sum over layers of
 truncated, layer-wise Hessians; here v^T H v is taken whole, signed, and its negative values are counted as 0 where a
 root is drawn.  Read it as a ranking of starts, not as a bound.
+
+Beside it how far features are apart (Kornblith et al. 2019), which no training is needed for.
 """
 
 from __future__ import annotations
@@ -62,3 +64,10 @@ def hessian_distance(
     way = flatten([(after[name] - before[name]).detach() for name in hessians.weights])
     values = [float(way @ hessians.at(*feed(np.array([index])))(way)) for index in indices]
     return HessianDistance(np.array(values), float(way.norm()))
+
+
+def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
+    """Centred kernel alignment of features [n, .] and [n, .] of the same n images (Kornblith et al. 2019): 0 to 1."""
+    x, y = one - one.mean(0), other - other.mean(0)
+    gram, beside = x @ x.T, y @ y.T
+    return float((gram * beside).sum() / (np.linalg.norm(gram) * np.linalg.norm(beside)))

@@ -15,12 +15,14 @@ Of *one* Hessian, that of the mean over images; the bound speaks of the mean of 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from analysis.curvature.evaluation import ImageFeed, Loss
 from analysis.curvature.lanczos import Basis, Product, recurrence
@@ -60,6 +62,23 @@ class MeanHessian:
         for indices in self.batches:
             total.add_(self.hessians.at(*self.feed(indices))(v), alpha=len(indices) / self.count)
         return total
+
+
+class ScaleFree(nn.Module):
+    """A model as a function of u, w = |w0| u: at u0 = w0 / |w0| its Hessian is D H D, D = |w0|; zeros stay zeros."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        own = {name: w for name, w in model.named_parameters() if w.requires_grad}
+        self.names = list(own)
+        self.units = nn.ParameterList([nn.Parameter(w.detach().sign()) for w in own.values()])
+        self.model.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Any:
+        own = dict(self.model.named_parameters())
+        weights = {name: own[name].abs() * unit for name, unit in zip(self.names, self.units, strict=True)}
+        return functional_call(self.model, weights, (images,))
 
 
 @dataclass(frozen=True)
