@@ -16,6 +16,7 @@ COUNT_COLUMNS = ("mask", "present", "known", "images")  # of counts.csv
 _TEXTS = (
     "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
     "device", "frozen", "image", "group", "varied", "setting", "reference", "assumption", "found",
+    "predictor", "worst_in", "data",
 )  # fmt: skip
 
 

@@ -184,7 +184,7 @@ class BoundTables(Origin):
 def origin_line(told: Origin, images: str) -> str:
     """The store, the source domain, the networks, fold and seeds, the `images`, and what these numbers are not."""
     about = told.about
-    seeds = about.get("seeds") if about.get("study") == "bound" else None
+    seeds = about.get("seeds") if about.get("study") in ("bound", "stability") else None
     several = f"seeds {listed(seeds)}" if seeds and len(seeds) > 1 else f"seed {about.get('seed', '?')}"
     return measured_on(
         told, f"{several}, fold {about.get('fold', '?')} of {about.get('n_folds', '?')}",

@@ -1,0 +1,219 @@
+"""Measured stability beside what may predict it: joined, ranked within environments, said, and what it decides.
+
+An environment is a data set, attribute, m, c and seed; of it alone starts are compared (`analysis.tables.predictors`).
+Eq. 6 and the first-order baseline c H_m / m tr Cov are taken at each environment's c and m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curvature.stability import bound
+from analysis.tables.bound.tables import origin_line
+from analysis.tables.claims import CONTRADICTED, SUPPORTED
+from analysis.tables.effect import FEWEST_TRAININGS, LEVEL, UNDECIDED
+from analysis.tables.paper import Origin
+from analysis.tables.predictors import RANKED, rank_predictors
+from analysis.tables.read import attributes_asked, ordered, read_about, read_table
+from analysis.tables.words import counted, listed
+from tatl.names import BOUND_STARTS
+
+STABILITY_COMMAND = "python -m analysis.stability --start all"
+ENVIRONMENT = ("data", "attribute", "m", "c", "seed")
+_KEYS = ["start", "attribute", "seed"]
+BOUND, RISK, NOISE = "bound", "risk", "first_order"
+BASELINES = (RISK, NOISE)
+PREDICTORS = {  # each the larger the less stable a start should be; what a page and a terminal call it
+    BOUND: "Eq. 6",
+    RISK: "risk",
+    NOISE: "gradient noise",
+    "gradient_norm": "gradient norm",
+    "curvature": "mean norm",
+    "curvature_median": "median norm",
+    "curvature_trimmed": "trimmed norm",
+    "scaled_curvature": "mean ‖DHD‖",
+    "trace": "trace",
+    "feature_distance": "feature distance",
+    "path": "vᵀHv, trained",
+    "curvature_trained": "mean norm, trained",
+}
+STABILITY_COLUMNS = {
+    "stability": [
+        *_KEYS, "c", "m", "forks", "stability", "error", "largest", "gap", "gap_error", "risk_before", "train_risk",
+        "held_risk", "moved", "diverged_at",
+    ],
+    "stability_predictors": [*_KEYS, "images", "risk", "curvature"],
+    "stability_ranks": RANKED,
+    "stability_forks": [*_KEYS, "c", "m", "step", "fresh_difference", "replaced_difference"],
+}  # fmt: skip
+
+
+def beside_predictors(stability: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """stability.csv with the columns of stability_predictors.csv, and `bound` and `first_order` at each c and m."""
+    same = [name for name in known if name not in stability or name in _KEYS]
+    table = stability.merge(known[same], on=_KEYS, how="left", validate="m:1")
+    noise = table.get("gradient_noise", pd.Series(np.nan, table.index))
+    harmonic = table["m"].map(lambda m: sum(1 / t for t in range(1, int(m) + 1)))
+    bounds = [_bound(row) for _, row in table.iterrows()]
+    return table.assign(bound=bounds, first_order=table["c"] * harmonic / table["m"] * noise)
+
+
+def _bound(row: pd.Series) -> float:
+    """Eq. 6, infinite where vacuous; NaN where something of it is not known."""
+    if row[["risk", "curvature", "images", "c", "m"]].isna().any():
+        return np.nan
+    m = int(row["m"])
+    return bound(row["risk"], row["curvature"], m, c=row["c"], n=min(int(row["images"]), m)).value
+
+
+def stability_ranks(stability: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Which predictor ranks starts as their measured stability does: the rows of `rank_predictors`, best first."""
+    table = beside_predictors(stability, known)
+    there = [name for name in PREDICTORS if name in table and table[name].notna().any()]
+    environment = [name for name in ENVIRONMENT if name in table]
+    return rank_predictors(table, there, environment, beside=BOUND if BOUND in there else "")
+
+
+def ranks_text(ranks: pd.DataFrame) -> str:
+    """The table in a terminal, and what it says."""
+    shown = ranks.assign(predictor=ranks["predictor"].map(PREDICTORS)).drop(
+        columns=["environments", "groups", "left_out"]
+    )
+    text = shown.to_string(index=False, float_format="%.2f", na_rep="-")
+    return "\n".join([text, said_of(ranks), *([tried(ranks), pooled(ranks)] if len(ranks) else [])])
+
+
+def said_of(ranks: pd.DataFrame) -> str:
+    """Which predictor ranks best and worst, and Eq. 6 beside its baselines: one sentence."""
+    known = ranks.dropna(subset="sign_error")
+    if known.empty:
+        return "No two starts differ in stability by more than its noise: more forks or seeds are needed."
+    best, worst = known.iloc[0], known.iloc[-1]
+    said = f"Measured stability is ranked best by {_errs(best)} and worst by {_errs(worst)}"
+    named = [row for name in (BOUND, *BASELINES) for _, row in known[known["predictor"] == name].iterrows()]
+    return f"{said}; {listed([_errs(row) for row in named])}, where a coin has .50."
+
+
+def _errs(row: pd.Series) -> str:
+    """Eq. 6 (sign error .42, worst environment .60)."""
+    numbers = (f"{row[name]:.2f}".removeprefix("0") for name in ("sign_error", "worst"))
+    return "{} (sign error {}, in its worst environment {})".format(PREDICTORS[row["predictor"]], *numbers)
+
+
+def tried(ranks: pd.DataFrame) -> str:
+    """How many predictors were tried, and what p is of."""
+    pairs, left = int(ranks["pairs"].max()), int(ranks["left_out"].max())
+    where = counted(float(ranks["environments"].max()), "environment")
+    return (
+        f"{counted(len(ranks), 'predictor')} were tried on {counted(pairs, 'pair')} of starts in {where} ({left} pairs "
+        "within two standard errors left out). p is the share of orders of the starts' names, the same in every "
+        "environment, under which a predictor errs as little: it is of one named before, and of the best of all to be "
+        f"below {0.05 / max(len(ranks), 1):.4f}; 95 % of these errors lie from low to high. "
+        "Where environments are drawn again, an error lies from resampled_low to resampled_high in 95 %, and is below "
+        "that of Eq. 6 as often as ahead says."
+    )
+
+
+def pooled(ranks: pd.DataFrame) -> str:
+    """The trap: what ranks best where all rows are thrown together."""
+    known = ranks.dropna(subset="pooled")
+    if known.empty:
+        return ""
+    first = known.sort_values("pooled").iloc[-1]
+    return (
+        f"Pooled over m and c, {PREDICTORS[first['predictor']]} has Kendall's tau {first['pooled']:+.2f} and "
+        f"{first['tau']:+.2f} within environments: pooling is a trap, as it asks about m and c and not about starts."
+    )
+
+
+def decided(ranks: pd.DataFrame) -> tuple[str, str, str]:
+    """Does Eq. 6 explain stability?  The word, what it rests on and what would decide, by `claims.RULES`."""
+    own = ranks[(ranks["predictor"] == BOUND) & (ranks["pairs"] > 0)]
+    if own.empty:
+        return UNDECIDED, "by measured stability no pair of starts is told apart", "more forks or seeds"
+    row, others = own.iloc[0], ranks[ranks["predictor"].isin(BASELINES)]
+    ends = f"{row['sign_error']:.2f} ({row['resampled_low']:.2f} to {row['resampled_high']:.2f})"
+    beside = [f"{PREDICTORS[name]} {error:.2f}" for name, error in others[["predictor", "sign_error"]].to_numpy()]
+    facts = [f"sign error {ends} of {counted(row['pairs'], 'pair')} of starts", f"p {row['p']:.3f}", *beside]
+    said = f"by measured stability, {', '.join(facts)}"
+    if row["groups"] < FEWEST_TRAININGS:
+        return UNDECIDED, said, f"{FEWEST_TRAININGS} attributes times seeds"
+    if row["resampled_low"] >= 0.5 or (others["ahead"] >= LEVEL).any():
+        return CONTRADICTED, said, ""
+    lacks = {
+        "an order that chance does not make": not row["p"] <= 1 - LEVEL,
+        "gradient noise and risk beside it": len(others) < len(BASELINES),
+        "an error no larger than theirs": bool((others["sign_error"] < row["sign_error"]).any()),
+    }
+    needs = " and ".join(what for what, so in lacks.items() if so)
+    return (UNDECIDED, said, needs) if needs else (SUPPORTED, said, "")
+
+
+@dataclass(frozen=True)
+class StabilityTables(Origin):
+    """The tables of `python -m analysis.stability` in a folder, by the names of their files."""
+
+    folder: Path
+    about: dict[str, Any]
+    attributes: list[str]
+    tables: dict[str, pd.DataFrame]
+
+    @classmethod
+    def read(cls, folder: str | Path, attributes: str = "", dataset: str = "") -> StabilityTables:
+        """Read a folder; arguments and errors are those of `BoundTables.read`."""
+        folder = Path(folder).expanduser().resolve()
+        about = read_about(folder / "stability.json", STABILITY_COMMAND) | ({"label": dataset} if dataset else {})
+        tables = {n: read_table(folder / f"{n}.csv", of, STABILITY_COMMAND) for n, of in STABILITY_COLUMNS.items()}
+        measured = list(dict.fromkeys(tables["stability"]["attribute"]))
+        asked = attributes_asked(attributes, measured, folder)
+        tables |= {n: table[table["attribute"].isin(asked)] for n, table in tables.items() if "attribute" in table}
+        if asked != measured:
+            tables["stability_ranks"] = stability_ranks(tables["stability"], tables["stability_predictors"])
+        return cls(folder, about, asked, tables)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        return self.tables[name]
+
+    @cached_property
+    def starts(self) -> list[str]:
+        return ordered(self["stability"]["start"], BOUND_STARTS)
+
+    @cached_property
+    def c(self) -> float:
+        """The c that is shown: of those at which most starts were measured the nearest to 1."""
+        known = self["stability"].dropna(subset=["c", "stability"])
+        starts = known.groupby("c")["start"].nunique()
+        return min(starts.index[starts == starts.max()], key=lambda c: abs(np.log(c)), default=np.nan)
+
+    @cached_property
+    def shown(self) -> pd.DataFrame:
+        """All rows at that c and the largest m of each attribute, with the predictors beside them."""
+        table = beside_predictors(self["stability"], self["stability_predictors"])
+        whole = table["m"] == table.groupby("attribute")["m"].transform("max")
+        return table[(table["c"] == self.c) & whole & table["stability"].notna()]
+
+    @cached_property
+    def points(self) -> pd.DataFrame:
+        """Of these a row per start and attribute: means over seeds with standard errors, `error` and `gap_error`."""
+        groups = self.shown.groupby(["start", "attribute"], sort=False)
+        means, count = groups.mean(numeric_only=True), groups.size()
+        for of, error in (("stability", "error"), ("gap", "gap_error")):
+            own = groups[error].agg(lambda each: np.sqrt((each**2).sum()) / len(each))
+            means[error] = (groups[of].std() / np.sqrt(count)).where(count > 1, own)
+        return means.reset_index()
+
+    def origin(self) -> str:
+        """Data, source, preset, seeds, m, c, forks: what a figure must carry."""
+        table = self["stability"]
+        forks = listed(sorted({int(forks) for forks in table["forks"].dropna()}))
+        of = listed([f"{c:g}" for c in sorted(table["c"].dropna().unique())])
+        m = listed(sorted({int(m) for m in table["m"]}))
+        images = listed(sorted({int(n) for n in self["stability_predictors"]["images"]}))
+        facts = f"m = {m} training images, c = {of}, {forks} forks a pass; norms of {images} images"
+        return origin_line(self, facts)

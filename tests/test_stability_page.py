@@ -1,0 +1,104 @@
+"""Measured stability beside its predictors: the join, the words, the verdict, and the page, by tables made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_stability import ATTRIBUTES, STARTS, frames, write
+
+from analysis.curvature.stability import bound
+from analysis.tables.bound.stability import (
+    PREDICTORS,
+    StabilityTables,
+    beside_predictors,
+    decided,
+    ranks_text,
+    stability_ranks,
+)  # fmt: skip
+from analysis.tables.claims import CONTRADICTED, SUPPORTED
+from analysis.tables.effect import UNDECIDED
+
+
+def ranks(**how: object) -> pd.DataFrame:
+    return frames(**how)["stability_ranks"]  # type: ignore[arg-type]
+
+
+def test_the_bound_and_the_first_order_are_of_each_c_and_m() -> None:
+    made = frames()
+    table = beside_predictors(made["stability"], made["stability_predictors"])
+    row = table[(table["m"] == 30) & (table["start"] == "tatl")].iloc[0]
+    assert len(table) == len(made["stability"]) and row["risk"] == pytest.approx(0.5)
+    assert row["bound"] == pytest.approx(bound(row["risk"], row["curvature"], 30, c=1.0, n=8).value)
+    harmonic = sum(1 / t for t in range(1, 31))
+    assert row["first_order"] == pytest.approx(1.0 * harmonic / 30 * row["gradient_noise"])
+    assert table["path"].isna().all() and "path" not in set(made["stability_ranks"]["predictor"])
+
+
+def test_rows_of_another_recipe_and_unknown_starts_are_borne() -> None:
+    made = frames()
+    odd = made["stability"].iloc[[0]].assign(c=np.nan)
+    known = made["stability_predictors"].query("start != 'tatl'")
+    table = beside_predictors(pd.concat([made["stability"], odd]), known)
+    assert table["bound"].isna().sum() == 1 + (table["start"] == "tatl").sum()
+    assert stability_ranks(made["stability"].iloc[:0], known).empty
+
+
+def test_the_best_is_named_first_and_the_trap_of_pooling_is_said() -> None:
+    found = ranks()
+    assert found["predictor"].iloc[0] == "first_order" and found["sign_error"].iloc[0] == 0
+    assert (found["environments"] == 18).all() and (found["groups"] == 6).all()
+    text = ranks_text(found)
+    assert "ranked best by gradient noise" in text and "10 predictors" in text and "Pooled over m and c" in text
+    assert "No two starts differ" in ranks_text(ranks(error=1e3))
+
+
+@pytest.mark.parametrize(
+    ("how", "word", "needs"),
+    [
+        ({"right": "curvature"}, None, ""),
+        ({"right": "gradient_noise"}, CONTRADICTED, ""),
+        ({"error": 1e3}, UNDECIDED, "more forks or seeds"),
+        ({"seeds": 1}, UNDECIDED, "5 attributes times seeds"),
+    ],
+)
+def test_what_the_ranks_decide(how: dict[str, object], word: str | None, needs: str) -> None:
+    found, said, lacking = decided(ranks(**how))
+    assert (word is None or found == word) and needs in lacking and "by measured stability" in said
+
+
+def decide(error: float, low: float, p: float, ahead: float, **others: float) -> str:
+    """Of Eq. 6 and its baselines, whose errors may be given."""
+    rows = [{"predictor": "bound", "sign_error": error, "resampled_low": low, "resampled_high": 1, "p": p, "pairs": 9,
+             "groups": 6}]  # fmt: skip
+    each = {"risk": 0.4, "first_order": 0.4} | others
+    rows += [{"predictor": name, "sign_error": value, "ahead": ahead, "pairs": 9} for name, value in each.items()]
+    return decided(pd.DataFrame(rows))[0]
+
+
+def test_eq_6_has_to_beat_chance_and_its_baselines() -> None:
+    assert decide(0.1, 0.0, 0.01, 0.0) == SUPPORTED
+    assert decide(0.1, 0.0, 0.06, 0.0) == UNDECIDED
+    assert decide(0.1, 0.0, 0.01, 0.5, risk=0.05) == UNDECIDED
+    assert decide(0.1, 0.0, 0.01, 0.96, risk=0.05) == CONTRADICTED
+    assert decide(0.6, 0.5, 0.8, 0.0, risk=0.7, first_order=0.7) == CONTRADICTED
+    assert decide(0.6, 0.4, 0.8, 0.5) == UNDECIDED
+
+
+def test_tables_are_read_and_shown_at_one_c_and_m(tmp_path: Path) -> None:
+    tables = StabilityTables.read(write(tmp_path))
+    assert tables.starts == list(STARTS) and tables.attributes == list(ATTRIBUTES) and tables.c == 1
+    assert set(tables.shown["m"]) == {100} and len(tables.points) == len(STARTS) * len(ATTRIBUTES)
+    row = tables.points.iloc[0]
+    assert row["stability"] == pytest.approx(2 / 100 * 1.1) and row["error"] == pytest.approx(0.002 / 3**0.5)
+    assert "m = 30 and 100 training images, c = 0.01 and 1, 4 forks a pass" in tables.origin()
+    fewer = StabilityTables.read(tmp_path, "streaks")
+    assert (fewer["stability_ranks"]["environments"] == 9).all()
+    with pytest.raises(FileNotFoundError, match=r"analysis\.stability"):
+        StabilityTables.read(tmp_path / "none")
+
+
+def test_every_predictor_has_a_name() -> None:
+    assert set(ranks()["predictor"]) <= set(PREDICTORS)
