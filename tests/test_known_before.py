@@ -105,6 +105,6 @@ def test_a_row_a_start_attribute_and_seed(measured: tuple[pd.DataFrame, Any]) ->
 
 def test_what_was_measured_is_read(measured: tuple[pd.DataFrame, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     table, make = measured
-    monkeypatch.setattr(module.Cell, "measure", lambda *_: pytest.fail("it is known"))
+    monkeypatch.setattr(module._Cell, "measure", lambda *_: pytest.fail("it is known"))
     monkeypatch.setattr(Curvatures, "_solve", lambda *_: pytest.fail("it is known"))
     pd.testing.assert_frame_equal(make(), table)

@@ -112,7 +112,7 @@ def _scale_free(model: nn.Module) -> ScaleFree:
 
 
 @dataclass(frozen=True)
-class Cell:
+class _Cell:
     """A start on an attribute, what is measured there in one go, and what it has become where that is trained.
 
     more, few  indices of the images of the gradients, and of the trace and v^T H v
@@ -170,12 +170,12 @@ def _traces(model: nn.Module, feed: ImageFeed, indices: np.ndarray) -> _Values:
 
 def _cells(
     starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], scene: StartScene, gradients: int
-) -> Iterator[Cell]:
+) -> Iterator[_Cell]:
     order = np.random.default_rng(0).permutation(scene.train())
     for start in starts:
         for name, sample in chosen.items():
             known = order[scene.store.known(name)[order]]
-            yield Cell(start, name, known[:gradients], sample.indices, _end_of(start, name, scene))
+            yield _Cell(start, name, known[:gradients], sample.indices, _end_of(start, name, scene))
 
 
 def _end_of(start: StartNetwork, attribute: str, scene: StartScene) -> nn.Module | None:
@@ -204,7 +204,7 @@ class _Hand:
         return number, pickle.loads(cell).measure(self.device)
 
 
-def _measured(cells: Sequence[Cell], curvatures: Curvatures) -> list[_Values]:
+def _measured(cells: Sequence[_Cell], curvatures: Curvatures) -> list[_Values]:
     """The values of every cell, read where they are kept, else measured, in several processes, and kept."""
     paths = [cell.path(curvatures.folder.parent / "predictors", curvatures.device) for cell in cells]
     todo = [number for number, path in enumerate(paths) if not path.is_file()]
@@ -221,7 +221,7 @@ def _measured(cells: Sequence[Cell], curvatures: Curvatures) -> list[_Values]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
-def _trained(cells: Sequence[Cell], curvatures: Curvatures) -> pd.Series:
+def _trained(cells: Sequence[_Cell], curvatures: Curvatures) -> pd.Series:
     """The mean norm at the end of training, where that is known."""
     ends = [(cell, end) for cell in cells if (end := cell.end()) is not None]
     tables = curvatures([end for _, end in ends], [{c.attribute: c.few} for c, _ in ends]) if ends else []

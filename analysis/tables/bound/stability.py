@@ -186,10 +186,13 @@ class StabilityTables(Origin):
 
     @cached_property
     def c(self) -> float:
-        """The c that is shown: of those at which most starts were measured the nearest to 1."""
+        """The c that is shown: of those at which most starts were measured that of the largest stability.
+
+        Where c is small hardly anything moves, and where it is large a few steps end at predicting nothing.
+        """
         known = self["stability"].dropna(subset=["c", "stability"])
-        starts = known.groupby("c")["start"].nunique()
-        return min(starts.index[starts == starts.max()], key=lambda c: abs(np.log(c)), default=np.nan)
+        table = known.assign(size=known["stability"].abs()).groupby("c").agg({"start": "nunique", "size": "median"})
+        return float(table.sort_values(["start", "size"]).index[-1]) if len(table) else np.nan
 
     @cached_property
     def shown(self) -> pd.DataFrame:
