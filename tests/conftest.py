@@ -38,7 +38,7 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {allowed[int(worker.removeprefix("gw")) % len(allowed)]})
     if worker and "forkserver" in multiprocessing.get_all_start_methods():  # one import for the processes of all tests
         multiprocessing.set_forkserver_preload(
-            ["analysis.measure.solve", "tatl.studies.runtime.cost", "tatl.studies.execution.parallel"]
+            ["analysis.measure.solve", "tatl.studies.runtime.cost", "tatl.studies.execution.piece"]
         )
         forkserver.ensure_running()
 

@@ -22,8 +22,7 @@ from tatl.names import B0
 from tatl.prediction.ensemble import mean_probabilities, share_encoders
 from tatl.run import Run
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.parallel import Trainer, outcomes_of
-from tatl.studies.execution.schedule import execute
+from tatl.studies.execution.piece import Trainer
 from tatl.training import frozen_features as features
 from tatl.training.frozen_features import Frozen, Kept, encoder_digest
 from tatl.training.tasks import Segmentation
@@ -144,16 +143,22 @@ def test_the_targets_of_a_fold_train_from_one_pass_over_its_images(
     assert passes == [1] * len(toy_store)
 
 
-def test_features_are_released_with_the_last_run_that_stands_on_them(toy_store: Store, tmp_path: Path) -> None:
+def test_features_are_released_with_the_last_run_that_stands_on_them(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     agnostic, targets = frozen_runs(toy_store)
+    fit(agnostic, tmp_path, toy_store, **CPU)
     held = []
-    machine = Machine(device="cpu", progress=False)
-    execute([agnostic], tmp_path, toy_store, machine)
-    for run, outcome in outcomes_of(targets[:2], tmp_path, toy_store, machine, tmp_path):
-        held.append((run.task, isinstance(outcome, float), len(features._kept)))
-    assert held == [("disc", True, 1), ("bar", True, 1)] and not features._kept
-    trainer = Trainer(tmp_path, toy_store, machine)
-    assert isinstance(trainer((targets[2],))[0], float) and not features._kept
+
+    def watched(run: Run, *given: Any, **options: Any) -> None:
+        fit(run, *given, **options)
+        held.append((run.task, len(features._kept)))
+
+    monkeypatch.setattr("tatl.studies.execution.piece.fit", watched)
+    trainer = Trainer(tmp_path, toy_store, Machine(device="cpu", progress=False))
+    for piece in (tuple(targets[:2]), (targets[2],)):
+        assert all(isinstance(outcome, float) for outcome in trainer(piece)) and not features._kept
+    assert held == [("disc", 1), ("bar", 1), ("dot", 1)]
 
 
 def test_company_and_room_do_not_change_what_is_learnt(

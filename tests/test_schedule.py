@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from tatl.data.store import Store
 from tatl.run import Run, finished
 from tatl.studies.execution.board import Board, Teller
+from tatl.studies.execution.executors import gpus
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.parallel import Lost, Trainer, gpus, pieces_of
+from tatl.studies.execution.piece import Lost, Trainer, pieces_of
 from tatl.studies.execution.schedule import FAILED, execute
 from tatl.studies.runtime.effort import operations, plan, work
 from toy import toy_run
@@ -54,16 +55,16 @@ def test_several_at_once_give_the_same_weights(trained: Path, toy_store: Store, 
 def test_a_failure_takes_only_those_with_it_that_need_it(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tatl.studies.execution import parallel
+    from tatl.studies.execution import piece
 
-    fit = parallel.fit
+    fit = piece.fit
 
     def failing(run: Run, *given: Any, **options: Any) -> Path:
         if run.task == "union":
             raise FloatingPointError("the loss is nan")
         return fit(run, *given, **options)
 
-    monkeypatch.setattr(parallel, "fit", failing)
+    monkeypatch.setattr(piece, "fit", failing)
     runs = family(toy_store)
     failures = execute(runs, tmp_path, toy_store, QUIET, keep_going=True)
     assert [failure.run.task for failure in failures] == ["union", "disc", "bar"]
@@ -72,7 +73,7 @@ def test_a_failure_takes_only_those_with_it_that_need_it(
     assert finished(runs[2], tmp_path) and not finished(runs[0], tmp_path)
     with pytest.raises(FloatingPointError, match="the loss is nan"):
         execute(runs, tmp_path, toy_store, QUIET)
-    monkeypatch.setattr(parallel, "fit", fit)
+    monkeypatch.setattr(piece, "fit", fit)
     assert execute(runs, tmp_path, toy_store, QUIET, keep_going=True) == []
     assert all(finished(run, tmp_path) for run in runs)
     assert not (failures[0].run.folder(tmp_path) / FAILED).exists()
@@ -93,7 +94,7 @@ class Mortal(Trainer):
 def test_a_process_that_is_ended_from_outside_takes_no_other_run_with_it(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tatl.studies.execution.parallel.Trainer", Mortal)
+    monkeypatch.setattr("tatl.studies.execution.executors.Trainer", Mortal)
     failures = execute(family(toy_store), tmp_path, toy_store, replace(QUIET, workers=2), keep_going=True)
     assert [failure.run.task for failure in failures] == ["bar"]
     assert "ended from outside, most likely because memory ran out" in failures[0].reason
@@ -188,9 +189,9 @@ def test_after_a_cuda_error_the_process_is_replaced_and_its_run_tried_once_more(
     workers: int, trainer: type[Trainer], toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With one worker, too: as on a GPU (`pick_device`), it is a process of its own."""
-    monkeypatch.setattr("tatl.studies.execution.parallel.Trainer", trainer)
-    monkeypatch.setattr("tatl.studies.execution.parallel.pick_device", lambda name: torch.device("cuda"))
-    monkeypatch.setattr("tatl.studies.execution.parallel.gpus", lambda *given: [""])
+    monkeypatch.setattr("tatl.studies.execution.executors.Trainer", trainer)
+    monkeypatch.setattr("tatl.studies.execution.executors.pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr("tatl.studies.execution.executors.gpus", lambda *given: [""])
     runs = [toy_run(toy_store, name) for name in ("bar", "disc", "dot")]
     failures = execute(runs, tmp_path, toy_store, replace(QUIET, workers=workers), keep_going=True)
     met = (tmp_path / "met").read_text().split()
@@ -211,7 +212,7 @@ def test_what_a_process_had_still_to_do_when_its_gpu_failed_is_not_tried_there(
         tried.append(run.task)
         raise RuntimeError(f"CUDA {'error: misaligned address' if run.task == 'bar' else 'out of memory'}")
 
-    monkeypatch.setattr("tatl.studies.execution.parallel.fit", fit)
+    monkeypatch.setattr("tatl.studies.execution.piece.fit", fit)
     piece = tuple(toy_run(toy_store, name) for name in ("disc", "bar", "dot"))
     outcomes = Trainer(tmp_path, toy_store, QUIET)(piece)
     assert tried == ["disc", "bar"] and [isinstance(outcome, Lost) for outcome in outcomes] == [False, True, True]
@@ -241,7 +242,7 @@ def test_a_failure_in_a_process_of_its_own_is_named_too(toy_store: Store, tmp_pa
 
 
 def test_what_is_there_is_not_trained_again(trained: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tatl.studies.execution.parallel.fit", None)
+    monkeypatch.setattr("tatl.studies.execution.piece.fit", None)
     assert execute(family(toy_store), trained, toy_store, QUIET) == []
 
 
@@ -320,10 +321,10 @@ def test_a_run_alone_has_the_threads_that_it_has_in_company(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
-    for module in ("machine", "parallel"):
+    for module in ("machine", "executors"):
         monkeypatch.setattr(f"tatl.studies.execution.{module}.cores", lambda: 8)
     monkeypatch.setattr(
-        "tatl.studies.execution.parallel.fit", lambda *given, **options: threads.append(torch.get_num_threads())
+        "tatl.studies.execution.piece.fit", lambda *given, **options: threads.append(torch.get_num_threads())
     )
     before = torch.get_num_threads()
     for workers in (0, 4, 1):

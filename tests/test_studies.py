@@ -421,7 +421,7 @@ def test_a_failed_run_ends_the_study_with_its_name(
         raise FloatingPointError("the loss is nan")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tatl.studies.execution.parallel.fit", failing)
+    monkeypatch.setattr("tatl.studies.execution.piece.fit", failing)
     words = ["study", "variants", "--variants", "stage23", "--store", str(toy_store.path), "--preset", "smoke"]
     words += ["--workers", "1"]  # processes of their own would not see the failing one
     assert main([*words, "--attribute", "disc", "--shapes", "link"]) == 2

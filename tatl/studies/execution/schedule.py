@@ -1,23 +1,28 @@
-"""Training what is asked for on one machine: one run after another, or several at once in processes of their own.
+"""Training what is asked for: which run is next, what came of it, and what is tried again.
 
-*What* is to run is a list of runs (tatl.studies.planner, tatl.studies.catalogue); this is *where*.  Runs that are there
-are not repeated, needed runs come first, and a run that fails is recorded and takes only those with it that need it.  A
-run that another process is at is being made elsewhere: others come first, then it is waited for.
+*What* is to run is a list of runs (tatl.studies.planner, tatl.studies.catalogue), *where* an executor's affair.  Runs
+that are there are not repeated, needed runs come first, and a run that fails is recorded and takes only those with it
+that need it.  A run that another process is at is being made elsewhere: others come first, then it is waited for.  One
+whose process was lost is tried once more, alone in a fresh one, so that a run that needs too much memory fails alone.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
 from tatl.run import Run, finished, in_order, write_atomically
 from tatl.studies.execution.board import Board
+from tatl.studies.execution.executors import Executor, Pending, executor_of
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.parallel import outcomes_of
+from tatl.studies.execution.piece import Lost, Outcome, Piece, Vanished, pieces_of
 from tatl.training.trainer import Busy, taken
 
 FAILED = "failed"  # the file in a run's folder that says why
@@ -45,7 +50,8 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
         board.say(f"{len(ordered)} runs: {len(ordered) - len(todo)} are there, {len(todo)} to do")
         while left:
             busy, done = list[Run](), set[Run]()
-            for run, outcome in outcomes_of(left, root, store, machine, board.folder):
+            pieces = pieces_of(left)
+            for run, outcome in outcomes(pieces, executor_of(left, len(pieces), root, store, machine, board.folder)):
                 if isinstance(outcome, Busy):
                     busy.append(run)
                     continue
@@ -64,6 +70,53 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
     failed = {failure.run for failure in failures}
     lost = [run for run in todo if failed & set(run.needs())]
     return failures + [Failure(run, "it needs a run that failed") for run in lost]
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A piece, and the runs that it waits for."""
+
+    piece: Piece
+    lacking: set[Run]
+
+
+def outcomes(pieces: Sequence[Piece], executor: Executor) -> Iterator[tuple[Run, Outcome]]:
+    """Train pieces as soon as the runs among them that they need are made; of each run, as it comes, what came of it.
+
+    Those that need a run that failed are left out.
+    """
+    known, needed_by = {run for piece in pieces for run in piece}, defaultdict[Run, list[set[Run]]](list)
+    waiting = [_Waiting(piece, {need for run in piece for need in run.needs()} & known) for piece in pieces]
+    for each in waiting:
+        for need in each.lacking:
+            needed_by[need].append(each.lacking)
+    again, flying = list[Run](), dict[Pending, Piece]()
+    try:
+        while True:
+            ready = list(islice((each for each in waiting if not each.lacking), executor.free()))
+            flying |= {executor.submit(each.piece): each.piece for each in ready}
+            begun = set(ready)
+            waiting = [each for each in waiting if each not in begun]
+            alone = bool(again) and not flying
+            if alone:
+                tried = (again.pop(0),)
+                flying[executor.submit(tried, alone=True)] = tried
+            if not flying:
+                return  # what still waits needs a run that failed
+            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            for pending in done:
+                piece = flying.pop(pending)
+                for run, outcome in zip(piece, executor.collect(piece, pending), strict=True):
+                    if isinstance(outcome, Vanished):
+                        waiting.append(_Waiting((run,), set()))
+                    elif isinstance(outcome, Lost) and not alone:
+                        again.append(run)
+                    else:
+                        for lacking in needed_by.pop(run, []) if isinstance(outcome, float) else []:
+                            lacking.discard(run)
+                        yield run, outcome
+    finally:
+        executor.end()
 
 
 def _wait(busy: Sequence[Run], left: Sequence[Run], root: Path, board: Board) -> None:
