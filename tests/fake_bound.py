@@ -77,7 +77,8 @@ def per_image(
             part = {
                 "start": start, "seed": seed, "attribute": attribute, "index": np.arange(images), "image": "case",
                 "positive": np.arange(images) % 3 != 0, "loss": np.full(images, risk), "mask": "m", "value": value,
-                "residual": rng.uniform(1e-4, 1e-2, images), "products": 5, "converged": True, "norm": np.abs(value),
+                "residual": rng.uniform(1e-4, 1e-2, images), "error": 1e-4, "products": 5, "converged": True,
+                "norm": np.abs(value),
             }  # fmt: skip
             parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)

@@ -107,6 +107,7 @@ def test_wrong_input_is_refused() -> None:
     for options, words in (
         ({"tolerance": 0.0}, "between 0 and 1"),
         ({"max_products": 0}, "at least 1"),
+        ({"absolute": -1.0}, "0 or a positive number"),
         ({"method": "qr"}, "choose one of lanczos, power"),
         ({"start": "ones"}, "choose one of gradient"),
     ):

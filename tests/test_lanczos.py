@@ -82,6 +82,26 @@ def test_the_smaller_of_two_close_ends_is_not_taken_for_the_larger() -> None:
     assert found.value == pytest.approx(-1.05, rel=1e-2)
 
 
+@pytest.mark.parametrize("absolute", [1e-1, 1e-3, 1e-6])
+@pytest.mark.parametrize("name", SPECTRA)
+def test_an_absolute_error_is_kept_and_saves_products(name: str, absolute: float) -> None:
+    """Also where eigenvalues are degenerate or both ends are as large; a cluster closer than the residual is one."""
+    values = SPECTRA[name].double()
+    matrix, truth, width = rotated(values), float(values.abs().max()), 1e-3 if "cluster" in name else 0
+    found = lanczos(lambda v: matrix @ v, start(len(values)), tolerance=1e-10, absolute=absolute, max_products=200)
+    tight = lanczos(lambda v: matrix @ v, start(len(values)), tolerance=1e-10, max_products=200)
+    assert found.converged and found.products <= tight.products
+    assert found.error * abs(found.value) <= max(absolute, 1e-10 * truth)
+    assert truth - max(absolute, width) <= abs(found.value) <= truth * (1 + 1e-9)
+
+
+def test_the_error_of_an_isolated_eigenvalue_is_its_residual_squared_over_the_gap() -> None:
+    values = torch.cat([torch.tensor([-4.0]), torch.linspace(-1, 1, 60)]).double()
+    found = lanczos(lambda v: values * v, start(61), tolerance=1e-3)
+    assert found.residual**2 / 4 < found.error < 3 * found.residual**2
+    assert 0 < 1 - abs(found.value) / 4 <= found.error
+
+
 def test_too_few_products_are_said() -> None:
     values = 1 / torch.arange(1, 400, dtype=DOUBLE).sqrt()
     found = lanczos(lambda v: values * v, start(399), tolerance=1e-10, max_products=5)
@@ -144,5 +164,7 @@ def test_wrong_input_is_refused(method: Callable) -> None:
         method(lambda v: v, torch.ones(2), tolerance=0)
     with pytest.raises(ValueError, match="max_products 0"):
         method(lambda v: v, torch.ones(2), max_products=0)
+    with pytest.raises(ValueError, match="absolute -1"):
+        method(lambda v: v, torch.ones(2), absolute=-1)
     with pytest.raises(FloatingPointError, match="product 1"):
         method(lambda v: v * float("nan"), torch.ones(4))

@@ -16,7 +16,6 @@ from tqdm import tqdm
 from analysis.curvature.norms import Options, spectral_norms
 from analysis.measure.ledger import (
     LEDGER_COLUMNS,
-    OLD_COLUMNS,
     Ledger,
     Subject,
     circumstances,
@@ -35,7 +34,7 @@ WANTED = {"disc": np.array([1, 3, 0]), "dot": np.array([1, 3, 7])}
 
 
 def curvatures(
-    subjects: list[Subject], wanted: Any, options: Options, folder: Path, workers: int = 1, **more: str
+    subjects: list[Subject], wanted: Any, options: Options, folder: Path, workers: int = 1, **more: Any
 ) -> list[pd.DataFrame]:
     return Curvatures(options, folder, "cpu", workers, progress=False, **more)(subjects, wanted)
 
@@ -204,12 +203,37 @@ def test_rows_made_otherwise_are_not_taken(
     assert len(ledger.read(circumstances(OPTIONS) | other)) == len(lines(whole[1], subject)) - 1
 
 
-def test_a_ledger_of_before_is_set_aside(whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path) -> None:
+OLD = ["device", "precision", "loss", "engine"]
+
+
+@pytest.mark.parametrize("without", [["error", "absolute"], ["error", "absolute", *OLD]])
+def test_a_ledger_of_before_is_set_aside(
+    without: list[str], whole: tuple[pd.DataFrame, Path], subject: Subject, tmp_path: Path
+) -> None:
     path = tmp_path / f"{subject.name}.csv"
-    pd.read_csv(whole[1] / path.name, dtype=str)[OLD_COLUMNS].to_csv(path, index=False)
+    pd.read_csv(whole[1] / path.name, dtype=str).drop(columns=without).to_csv(path, index=False)
     old = path.read_bytes()
     assert Ledger(path, subject.name).read(circumstances(OPTIONS)).empty
     assert path.read_text() == HEADER and path.with_name(path.name + ".old").read_bytes() == old
+
+
+ROWS = {"disc": np.array([1, 3, 0, 7, 2, 4])}
+
+
+def test_a_share_of_the_mean_is_fixed_in_a_pilot_whatever_was_solved_before(subject: Subject, tmp_path: Path) -> None:
+    """Fewer products for the same mean, and the same rows whatever the ledger held before."""
+    tight = Options(tolerance=1e-4, max_products=24)
+    (full,) = curvatures([subject], ROWS, tight, tmp_path / "full", share=0.0)
+    (found,) = curvatures([subject], ROWS, tight, tmp_path / "shared", share=0.02)
+    pilot = found["absolute"] == 0
+    assert not pilot.all() and found["products"].sum() < full["products"].sum() and found["converged"].all()
+    pd.testing.assert_frame_equal(found[pilot], full[pilot])
+    mean = full["value"].abs().mean()
+    assert found["value"].abs().mean() == pytest.approx(mean, rel=0.02)
+    assert (found["absolute"] <= 0.02 * 3 * mean).all()
+    curvatures([subject], {"disc": ROWS["disc"][:0:-1]}, tight, tmp_path / "full", share=0.02)  # another pilot
+    (after,) = curvatures([subject], ROWS, tight, tmp_path / "full", share=0.02)
+    pd.testing.assert_frame_equal(after, found, check_exact=True)
 
 
 def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
@@ -225,8 +249,8 @@ def test_each_subject_can_be_asked_for_its_own_images_and_in_float64(
         single = whole[0]["value"][same].item()
         assert table["value"].item() == pytest.approx(single, rel=1e-3) and table["value"].item() != single
         images, masks = Feed(subject.store, name)(np.array([index]))
-        model, effort = copy.deepcopy(subject.model).double(), {"tolerance": 0.05, "max_products": 8}
-        double = spectral_norms(model, images.double(), masks, image_loss, **effort)
+        model = copy.deepcopy(subject.model).double()
+        double = spectral_norms(model, images.double(), masks, image_loss, tolerance=0.05, max_products=8)
         assert abs(table["value"].item()) == pytest.approx(double.values[0], rel=1e-9)
     (single_table,) = curvatures([subject], wanted[0], OPTIONS, tmp_path)
     assert len(lines(tmp_path, subject)) == 1 + 3 and set(single_table["image"]) == set(tables[0]["image"])

@@ -2,10 +2,13 @@
 
     Lanczos:  A Q = Q T + b q e^T,   T s = t s,   |A x - t x| = b |s_last|   for the Ritz pair (t, x = Q s)
 
-An eigenvalue lies within |A x - t x| of t, and the error of an isolated one is of the order of its square; so the
-iteration stops when the *relative* residual |A x - t x| / |t| is small, and not when t has stopped moving, which
-power iteration does long before it has arrived.  Both ends of the spectrum are watched: it does not stop while the
-other end may still be the larger one.
+An eigenvalue lies within the residual r = |A x - t x| of t, and one that is isolated by a gap d from the rest of the
+spectrum within r^2 / d; so the error is taken to be min(r, r^2 / d), d the distance to the nearest other Ritz value
+less that one's own residual (where nothing is left of it: r); a cluster closer than r counts as one.
+
+The iteration stops when the *relative* residual r / |t| is small, or the error is below an absolute one, and not when t
+has stopped moving, which power iteration does long before it has arrived.  Both ends of the spectrum are watched: it
+does not stop while the other end may still be the larger one by more than what it stops at.
 """
 
 from __future__ import annotations
@@ -31,10 +34,11 @@ NOISE = 0.1
 
 @dataclass(frozen=True)
 class Extreme:
-    """The eigenvalue found (signed), its relative residual, the products it took, and the eigenvector [n]."""
+    """The eigenvalue found (signed), its relative residual and error, the products it took, the eigenvector [n]."""
 
     value: float
     residual: float
+    error: float
     products: int
     converged: bool
     vector: Tensor
@@ -112,6 +116,7 @@ def lanczos(
     start: Tensor,
     *,
     tolerance: float = 1e-2,
+    absolute: float = 0.0,
     max_products: int = 64,
     seed: int = 0,
     basis: Basis | None = None,
@@ -122,65 +127,93 @@ def lanczos(
         product: v [n] -> A v [n], A symmetric
         start: vector [n]; anything, a zero vector is replaced by a random one; a little noise is mixed into it
         tolerance: relative residual at which it stops
+        absolute: error at which it stops too, however large the residual; in units of A
         max_products: products at most; where they do not suffice `converged` is False
         seed: of that noise, and of the vectors that replace a zero start and follow an exhausted invariant space
         basis: memory to use again; it takes (products + 1) * n numbers
     """
-    _check(start, tolerance, max_products)
+    _check(start, tolerance, absolute, max_products)
     basis, size = basis or Basis(), len(start)
     enough = LEAST
     generator = torch.Generator(start.device).manual_seed(seed)
     for t in recurrence(product, mixed(start, generator), basis, generator):
-        value, residual, settled, weights = _ritz(t.diagonal, t.beside, t.next, tolerance)
-        count = len(t.diagonal)
-        converged = residual <= tolerance and (settled or count == size)
+        end, count = _end(t), len(t.diagonal)
+        allowed = max(tolerance * abs(end.value), absolute)
+        found = end.residual <= tolerance * abs(end.value) or end.error <= absolute
+        converged = found and (end.rival <= abs(end.value) + allowed or count == size)
         if t.next == 0 and enough == LEAST:
             enough = count + MORE
         if (converged and count >= enough) or count == min(max_products, size):
-            vector = torch.as_tensor(weights, dtype=start.dtype, device=start.device) @ basis.rows
-            return Extreme(value, residual, count, converged, vector)
+            vector = torch.as_tensor(end.weights, dtype=start.dtype, device=start.device) @ basis.rows
+            residual, error = (_relative(size, end.value) for size in (end.residual, end.error))
+            return Extreme(end.value, residual, error, count, converged, vector)
     raise AssertionError
 
 
-def _ritz(
-    diagonal: list[float], beside: list[float], step: float, tolerance: float
-) -> tuple[float, float, bool, np.ndarray]:
-    """The Ritz value of largest magnitude, its relative residual, whether the other end is smaller, its weights."""
-    values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
+@dataclass(frozen=True)
+class _End:
+    """The Ritz value of largest magnitude, its residual and error, how large the other end may be, its weights [k]."""
+
+    value: float
+    residual: float
+    error: float
+    rival: float
+    weights: np.ndarray
+
+
+def _end(t: Tridiagonal) -> _End:
+    values, vectors = eigh_tridiagonal(np.array(t.diagonal), np.array(t.beside))
     first, second = (0, -1) if abs(values[0]) > abs(values[-1]) else (-1, 0)
-    residuals = step * np.abs(vectors[-1])
-    top = abs(values[first])
-    relative = float(residuals[first] / top) if top > 0 else float(residuals[first] > 0)
-    settled = abs(values[second]) + residuals[second] <= (1 + tolerance) * top
-    return float(values[first]), relative, bool(settled), vectors[:, first]
+    residuals = t.next * np.abs(vectors[-1])
+    residual, rival = float(residuals[first]), float(abs(values[second]) + residuals[second])
+    error = residual
+    if len(values) > 1:
+        beside = 1 if first == 0 else -2
+        gap = float(abs(values[first] - values[beside]) - residuals[beside])
+        error = min(residual, residual**2 / gap) if gap > 0 else residual
+    return _End(float(values[first]), residual, error, rival, vectors[:, first])
+
+
+def _relative(number: float, value: float) -> float:
+    """As a share of |value|; of a value of 0 whether there is any."""
+    return number / abs(value) if value else float(number > 0)
 
 
 def power(
-    product: Product, start: Tensor, *, tolerance: float = 1e-2, max_products: int = 64, seed: int = 0
+    product: Product,
+    start: Tensor,
+    *,
+    tolerance: float = 1e-2,
+    absolute: float = 0.0,
+    max_products: int = 64,
+    seed: int = 0,
 ) -> Extreme:
-    """Power iteration, as in the paper, stopped on the same relative residual; a plain check of `lanczos`.
+    """Power iteration, as in the paper, a plain check of `lanczos`; its error is the residual, since it sees no gap.
 
     It does not converge where the two ends of the spectrum have the same magnitude.
     """
-    _check(start, tolerance, max_products)
+    _check(start, tolerance, absolute, max_products)
     v = mixed(start, torch.Generator(start.device).manual_seed(seed))
     for count in range(1, max_products + 1):
         w = product(v)
         value, norm = float(v @ w), float(w.norm())
         _check_finite(value, count)
         error = float((w - value * v).norm())
-        residual = error / abs(value) if value else float(error > 0)
-        if residual <= tolerance or count == max_products:
-            return Extreme(value, residual, count, residual <= tolerance, v)
+        residual, converged = _relative(error, value), error <= max(tolerance * abs(value), absolute)
+        if converged or count == max_products:
+            return Extreme(value, residual, residual, count, converged, v)
         v = w / norm
     raise AssertionError
 
 
-def _check(start: Tensor, tolerance: float, max_products: int) -> None:
+def _check(start: Tensor, tolerance: float, absolute: float, max_products: int) -> None:
     if start.ndim != 1 or not len(start):
         raise ValueError(f"the start has shape {tuple(start.shape)}: give a vector [n]")
-    if not tolerance > 0 or max_products < 1:
-        raise ValueError(f"tolerance {tolerance} must be positive, and max_products {max_products} at least 1")
+    if not tolerance > 0 or not absolute >= 0 or max_products < 1:
+        raise ValueError(
+            f"tolerance {tolerance} must be positive, absolute {absolute} not negative, and max_products "
+            f"{max_products} at least 1"
+        )
 
 
 def _check_finite(number: float, product: int) -> None:

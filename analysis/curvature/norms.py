@@ -39,8 +39,9 @@ from analysis.curvature.guards import check
 from analysis.curvature.lanczos import Basis, Extreme, lanczos, power
 from analysis.curvature.products import Hessians
 
-ENGINE = 2  # part of what identifies a measured norm: raised where the numbers of the engine change
+ENGINE = 3  # part of what identifies a measured norm: raised where the numbers of the engine change
 METHODS: dict[str, Callable[..., Extreme]] = {"lanczos": lanczos, "power": power}
+FOUND = ["value", "residual", "error", "products", "converged"]  # what is kept of an `Extreme`
 FIRST_VECTORS = ("gradient", "random")
 
 
@@ -53,6 +54,7 @@ class Options:
     seed          of random vectors: the noise in every first vector, and those used where a space is exhausted
     method        "lanczos", or "power" iteration as in the paper
     start         first vector: the "gradient", or a "random" one
+    absolute      error of t (analysis.curvature.lanczos) at which it stops too: what a mean of norms can bear
     """
 
     tolerance: float = 1e-2
@@ -60,10 +62,13 @@ class Options:
     seed: int = 0
     method: str = "lanczos"
     start: str = "gradient"
+    absolute: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance {self.tolerance} is a relative residual: give a number between 0 and 1")
+        if not self.absolute >= 0:
+            raise ValueError(f"absolute {self.absolute} is an error of an eigenvalue: give 0 or a positive number")
         if self.max_products < 1:
             raise ValueError(f"max_products {self.max_products} must be at least 1")
         for name, known in (("method", METHODS), ("start", FIRST_VECTORS)):
@@ -73,7 +78,7 @@ class Options:
 
 @dataclass(frozen=True)
 class SpectralNorms:
-    """One entry per image: |lambda|, its relative residual, products taken, whether converged, sign of lambda.
+    """One entry per image: |lambda|, its relative residual and error, products, whether converged, sign of lambda.
 
     Images that share a solve share its entries; `solves` counts the distinct ones, `unused` names the parameters
     that enter the loss of none, `note` says what could not be checked.
@@ -81,6 +86,7 @@ class SpectralNorms:
 
     values: np.ndarray
     residuals: np.ndarray
+    errors: np.ndarray
     products: np.ndarray
     converged: np.ndarray
     signs: np.ndarray
@@ -100,6 +106,7 @@ def spectral_norms(
     seed: int = 0,
     method: str = "lanczos",
     start: str = "gradient",
+    absolute: float = 0.0,
 ) -> SpectralNorms:
     """The spectral norm of the Hessian of the loss of each (image, mask).
 
@@ -108,7 +115,7 @@ def spectral_norms(
         images: n inputs [C, H, W] of the model, a sequence (read one at a time) or a tensor [n, C, H, W]
         masks: n targets, one per image
         loss: (model(images [1, C, H, W]), masks [1, ...]) -> one loss per image [1]
-        tolerance, max_products, seed, method, start: as `Options` has them
+        tolerance, max_products, seed, method, start, absolute: as `Options` has them
 
     Raises:
         ValueError: images and masks differ in number or there are none; the loss is not one number per image; two
@@ -119,7 +126,7 @@ def spectral_norms(
     """
     if len(images) != len(masks) or not len(images):
         raise ValueError(f"{len(images)} images and {len(masks)} masks are given: give one mask per image, and some")
-    solver = Solver(model, loss, Options(tolerance, max_products, seed, method, start))
+    solver = Solver(model, loss, Options(tolerance, max_products, seed, method, start, absolute))
     keys = [(tensor_digest(image), tensor_digest(mask)) for image, mask in zip(images, masks, strict=True)]
     first = [image for image, _ in keys].index
     found: dict[tuple[str, str], Extreme] = {}
@@ -127,12 +134,9 @@ def spectral_norms(
         if keys[at] not in found:
             found[keys[at]] = solver(images[at], masks[at], f"image {at}")
     each = [found[key] for key in keys]
-    value, residual, products, converged = (
-        np.array([getattr(extreme, name) for extreme in each])
-        for name in ("value", "residual", "products", "converged")
-    )
+    value, residual, error, products, converged = (np.array([getattr(made, name) for made in each]) for name in FOUND)
     signs, unused = np.sign(value), tuple(solver.unused)
-    return SpectralNorms(np.abs(value), residual, products, converged, signs, len(found), unused, solver.note)
+    return SpectralNorms(np.abs(value), residual, error, products, converged, signs, len(found), unused, solver.note)
 
 
 class Solver:
@@ -160,11 +164,11 @@ class Solver:
         left = f"{len(unused)} parameters have not entered the loss: {', '.join(unused[:5])}" if unused else ""
         return "; ".join(part for part in (left, getattr(self.hessians, "note", ""), self._unsure) if part)
 
-    def __call__(self, image: Tensor, mask: Tensor, name: str = "the image") -> Extreme:
-        """The extreme eigenvalue for an image [C, H, W] and a mask; `name` is for errors."""
+    def __call__(self, image: Tensor, mask: Tensor, name: str = "the image", absolute: float | None = None) -> Extreme:
+        """The extreme eigenvalue for an image [C, H, W] and a mask; `name` is for errors, `absolute` for this one."""
         try:
             with exactly():
-                return self._solve(image, mask)
+                return self._solve(image, mask, self.options.absolute if absolute is None else absolute)
         except FloatingPointError as error:
             raise FloatingPointError(f"{name}: {error}") from error
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -176,7 +180,7 @@ class Solver:
                 "choose a smaller size, backbone or shape, or fewer workers; what was computed is kept"
             ) from error
 
-    def _solve(self, image: Tensor, mask: Tensor) -> Extreme:
+    def _solve(self, image: Tensor, mask: Tensor, absolute: float) -> Extreme:
         x, y = image[None].to(self.device).contiguous(), mask[None].to(self.device)
         kind = (x.shape, x.dtype, y.shape, y.dtype)
         if kind not in self._checked:
@@ -184,6 +188,7 @@ class Solver:
             self._checked.add(kind)
         at = self.hessians.at(x, y)
         limits = {name: getattr(self.options, name) for name in ("tolerance", "max_products", "seed")}
+        limits["absolute"] = absolute
         if self.options.method == "lanczos":
             limits["basis"] = self.basis
         # zeros are replaced by a random vector, drawn from the seed

@@ -32,6 +32,7 @@ def measure_bound(
     c: float = 0.01,
     sources: int = 4,
     tolerance: float = 0.01,
+    share: float = 0.0025,
     max_products: int = 64,
     method: str = "lanczos",
     finetune: bool = False,
@@ -48,6 +49,7 @@ def measure_bound(
         c: of the step sizes c/t that the theorem is about
         sources: K, number of candidate starts
         tolerance: relative residual at which an eigenvalue is found
+        share: of the mean norm of an attribute's first images: an error at which an eigenvalue is found too; 0: none
         max_products: Hessian-vector products at most per image and mask
         method: lanczos, or power (iteration, as in the paper)
         finetune: also train every attribute's segmenter from each start of the first seed; print the Hessian distance
@@ -67,11 +69,15 @@ def measure_bound(
     options = Options(tolerance, max_products, settings.seed_numbers[0], method)
     measurement, chosen = _opened("bound", settings, shared, question, settings.seed_numbers)
     starts = measurement.starts()
-    made = _bound_tables(measurement, starts, question, chosen, options, workers)
+    made = _bound_tables(measurement, starts, question, chosen, options, share, workers)
     made |= {"bound_distance": distances(measurement.scene, shared.names(), chosen, shared.machine)} if finetune else {}
     notes = [note for start in starts for note in start.notes]
     notes += printout.cautions(made["bound"], measurement.scene, sources, tolerance)
-    more = {"question": dataclasses.asdict(question), "options": dataclasses.asdict(options), "notes": notes}
+    more = {
+        "question": dataclasses.asdict(question),
+        "options": dataclasses.asdict(options) | {"share": share},
+        "notes": notes,
+    }
     measurement.write(made, starts, more)
     print(printout.bound_text(shared.folder, notes, finetune), measurement.farewell(made), sep="\n")
 
@@ -93,6 +99,7 @@ def _bound_tables(
     question: Question,
     chosen: dict[str, TrainingSample],
     options: Options,
+    share: float,
     workers: int,
 ) -> dict[str, DataFrame]:
     """Figure 7 and what it rests on, by the names of the tables."""
@@ -100,7 +107,7 @@ def _bound_tables(
     from analysis.measure.solve import Curvatures
 
     scene, named = measurement.scene, [start.name for start in starts]
-    curvatures = Curvatures(options, scene.folder, pick_device(measurement.shared.device).type, workers)
+    curvatures = Curvatures(options, scene.folder, pick_device(measurement.shared.device).type, workers, share=share)
     measured = figure7.measure(starts, chosen, curvatures)
     reference = "source" if "source" in named else named[0]
     made = figure7.compared(measured, chosen, question, reference) | {"bound_images": measured}

@@ -38,8 +38,6 @@ def measure(starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], c
     """One row per start, seed, attribute and image: start, seed, attribute, index, image, positive, loss, norm, and the
     ledger's columns."""
     wanted = {name: sample.indices for name, sample in chosen.items()}
-    store = starts[0].subject.store
-    positive = np.concatenate([store.present(name)[indices] for name, indices in wanted.items()])
     losses = [
         np.concatenate([_losses(start, name, indices, curvatures.device) for name, indices in wanted.items()])
         for start in starts
@@ -48,7 +46,6 @@ def measure(starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], c
     for start, table, loss in zip(starts, tables, losses, strict=True):
         table.insert(0, "start", start.name)
         table.insert(1, "seed", start.seed)
-        table.insert(5, "positive", positive)
         table.insert(6, "loss", loss)
     table = pd.concat(tables, ignore_index=True)
     return table.assign(norm=table["value"].abs())
@@ -82,7 +79,7 @@ def again(
         wanted.setdefault((start, seed), {})[attribute] = part["index"].to_numpy()[[part["norm"].argmax()]]
     subjects = [start.subject for key in wanted for start in starts if (start.name, start.seed) == key]
     longer = replace(curvatures.options, max_products=4 * curvatures.options.max_products)
-    tables = replace(curvatures, options=longer, precision=DOUBLE)(subjects, list(wanted.values()))
+    tables = replace(curvatures, options=longer, precision=DOUBLE, share=0.0)(subjects, list(wanted.values()))
     found = pd.concat({key: each.set_index("attribute") for key, each in zip(wanted, tables, strict=True)})
     double = found[["value", "converged"]].reindex(pd.MultiIndex.from_frame(table[["start", "seed", "attribute"]]))
     columns = {"float64": double["value"].abs(), "converged": double["converged"].ne(False)}
@@ -132,9 +129,10 @@ def compared(
     Columns of `bound`: `seed`: of the network that the row is of, of `seeds` that were trained; `ratio`: its bound as a
     multiple of the reference's, whose seeds are taken in pairs; `curvature_median` and `curvature_largest` tell how
     much of the mean rests on few images, `bound_without_largest` what the bound would be without the largest;
-    `bound_slack_m`: with the paper's slack, m^(-1/4) for n^(-1/4); `negative`: share of negative eigenvalues;
-    `unconverged`: share of images whose solve did not converge; `rising`: more curvature would raise the bound;
-    `lowest`: share of resamples, of images and of seeds, in which this start's bound is the lowest of those compared;
+    `curvature_error`: relative error of the mean, by the solver's own estimate; `bound_slack_m`: with the paper's
+    slack, m^(-1/4) for n^(-1/4); `negative`: share of negative eigenvalues; `unconverged`: share of images whose solve
+    did not converge; `rising`: more curvature would raise the bound; `lowest`: share of resamples, of images and of
+    seeds, in which this start's bound is the lowest of those compared;
     `lowest_seeds`: of seeds alone.
     """
     names = measured["start"].unique()
@@ -164,7 +162,8 @@ def _seeds(measured: pd.DataFrame, start: str, name: str, sample: TrainingSample
             "start": start, "attribute": name, "seed": seed, "m": b.m, "images": n,
             "positives": int(part["positive"].sum()), "risk": b.risk, "curvature": b.curvature,
             "curvature_median": float(np.median(norm)), "curvature_largest": float(norm.max()),
-            "negative": float((part["value"] < 0).mean()), "g": b.g, "g_minus": b.g_minus, "g_plus": b.g_plus,
+            "curvature_error": _error(part), "negative": float((part["value"] < 0).mean()),
+            "g": b.g, "g_minus": b.g_minus, "g_plus": b.g_plus,
             "bound": b.value, "bound_without_largest": without,
             "bound_slack_m": bound(b.risk, b.curvature, b.m, b.sources, b.c).value,
             "vacuous": b.vacuous, "rising": b.rising, "unconverged": float(1 - part["converged"].mean()),
@@ -172,6 +171,12 @@ def _seeds(measured: pd.DataFrame, start: str, name: str, sample: TrainingSample
     risks, norms = (np.stack(each) for each in zip(*draws, strict=True))
     drawn = bounds(risks, norms, sample.m, question.sources, question.c, n)
     return Seeds(pd.DataFrame(rows), {"risk": risks, "curvature": norms, "bound": drawn})
+
+
+def _error(part: pd.DataFrame) -> float:
+    """Estimated error of the mean norm, as a share of it: a Ritz value lies below its eigenvalue, so errors add up."""
+    whole = part["norm"].sum()
+    return float((part["error"] * part["norm"]).sum() / whole) if whole else 0.0
 
 
 def _average(each: list[Seeds], start: str) -> Seeds:

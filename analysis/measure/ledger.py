@@ -4,8 +4,8 @@
 
 The subject is named by a checksum of the weights, of the store and of the boxes that cut its images (and of what
 else was done to the weights); the name stands in every row too: results of other weights are never taken for these,
-nor are those of another kind of device, precision, loss, or version of the engine.  A ledger without these columns
-is from before they were kept: it is set aside as <subject>.csv.old.
+nor are those of another kind of device, precision, loss, or version of the engine, or of another absolute error
+(analysis.measure.solve).  A ledger with other columns is from before them: it is set aside as <subject>.csv.old.
 The same command reads what is there and goes on; since every solve is a function of its own input, in the end the
 numbers are the same.
 """
@@ -25,19 +25,19 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from analysis.curvature.norms import ENGINE, Options, tensor_digest, weights_digest
+from analysis.curvature.norms import ENGINE, FOUND, Options, tensor_digest, weights_digest
 from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.losses import ALPHA, BETA, segmentation_loss
 
 image_loss = partial(segmentation_loss, pool="image")
-FOUND = ["value", "residual", "products", "converged"]
 LOSS = f"{segmentation_loss.__name__} per image alpha {ALPHA:g} beta {BETA:g}"
 SINGLE, DOUBLE = "float32", "float64"
 _OPTIONS = [f.name for f in dataclasses.fields(Options)]
-OLD_COLUMNS = ["subject", "image", "mask", *FOUND, *_OPTIONS]  # columns of ledgers that do not say how they were made
-LEDGER_COLUMNS = [*OLD_COLUMNS, "device", "precision", "loss", "engine"]
-_WORDS = ["subject", "image", "mask", "method", "start", "device", "precision", "loss"]
+_ALWAYS = b"subject,image,mask,value,residual,"  # the header of every ledger that there was begins so
+PAIR = ["image", "mask", "absolute"]  # what was solved, and to what error
+LEDGER_COLUMNS = ["subject", "image", "mask", *FOUND, *_OPTIONS, "device", "precision", "loss", "engine"]
+_WORDS = ["subject", "image", "mask", "absolute", "method", "start", "device", "precision", "loss"]  # read as they are
 Solved = dict[str, Any]
 
 
@@ -69,9 +69,10 @@ def subject_name(model: nn.Module, store: Store, boxes: np.ndarray | None, *more
 
 
 def circumstances(options: Options, device: str = "cpu", precision: str = SINGLE) -> Solved:
-    """All that decides a curvature beside the subject, the image and the mask, by its column."""
-    kind = device.partition(":")[0]
-    return dataclasses.asdict(options) | {"device": kind, "precision": precision, "loss": LOSS, "engine": ENGINE}
+    """All that decides a curvature beside the subject and what stands in `PAIR`, by its column."""
+    kind, how = device.partition(":")[0], dataclasses.asdict(options)
+    del how["absolute"]
+    return how | {"device": kind, "precision": precision, "loss": LOSS, "engine": ENGINE}
 
 
 class Ledger:
@@ -81,7 +82,7 @@ class Ledger:
         self.path, self.subject = path, subject
 
     def read(self, how: Solved) -> pd.DataFrame:
-        """Rows of these `circumstances`, indexed by (image, mask); a line that a stop cut short is left out.
+        """Rows of these `circumstances`, indexed by `PAIR`; a line that a stop cut short is left out.
 
         Raises ValueError where the file is none of these, or holds rows of other weights.
         """
@@ -89,6 +90,7 @@ class Ledger:
         remedy = f"move {self.path} away; it will be computed again"
         try:
             table = pd.read_csv(io.StringIO(kept), dtype=dict.fromkeys(_WORDS, str), keep_default_na=False)
+            table = table.astype({"absolute": float} if "absolute" in table else {})
         except (ValueError, pd.errors.ParserError) as error:
             raise ValueError(f"{self.path} is not a table of curvatures ({error}): {remedy}") from error
         if list(table.columns) != LEDGER_COLUMNS:
@@ -96,15 +98,16 @@ class Ledger:
         if strange := set(table["subject"]) - {self.subject}:
             raise ValueError(f"{self.path} holds rows of other weights ({', '.join(sorted(strange))}): {remedy}")
         same = (table[list(how)] == pd.Series(how)).all(axis=1)
-        return table[same].drop_duplicates(["image", "mask"]).set_index(["image", "mask"])[FOUND]
+        return table[same].drop_duplicates(PAIR).set_index(PAIR)[FOUND]
 
     def _whole(self) -> str:
         """The text up to the last line that is whole; what follows is cut off, a ledger of before set aside."""
         content = self.path.read_bytes() if self.path.is_file() else b""
-        if content.partition(b"\n")[0] == ",".join(OLD_COLUMNS).encode():
+        header = (",".join(LEDGER_COLUMNS) + "\n").encode()
+        if content.startswith(_ALWAYS) and b"\n" in content and not content.startswith(header):
             self.path.replace(self.path.with_name(self.path.name + ".old"))
             content = b""
-        header, kept = (",".join(LEDGER_COLUMNS) + "\n").encode(), content.rfind(b"\n") + 1
+        kept = content.rfind(b"\n") + 1
         if kept != len(content) or not kept:  # a stop cut its last line short, or its first
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as stream:

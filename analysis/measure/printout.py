@@ -63,6 +63,9 @@ def cautions(table: pd.DataFrame, scene: StartScene, sources: int, tolerance: fl
         "the largest norm did not converge in float64 either": ~single["curvature_largest_converged"].astype(bool),
         "the largest norm is another in float64, by more than twice the tolerance: look at both, and at the bound "
         "without it": (largest / double - 1).abs() > 2 * tolerance,
+        "the mean norm may be off by more than a hundredth, by the solver's own estimate: give a smaller --share": (
+            single["curvature_error"] > 0.01
+        ),
         "one image alone makes more than half of the mean norm, which therefore moves with the choice of images": (
             largest > 0.5 * single["curvature"] * single["images"]
         ),

@@ -1,4 +1,14 @@
-"""Curvature of weights over the images of a store: what no ledger has yet is solved, spread over processes."""
+"""Curvature of weights over the images of a store: what no ledger has yet is solved, spread over processes.
+
+What is wanted is the mean of norms over the images of an attribute (a row of Figure 7), and many norms are a small part
+of it.  So a solve stops at an absolute error that is a `share` of the scale of its row, the mean norm
+
+    p * mean over the first positive images + (1 - p) * mean over the first that lack the attribute
+
+of a pilot: `PILOT` images of each kind, solved to the relative tolerance; p is the store's share of positives.  It is a
+function of weights, attribute and first images alone, whatever has been solved before and however many images follow.
+A pair that is in several rows is solved to the least error of theirs; the pilot's own results are kept as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +27,14 @@ import torch
 from tqdm import tqdm
 
 from analysis.curvature.norms import Options, Solver
-from analysis.measure.ledger import FOUND, SINGLE, Ledger, Solved, Subject, circumstances, image_loss
+from analysis.measure.ledger import FOUND, PAIR, SINGLE, Ledger, Solved, Subject, circumstances, image_loss
+from tatl.data.store import Store
 from tatl.machine.processes import cores, spread
 
 Wanted = dict[str, np.ndarray]
-_Task = tuple[int, int, dict[str, str]]  # a subject, an image, and per checksum of a mask the name of one that has it
+# A subject, an image, and per checksum of a mask the name of one that has it, with the absolute error.
+_Task = tuple[int, int, dict[str, tuple[str, float]]]
+PILOT = 2  # images of each kind
 
 
 @dataclass
@@ -65,12 +78,12 @@ class Worker:
         subject, solver = self.subjects[number], self.solver(number)
         name = str(subject.store.cases["id"].iloc[index])
         rows, image = [], None
-        for key, mask in masks.items():
+        for key, (mask, absolute) in masks.items():
             seen, target = subject.image_and_mask(index, mask)
             image = seen.to(getattr(torch, self.how.precision)) if image is None else image
-            found = solver(image, target, f"image {name}")
+            found = solver(image, target, f"image {name}", absolute)
             values = {column: getattr(found, column) for column in FOUND}
-            rows.append({"image": name, "mask": key, **values, **self.how.circumstances})
+            rows.append({"image": name, "mask": key, **values, "absolute": absolute, **self.how.circumstances})
         if solver.note and not self._said:
             self._said = True
             tqdm.write(f"note: {solver.note}", file=sys.stderr)
@@ -86,6 +99,7 @@ class Curvatures:
     device     cpu or cuda
     workers    processes that share the images; 0: one a core, or a GPU
     precision  float32, or float64 of the same weights and images
+    share      of a row's mean norm that a norm in it may be off by; 0: each to the relative tolerance
     progress   show a bar
     """
 
@@ -94,6 +108,7 @@ class Curvatures:
     device: str = "cpu"
     workers: int = 0
     precision: str = SINGLE
+    share: float = 0.0
     progress: bool = True
 
     def __call__(self, subjects: Sequence[Subject], wanted: Wanted | Sequence[Wanted]) -> list[pd.DataFrame]:
@@ -104,21 +119,29 @@ class Curvatures:
             wanted: per attribute the indices of its images in the store; one for all subjects, or one each
 
         Returns:
-            attribute, index, image, mask, value (signed), residual, products, converged; as in `wanted`
+            attribute, index, image, positive, mask, absolute (error asked for), value (signed), residual, error,
+            products, converged; as in `wanted`
         """
         each = [wanted] * len(subjects) if isinstance(wanted, dict) else wanted
+        tables = _pairs(subjects[0], each, self.options.absolute)
+        if self.share:
+            first = [table[_kinds(table).cumcount() < PILOT] for table in tables]
+            solved = zip(tables, self._filled(subjects, first, "pilot of curvature"), strict=True)
+            tables = [_allowed(table, pilot, self.share, subjects[0].store) for table, pilot in solved]
+        return self._filled(subjects, tables, "curvature")
+
+    def _filled(self, subjects: Sequence[Subject], tables: list[pd.DataFrame], label: str) -> list[pd.DataFrame]:
+        """The tables of pairs with what was found of each; what no ledger has is solved first."""
         ledgers = [Ledger(self.folder / f"{subject.name}.csv", subject.name) for subject in subjects]
-        how, tables = self.circumstances, _pairs(subjects[0], each)
-        todo: list[_Task] = []
-        for number, (ledger, table) in enumerate(zip(ledgers, tables, strict=True)):
-            new = table[~table.set_index(["image", "mask"]).index.isin(ledger.read(how).index)].sort_values("index")
-            images: dict[int, dict[str, str]] = {}
-            for index, mask, name in zip(new["index"], new["mask"], new["attribute"], strict=True):
-                images.setdefault(index, {})[mask] = name
-            todo += [(number, index, names) for index, names in images.items()]
+        how = self.circumstances
+        todo = [
+            (number, index, masks)
+            for number, (ledger, table) in enumerate(zip(ledgers, tables, strict=True))
+            for index, masks in _missing(table, ledger.read(how)).items()
+        ]
         if todo:
             total = sum(table["index"].nunique() for table in tables)
-            label = "curvature" if self.precision == SINGLE else f"curvature in {self.precision}"
+            label = label if self.precision == SINGLE else f"{label} in {self.precision}"
             done = total - len(todo)
             self._solve(
                 subjects,
@@ -126,9 +149,7 @@ class Curvatures:
                 ledgers,
                 tqdm(desc=label, total=total, initial=done, unit="image", disable=not self.progress),
             )
-        return [
-            table.join(ledger.read(how), on=["image", "mask"]) for ledger, table in zip(ledgers, tables, strict=True)
-        ]
+        return [table.join(ledger.read(how), on=PAIR) for ledger, table in zip(ledgers, tables, strict=True)]
 
     @property
     def circumstances(self) -> Solved:
@@ -160,17 +181,44 @@ class Curvatures:
             torch.set_num_threads(before)
 
 
-def _pairs(subject: Subject, each: Sequence[Wanted]) -> list[pd.DataFrame]:
-    """What is asked for, one table each: attribute, index, image (its name), mask (its checksum)."""
-    ids, mask, columns = (
-        subject.store.cases["id"].to_numpy(),
-        cache(subject.mask_digest),
-        ["attribute", "index", "image", "mask"],
-    )
+def _pairs(subject: Subject, each: Sequence[Wanted], absolute: float) -> list[pd.DataFrame]:
+    """What is asked for, one table each: attribute, index, image (a name), positive, mask (a checksum), absolute."""
+    ids, mask, present = subject.store.cases["id"].to_numpy(), cache(subject.mask_digest), subject.store.present
+    columns = ["attribute", "index", "image", "positive", "mask", "absolute"]
     return [
         pd.DataFrame(
-            [(name, int(i), ids[i], mask(int(i), name)) for name, chosen in wanted.items() for i in chosen],
+            [
+                (name, int(i), ids[i], positive, mask(int(i), name), absolute)
+                for name, chosen in wanted.items()
+                for i, positive in zip(chosen, present(name)[chosen], strict=True)
+            ],
             columns=columns,
         )
         for wanted in each
     ]
+
+
+def _missing(table: pd.DataFrame, there: pd.DataFrame) -> dict[int, dict[str, tuple[str, float]]]:
+    """Per image its masks that are not there yet, with the attribute of one that has it and the absolute error."""
+    new = table[~table.set_index(PAIR).index.isin(there.index)].sort_values("index", kind="stable")
+    images: dict[int, dict[str, tuple[str, float]]] = {}
+    for index, mask, name, absolute in zip(new["index"], new["mask"], new["attribute"], new["absolute"], strict=True):
+        images.setdefault(index, {})[mask] = name, absolute
+    return images
+
+
+def _kinds(table: pd.DataFrame) -> Any:
+    """Grouped by attribute, and by whether the images have it."""
+    return table.groupby(["attribute", "positive"], sort=False)
+
+
+def _allowed(table: pd.DataFrame, pilot: pd.DataFrame, share: float, store: Store) -> pd.DataFrame:
+    """The table with the absolute error of every pair, to two digits; the pilot keeps its own."""
+    errors = {}
+    for name, means in _kinds(pilot.assign(norm=pilot["value"].abs()))["norm"].mean().groupby(level=0):
+        p = store.present(name)[store.known(name)].mean()
+        scale = np.average(means, weights=[p if positive else 1 - p for _, positive in means.index])
+        errors[name] = float(f"{share * scale:.2g}")
+    least = table["attribute"].map(errors).groupby([table["image"], table["mask"]]).transform("min")
+    kept = table.set_index(PAIR).index.isin(pilot.set_index(PAIR).index)
+    return table.assign(absolute=np.where(kept, table["absolute"], least))

@@ -76,7 +76,10 @@ class Residuals(BoundFigure):
         asked = f" {self.tables.tolerance:g}" if np.isfinite(self.tables.tolerance) else ""
         found = f"{(table['converged'] == 1).sum()} of {counted(len(table), 'eigenvalue')}"
         residuals, products = from_to(table["residual"]), from_to(table["products"])
-        return f"{found} reached the relative residual{asked} asked for ({residuals}), in {products} products each."
+        return (
+            f"{found} reached the relative residual{asked} asked for, or an error that their row's mean can bear "
+            f"(residuals {residuals}), in {products} products each."
+        )
 
 
 class DistanceTravelled(BoundFigure):
