@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -71,13 +71,8 @@ def measure_bound(
     starts = measurement.starts()
     made = _bound_tables(measurement, starts, question, chosen, options, share, workers)
     made |= {"bound_distance": distances(measurement.scene, shared.names(), chosen, shared.machine)} if finetune else {}
-    notes = [note for start in starts for note in start.notes]
-    notes += printout.cautions(made["bound"], measurement.scene, sources, tolerance)
-    more = {
-        "question": dataclasses.asdict(question),
-        "options": dataclasses.asdict(options) | {"share": share},
-        "notes": notes,
-    }
+    notes = printout.cautions(starts, made["bound"], measurement.scene, sources, tolerance)
+    more = {"question": asdict(question), "options": asdict(options) | {"share": share}, "notes": notes}
     measurement.write(made, starts, more)
     print(printout.bound_text(shared.folder, notes, finetune), measurement.farewell(made), sep="\n")
 
@@ -204,7 +199,7 @@ def measure_stability(
     about = {key: cell for key, cell in measurement.about().items() if key not in made["stability"]}
     made["stability"] = made["stability"].assign(**about)
     text = stability_text(made["stability"])
-    measurement.write(made, starts, {"protocol": dataclasses.asdict(protocol)})
+    measurement.write(made, starts, {"protocol": asdict(protocol)})
     print(text, measurement.farewell(made), sep="\n")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.measure.starts import StartScene
+from analysis.measure.starts import StartNetwork, StartScene
 from analysis.tables.bound.frames import BoundFrames, explained, spectra_frame
 from analysis.tables.bound.tables import BoundTables, origin_line, read_bound_table
 from analysis.tables.bound.verdict import Verdict
@@ -53,7 +53,9 @@ def _filled(text: str) -> str:
     return textwrap.fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def cautions(table: pd.DataFrame, scene: StartScene, sources: int, tolerance: float) -> list[str]:
+def cautions(
+    starts: Sequence[StartNetwork], table: pd.DataFrame, scene: StartScene, sources: int, tolerance: float
+) -> list[str]:
     """What a reader must not take these numbers for."""
     settings, single = scene.planner.settings, table[table["attribute"] != AVERAGE]
     first: dict[str, list] = {"shape": comma_list(settings.shapes), "fold": settings.fold_numbers}
@@ -70,6 +72,7 @@ def cautions(table: pd.DataFrame, scene: StartScene, sources: int, tolerance: fl
             largest > 0.5 * single["curvature"] * single["images"]
         ),
     }
-    said = [f"of {'; of '.join(more)} only the first is measured"] * bool(more)
+    said = [note for start in starts for note in start.notes]
+    said += [f"of {'; of '.join(more)} only the first is measured"] * bool(more)
     said += ["with one candidate source sqrt(log K) is 0, and so is every bound"] * (sources == 1)
     return said + [f"in {rows.sum()} of {len(single)} rows {what}" for what, rows in found.items() if rows.any()]
