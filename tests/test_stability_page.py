@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from fake_stability import ATTRIBUTES, STARTS, frames, write
 
 from analysis.curvature.stability import bound
+from analysis.pages.bound.stability import StabilityPage
 from analysis.tables.bound.stability import (
     PREDICTORS,
     StabilityTables,
@@ -20,6 +24,8 @@ from analysis.tables.bound.stability import (
 )  # fmt: skip
 from analysis.tables.claims import CONTRADICTED, SUPPORTED
 from analysis.tables.effect import UNDECIDED
+
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "stability.ipynb"
 
 
 def ranks(**how: object) -> pd.DataFrame:
@@ -102,3 +108,47 @@ def test_tables_are_read_and_shown_at_one_c_and_m(tmp_path: Path) -> None:
 
 def test_every_predictor_has_a_name() -> None:
     assert set(ranks()["predictor"]) <= set(PREDICTORS)
+
+
+def vacuous(made: dict[str, pd.DataFrame]) -> None:
+    made["stability_predictors"] = made["stability_predictors"].assign(risk=1e-4, curvature=1e-4)
+
+
+def diverged(made: dict[str, pd.DataFrame]) -> None:
+    lost = ["stability", "error", "gap", "gap_error"]
+    made["stability"] = made["stability"].assign(diverged_at=3.0, **dict.fromkeys(lost, np.nan))
+    made["stability_forks"] = made["stability_forks"].assign(fresh_difference=np.nan)
+
+
+def over_decades(made: dict[str, pd.DataFrame]) -> None:
+    table = made["stability"]
+    made["stability"] = table.assign(stability=table["stability"] * np.where(table["start"] == "source", -1e4, 1))
+
+
+def unknown(made: dict[str, pd.DataFrame]) -> None:
+    known = made["stability_predictors"]
+    made["stability_predictors"] = known.assign(trace=np.nan, risk=known["risk"].where(known["start"] != "tatl"))
+
+
+@pytest.mark.parametrize("change", [vacuous, diverged, over_decades, unknown])
+def test_every_part_of_the_page_is_made_of_bad_tables_too(
+    change: Callable[[dict[str, pd.DataFrame]], None], tmp_path: Path
+) -> None:
+    made = frames(seeds=2)
+    change(made)
+    made["stability_ranks"] = stability_ranks(made["stability"], made["stability_predictors"])
+    page = StabilityPage.read(write(tmp_path, made))
+    for part in (page.headline, page.figure, page.table, page.gap, page.forks, page.numbers, page.provenance):
+        assert "nan" not in part().text.lower().replace("rotation", "").replace("dominant", "")
+
+
+def test_the_notebook_shows_the_figure_with_its_origin(tmp_path: Path) -> None:
+    shown: dict[str, Any] = {"tables": str(write(tmp_path)), "attributes": "", "dataset": ""}
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+        if cell.cell_type == "code" and cell.id != "parameters":
+            lines, _, last = cell.source.rpartition("\n")
+            exec(lines, shown)
+            shown[cell.id] = eval(last, shown)
+    text = shown["figure-figure"].text
+    assert text.count("sign error") >= 10 and "c = 0.01 and 1" in text and "The phantom is not skin" in text
+    assert "Pooled over m and c" in shown["ranks-table"].text

@@ -28,6 +28,7 @@ ORDER = (
     "verdicts",
     "variants",
     "bound",
+    "stability",
     "paradigms",
     "data_size",
     "convergence",

@@ -25,7 +25,7 @@ from analysis.tables.words import counted
 from tatl.data.store import write_csv
 
 FEWEST_SEEDS = 2  # of a bound, which is of one fold
-LOWEST, EXPLAINS = "TATL's bound is lowest", "Where the bound is lower, Dice is higher"
+LOWEST, EXPLAINS = "TATL's bound is lowest", "And that explains it"
 _SAME = ("store_digest", "source", "preset", "size", "backbone")
 _TATL = "tatl"
 
