@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fake_stability
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,6 +19,7 @@ import fake_bound
 import fake_comparison
 import fake_study
 from analysis.pages.studies.verdicts import Verdicts
+from analysis.tables.bound.findings import EXPLAINS, LOWEST
 from analysis.tables.claims import (
     CLAIMS,
     CONTRADICTED,
@@ -24,12 +27,13 @@ from analysis.tables.claims import (
     SUPPORTED,
     Claim,
     Comparison,
+    Finding,
     _unequal,
     weights,
 )  # fmt: skip
 from analysis.tables.effect import UNDECIDED, Effect, without_images
 from analysis.tables.evidence import RARER, checked, contrast
-from analysis.tables.judgement import EXPLAINS, LOWEST, DataSet, Finding, data_sets, judged
+from analysis.tables.judgement import DataSet, data_sets, judged
 from analysis.tables.ranks import run_compare
 
 SURE = Effect(0.05, 0.03, 0.07, 0.02, 0.08, 0.01, 0.01, groups=60, positives=40, folds=5, seeds=2)
@@ -223,6 +227,20 @@ def test_bounds_that_order_starts_as_dice_does_explain_it(folder: Path) -> None:
         average.loc[average["start"] == start, columns] = 0.5
         given = replace(found, bounds=[replace(bound, average=average)])
         assert words(given)[EXPLAINS].word == below
+
+
+def test_measured_stability_decides_whether_the_bound_explains(folder: Path, tmp_path: Path) -> None:
+    """It is read beside the bound, of the attributes asked for, and alone."""
+    both = shutil.copytree(folder, tmp_path / "both")
+    about = {"source": "imagenet", "store_digest": "3f9a11c0d2"}
+    fake_stability.write(both, **about)
+    (found,) = data_sets([both])
+    finding = words(found)[EXPLAINS]
+    assert finding.word == CONTRADICTED and finding.study == "stability" and "by measured stability" in finding.said
+    (fewer,) = data_sets([both], "streaks")
+    assert words(fewer)[EXPLAINS].word == UNDECIDED and "5 attributes" in words(fewer)[EXPLAINS].needs
+    (alone,) = data_sets([fake_stability.write(tmp_path / "alone", **about)])
+    assert words(alone)[EXPLAINS].word == CONTRADICTED and words(alone)[LOWEST].word == NOT_MEASURED
 
 
 def test_tables_of_two_stores_in_a_folder_are_two_data_sets(folder: Path, tmp_path: Path) -> None:

@@ -33,10 +33,32 @@ RULES = (
     "and Bengio's correction, whichever is wider. Otherwise undecided, as is all with one fold, fewer than five "
     "trainings (folds times seeds), fewer than 20 groups of images or no positive. About as good: the interval lies "
     "within 2 percent points of zero (contradicted: wholly beyond). A row of more steps than its reference supports "
-    "nothing, unless one of equal steps does too. The bound is lowest: in 95 % of resamples of images (contradicted: "
-    "in at most 5 %), of two seeds or more. What is common to all trainings of one seed is in no interval, and there "
-    "is no correction for the number of claims."
+    "nothing, unless one of equal steps does too. What is common to all trainings of one seed is in no interval, and "
+    "there is no correction for the number of claims."
 )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What tables say of a claim; `study` is the page that shows it.
+
+    difference, low, high  of Dice, with its interval; of the bound as a multiple of the reference's; NaN where unknown
+    """
+
+    claim: str
+    study: str
+    word: str = NOT_MEASURED
+    said: str = ""
+    needs: str = ""
+    difference: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+
+    def cell(self, link: str = "") -> str:
+        """undecided: +3.1 (-1.0 to +7.2) ...; needs 20 groups."""
+        word = f"[{self.word}]({link})" if link and self.word != NOT_MEASURED else self.word
+        needs = f"needs {self.needs}" if self.needs else ""
+        return ": ".join(filter(None, [word, "; ".join(filter(None, [self.said, needs]))]))
 
 
 @dataclass(frozen=True)

@@ -16,41 +16,17 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.tables.bound.findings import explains, is_lowest
+from analysis.tables.bound.stability import StabilityTables
 from analysis.tables.bound.tables import BoundTables
-from analysis.tables.claims import CLAIMS, CONTRADICTED, NOT_MEASURED, SUPPORTED, Claim, Comparison, comparisons_of
-from analysis.tables.effect import LEVEL, UNDECIDED
+from analysis.tables.claims import CLAIMS, CONTRADICTED, SUPPORTED, Claim, Comparison, Finding, comparisons_of
+from analysis.tables.effect import UNDECIDED
 from analysis.tables.read import attributes_asked
 from analysis.tables.study import StudyTables
-from analysis.tables.words import counted
 from tatl.data.store import write_csv
 
-FEWEST_SEEDS = 2  # of a bound, which is of one fold
-LOWEST, EXPLAINS = "TATL's bound is lowest", "And that explains it"
+Tables = StudyTables | BoundTables | StabilityTables
 _SAME = ("store_digest", "source", "preset", "size", "backbone")
-_TATL = "tatl"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What tables say of a claim; `study` is the page that shows it.
-
-    difference, low, high  of Dice, with its interval; of the bound as a multiple of the reference's; NaN where unknown
-    """
-
-    claim: str
-    study: str
-    word: str = NOT_MEASURED
-    said: str = ""
-    needs: str = ""
-    difference: float = float("nan")
-    low: float = float("nan")
-    high: float = float("nan")
-
-    def cell(self, link: str = "") -> str:
-        """undecided: +3.1 (-1.0 to +7.2) ...; needs 20 groups."""
-        word = f"[{self.word}]({link})" if link and self.word != NOT_MEASURED else self.word
-        needs = f"needs {self.needs}" if self.needs else ""
-        return ": ".join(filter(None, [word, "; ".join(filter(None, [self.said, needs]))]))
 
 
 @dataclass(frozen=True)
@@ -60,12 +36,14 @@ class DataSet:
     folder: Path
     studies: dict[str, StudyTables] = field(default_factory=dict)
     bounds: list[BoundTables] = field(default_factory=list)
+    stabilities: list[StabilityTables] = field(default_factory=list)
     apart: bool = False  # another has the same title
 
     @property
-    def tables(self) -> StudyTables | BoundTables:
+    def tables(self) -> Tables:
         """Any of them, for where numbers come from."""
-        return next(iter(self.studies.values())) if self.studies else self.bounds[0]
+        every: list[Tables] = [*self.studies.values(), *self.bounds, *self.stabilities]
+        return every[0]
 
     @property
     def about(self) -> dict[str, Any]:
@@ -88,26 +66,8 @@ class DataSet:
     def findings(self) -> list[Finding]:
         """One for each claim, those on the bound last."""
         found = [judged(claim, each, str(self.about.get("source", ""))) for claim, each in self.comparisons.items()]
-        bound = self.bounds[0] if self.bounds else None
-        return [*found, _lowest(bound) if bound else Finding(LOWEST, "bound"), self._explains(bound)]
-
-    def _explains(self, bound: BoundTables | None) -> Finding:
-        """For how many starts bound and Dice part them from the reference alike, where both do."""
-        nothing, reference = Finding(EXPLAINS, "bound"), bound.reference if bound else ""
-        study = self.studies.get("paradigms")
-        if bound is None or study is None or reference not in study.variants:
-            return nothing
-        apart = _apart(bound)
-        signs = {}
-        for start in (name for name in apart if name in study.variants):
-            (each,) = comparisons_of(Claim("", "paradigms", ((start, reference),)), study)
-            signs[start] = apart[start] * {SUPPORTED: 1, CONTRADICTED: -1, UNDECIDED: 0}[each.word]
-        if not signs:
-            return nothing
-        agree, against = (sum(sign == wanted for sign in signs.values()) for wanted in (1, -1))
-        said = f"against {reference} they agree for {agree} of {counted(len(signs), 'start')}, disagree for {against}"
-        word = CONTRADICTED if against else SUPPORTED if agree == len(signs) else UNDECIDED
-        return Finding(EXPLAINS, "bound", word, said, "" if word != UNDECIDED else "starts that both tell apart")
+        bound, stability = next(iter(self.bounds), None), next(iter(self.stabilities), None)
+        return [*found, is_lowest(bound), explains(bound, self.studies.get("paradigms"), stability)]
 
 
 def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") -> Finding:
@@ -139,40 +99,6 @@ def _longer(claim: Claim) -> str:
     return f" ({', '.join(longer)})" if longer else ""
 
 
-def _overall(bound: BoundTables) -> pd.DataFrame:
-    """The average over attributes, or the only one's rows, by start; none of several without their average."""
-    of = bound.groups[-1:] if len(bound.average) or len(bound.attributes) == 1 else []
-    return bound.rows[bound.rows["attribute"].isin(of)].set_index("start")
-
-
-def _lowest(bound: BoundTables) -> Finding:
-    rows = _overall(bound)
-    if _TATL not in rows.index or len(rows) < 2:
-        return Finding(LOWEST, "bound")
-    mine, values = pd.Series(rows.loc[_TATL]), rows["bound"]
-    each = bound.wide("bound", "bound").dropna(subset=[_TATL])
-    first = int((each[_TATL] <= each.min(axis=1)).sum())
-    share, seeds = float(rows["lowest"][_TATL]), bound.seeds
-    word = SUPPORTED if share >= LEVEL else CONTRADICTED if share <= 1 - LEVEL else UNDECIDED
-    needs = "" if word != UNDECIDED else "more images"
-    if seeds < FEWEST_SEEDS:
-        word, needs = UNDECIDED, " and ".join(filter(None, ["a second seed", needs]))
-    ratio, low, high = mine[["ratio", "ratio_images_low", "ratio_images_high"]].astype(float).tolist()
-    beside = f"{ratio:.2f} ({low:.2f} to {high:.2f}) times {bound.reference}'s" if bound.reference else ""
-    said = [f"number {1 + int((values < mine['bound']).sum())} of {len(values)}", beside,
-            f"lowest in {share:.0%} of resamples", f"for {first} of {counted(len(each), 'attribute')}"]  # fmt: skip
-    return Finding(LOWEST, "bound", word, ", ".join(filter(None, said)), needs, ratio, low, high)
-
-
-def _apart(bound: BoundTables) -> dict[str, int]:
-    """1 where a start's bound is below the reference's over images and seeds, -1 where it is above, else 0."""
-    rows = _overall(bound).drop(bound.reference, errors="ignore")
-    ends = rows[[f"ratio_{over}_{end}" for over in ("images", "seeds") for end in ("low", "high")]]
-    sure = bound.seeds >= FEWEST_SEEDS
-    signs = sure * ((ends < 1).all(axis=1).astype(int) - (ends > 1).all(axis=1).astype(int))
-    return {str(start): int(sign) for start, sign in signs.items()}
-
-
 def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") -> list[DataSet]:
     """The data sets of folders of tables, of some attributes alone; `dataset` is what the first folder's are called.
 
@@ -189,8 +115,10 @@ def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") 
             place = found.setdefault(_identity(folder, tables), DataSet(folder))
             if isinstance(tables, StudyTables):
                 place.studies[tables.study] = tables.only(asked) if attributes.strip() else tables
-            else:
+            elif isinstance(tables, BoundTables):
                 place.bounds.append(BoundTables.read(folder, ",".join(asked), label))
+            else:
+                place.stabilities.append(StabilityTables.read(folder, ",".join(asked), label))
     attributes_asked(attributes, list(measured), folders[0])
     if not found:
         raise FileNotFoundError(f"{', '.join(map(str, folders))} holds no study: `python -m tatl study` writes one")
@@ -198,13 +126,14 @@ def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") 
     return [replace(each, apart=titles[each.title] > 1) for each in found.values()]
 
 
-def _read(folder: Path, label: str, own: bool) -> Iterator[StudyTables | BoundTables]:
-    """The studies and the bound of a folder; of another's, those that can be read: one may just be written."""
+def _read(folder: Path, label: str, own: bool) -> Iterator[Tables]:
+    """The studies, bound and stability of a folder; of another's, those that can be read: one may just be written."""
     studies = dict.fromkeys(claim.study for claim in CLAIMS)
-    readers: dict[str, Callable[[], StudyTables | BoundTables]] = {
+    readers: dict[str, Callable[[], Tables]] = {
         f"{name}.csv": partial(StudyTables.read, name, folder, dataset=label) for name in studies
     }
     readers["bound.json"] = partial(BoundTables.read, folder, dataset=label)
+    readers["stability.json"] = partial(StabilityTables.read, folder, dataset=label)
     for file, read in readers.items():
         if (folder / file).exists():
             try:
@@ -224,7 +153,7 @@ def _those(attributes: str, measured: Sequence[str]) -> list[str]:
     return [name for name in measured if name in asked or not asked]
 
 
-def _identity(folder: Path, tables: StudyTables | BoundTables) -> tuple[Any, ...]:
+def _identity(folder: Path, tables: Tables) -> tuple[Any, ...]:
     return (folder, *(tables.about.get(name) for name in _SAME))
 
 

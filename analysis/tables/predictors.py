@@ -73,9 +73,9 @@ def rank_predictors(
     for name in dict.fromkeys([*predictors, *filter(None, [beside])]):
         own = {key: group for key, group in groups.items() if group[name].notna().sum() > 1}
         row, errors[name] = _ranked(own, {key: pairs[key] for key in own}, name, apart)
-        taus = [kendalltau(group[name], group[measured]).statistic for group in own.values()]
+        taus = [_tau(group, name, measured) for group in own.values()]
         row["tau"] = float(np.nanmean(taus)) if np.isfinite(taus).any() else math.nan
-        row["pooled"] = float(kendalltau(table[name], table[measured], nan_policy="omit").statistic)
+        row["pooled"] = _tau(table, name, measured)
         rows.append(row)
     for row in rows if beside else ():
         row["ahead"] = _ahead(errors[row["predictor"]], errors[beside], apart)
@@ -126,6 +126,12 @@ def _ahead(own: _Errors, others: _Errors, apart: Sequence[int]) -> float:
         return math.nan
     drawn = _drawn_again({key: own[key] - others[key] for key in own if key in shared}, apart)
     return float(np.where(np.isclose(drawn, 0), 0.5, drawn < 0).mean())
+
+
+def _tau(table: pd.DataFrame, one: str, other: str) -> float:
+    """Kendall's tau of two columns where the first is known."""
+    known = table[table[one].notna()]
+    return float(kendalltau(known[one], known[other]).statistic) if len(known) > 1 else math.nan
 
 
 def _pairs(group: pd.DataFrame, measured: str, error: str, noise: float) -> tuple[list[tuple[str, str]], int]:

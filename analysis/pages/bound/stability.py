@@ -59,8 +59,9 @@ class StabilityPage:
             figure, grid = axes_grid(len(names), 2.1, len(self.look.names), sharey=True)
             for axes, row in zip(grid, self.ranks.to_dict("records"), strict=False):
                 self._scatter(axes, points, row["predictor"], "stability")
-                numbers = f"{row['sign_error']:.2f}, worst {row['worst']:.2f}"
-                axes.set_title(f"{PREDICTORS[row['predictor']]}\nsign error {numbers}", fontsize=9)
+                numbers = f"sign error {row['sign_error']:.2f}, worst {row['worst']:.2f}"
+                told = numbers if row["pairs"] else "no pair told apart"
+                axes.set_title(f"{PREDICTORS[row['predictor']]}\n{told}", fontsize=9)
             figure.supylabel(f"measured stability, c = {self.tables.c:g}", fontsize=9.5)
             legend(figure, self.look.handles(), vacuous_kind(points[BOUND]))
         alt = "Measured stability of every start and attribute over each predictor."
@@ -132,8 +133,10 @@ class StabilityPage:
         points = self.tables.points
         names = ["stability", "error", "gap", "gap_error", "train_risk", "held_risk", "moved", *self.ranks["predictor"]]
         frame = points[["start", "attribute", *names]].rename(columns=PREDICTORS)
-        frame = frame.set_index(["attribute", "start"]).map(three).rename_axis([None, None])
-        return html.folded("The numbers", html.table(frame, f"At c = {self.tables.c:g} and the largest m."))
+        frame = frame.set_index(["attribute", "start"]).map(_cell).rename_axis([None, None])
+        return html.folded(
+            "The numbers", html.table(frame, f"At c = {self.tables.c:g} and the largest m." * bool(len(frame)))
+        )
 
     def provenance(self) -> Html:
         return html.made_from(self.tables)
@@ -161,5 +164,5 @@ def _signed_axis(axes: Axes, values: pd.Series | Sequence[float]) -> None:
         axes.set_yscale("symlog", linthresh=max(_LINEAR * sizes.max(), float(np.median(sizes))))
 
 
-def _cell(value: object) -> str:
-    return value if isinstance(value, str) else three(float(value))  # type: ignore[arg-type]
+def _cell(value: str | float) -> str:
+    return value if isinstance(value, str) else "vacuous" if np.isinf(value) else three(value)

@@ -16,6 +16,7 @@ from analysis.pages.html import Html
 from analysis.pages.studies.training import Cells, labelled
 from analysis.pages.text import counted, origin, plain, signed
 from analysis.pages.theme import Look, palette
+from analysis.tables.bound.findings import BOUND_RULES
 from analysis.tables.claims import CLAIMS, RULES, VERDICTS, in_points
 from analysis.tables.effect import UNDECIDED, Effect
 from analysis.tables.judgement import DataSet, beside, data_sets
@@ -54,7 +55,7 @@ class Verdicts:
             for each in self.sets
         }
         claims = [finding.claim for finding in self.sets[0].findings]
-        return html.table(labelled(cells, claims), f"{_CELLS} {RULES}")
+        return html.table(labelled(cells, claims), f"{_CELLS} {RULES} {BOUND_RULES}")
 
     def _page(self, of: DataSet, study: str) -> str:
         """Where the page of a study lies: beside this one, or beside the tables of another folder."""

@@ -133,7 +133,7 @@ def pooled(ranks: pd.DataFrame) -> str:
 
 
 def decided(ranks: pd.DataFrame) -> tuple[str, str, str]:
-    """Does Eq. 6 explain stability?  The word, what it rests on and what would decide, by `claims.RULES`."""
+    """Does Eq. 6 explain stability?  The word, what it rests on and what would decide, by `BOUND_RULES`."""
     own = ranks[(ranks["predictor"] == BOUND) & (ranks["pairs"] > 0)]
     if own.empty:
         return UNDECIDED, "by measured stability no pair of starts is told apart", "more forks or seeds"
