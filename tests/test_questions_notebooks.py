@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import fake_bound
 import fake_comparison
+import fake_stability
 import fake_study
 from analysis.pages import html as show
 from analysis.site import build as report
@@ -41,6 +42,7 @@ WINNERS = tuple(fake_study.WINNERS)
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fake_study.write(tmp_path_factory.mktemp("made") / "tables", variants=(*fake_study.VARIANTS, *WINNERS))
     fake_bound.write(folder, spectrum=True, distance=True)
+    fake_stability.write(folder)
     for study in STUDIES:
         fake_comparison.write(folder, study)
     return folder
@@ -83,7 +85,7 @@ def test_every_page_says_where_its_numbers_are_from(name: str, tables: Path) -> 
     named = [caption for caption in captions if re.search(r"(phantom|phantom-quick), \d+ cases at 96x128", caption)]
     assert named
     if name != "data":  # no network is in its numbers
-        seeds = "seeds 0, 1 and 2" if name == "bound" else "seed 0"
+        seeds = "seeds 0, 1 and 2" if name in ("bound", "stability") else "seed 0"
         assert any("source domain textures" in caption and f"{seeds}, fold 0 of 5" in caption for caption in named)
 
 

@@ -11,7 +11,6 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from fake_stability import ATTRIBUTES, STARTS, frames, write
 
 from analysis.curvature.stability import bound
 from analysis.pages.bound.stability import StabilityPage
@@ -25,6 +24,7 @@ from analysis.tables.bound.stability import (
 )  # fmt: skip
 from analysis.tables.claims import CONTRADICTED, SUPPORTED
 from analysis.tables.effect import UNDECIDED
+from fake_stability import ATTRIBUTES, STARTS, frames, write
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "stability.ipynb"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import fake_stability
 import numpy as np
 import pandas as pd
 import pytest
 
 import fake_bound
 import fake_comparison
+import fake_stability
 import fake_study
 from analysis.pages.studies.verdicts import Verdicts
 from analysis.tables.bound.findings import EXPLAINS, LOWEST
