@@ -310,6 +310,7 @@ def test_unequal_steps_are_said_where_they_were_written(tmp_path: Path) -> None:
     falling = table["variant"].map({"stage3": 0.6, "stage23": 0.5})
     table.assign(steps_in_all=steps, still_falling=falling).to_csv(tmp_path / "variants.csv", index=False)
     said = {name: finding.said for name, finding in words(data_sets([tmp_path])[0]).items()}
+    assert said["Stage 2 helps, whole images"].count("unequal") == 1
     assert said["Stage 2 helps, whole images"].endswith("at unequal steps (120 against 45), stage3 not trained out")
     assert "unequal" not in said["Stage 2 helps, on the crop"]  # 4 % more
     assert said["The crop helps"].endswith("at unequal steps (75 against 45), stage3 not trained out")

@@ -182,14 +182,7 @@ class Comparison:
         agree = sum(abs(each.difference) <= ALIKE if self.claim.same else each.difference > 0 for each in single)
         of = f"{agree} of {counted(len(single), 'attribute')}" if self.claim.of == AVERAGE else ""
         design = f"{effect.folds} x {effect.seeds}" if effect.folds else ""
-        facts = (
-            f"{in_points(effect)} {self.title}",
-            of,
-            f"{effect.positives} positives",
-            design,
-            self.unequal,
-            self.unfinished,
-        )
+        facts = f"{in_points(effect)} {self.title}", of, f"{effect.positives} positives", design
         return ", ".join(filter(None, [*facts, self.unequal, self.unfinished]))
 
 
