@@ -98,9 +98,10 @@ def out_of_memory(error: BaseException) -> bool:
     return known or any(words in str(error).lower() for words in MEMORY)
 
 
-def script(main: Callable[..., None]) -> int:
-    """The command line of a script with one function."""
-    made = parser(description=(main.__doc__ or "").partition("\n")[0])
+def script(main: Callable[..., None], module: str = "") -> int:
+    """The command line of a script, or of a module, with one function."""
+    line = (main.__doc__ or "").partition("\n")[0].rstrip(".")
+    made = parser(prog=f"python -m {module}" if module else None, description=describe(main, line))
     made.add_function_arguments(main, as_group=False)
     words = spelled_out(sys.argv[1:], flags(main))
     return run(lambda: main(**vars(dashed(made).parse_args(words))))

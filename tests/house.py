@@ -25,7 +25,7 @@ FLOORS = (
     {"commands"},
     {"__main__"},
 )
-# The rooms of analysis that each of them may import beside itself; the last five are commands, which nothing imports.
+# The rooms of analysis that each of them may import beside itself; the last six are commands, which nothing imports.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "curvature": set(),
@@ -36,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bound": {"curvature", "measure"},
     "spectrum": {"measure"},
     "stability": {"measure"},
+    "suspects": {"measure"},
     "statistics": {"tables"},
     "report": {"site"},
 }

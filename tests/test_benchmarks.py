@@ -33,6 +33,7 @@ SMALL = {
     "prepare": "--cases 2",
     "report": "--preset smoke",
     "phantom": "--cases 4 --repeats 1",
+    "suspects": "--cases 30 --size 32x64 --preset smoke --epochs 1 --right 1 --workers 1 --folder RUNS",
 }
 FIRST = [next(line for line in LINES if f"/{name}.py" in line) for name in SCRIPTS]  # others: with large networks
 FIXED = {"--figure-7": "2", "--scales": "1", "--precisions": "32,bf16"}

@@ -16,7 +16,7 @@ import house
 from house import MODULES, ROOT, name
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-COMMANDS = [ROOT / "analysis" / f"{each}.py" for each in ("spectrum", "statistics", "report")]
+COMMANDS = [ROOT / "analysis" / f"{each}.py" for each in ("spectrum", "suspects", "statistics", "report")]
 
 
 def packages(tree: ast.AST) -> set[str]:

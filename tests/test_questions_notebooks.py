@@ -15,6 +15,7 @@ import fake_bound
 import fake_comparison
 import fake_stability
 import fake_study
+import fake_suspects
 from analysis.pages import html as show
 from analysis.site import build as report
 from analysis.site import notebook as execute
@@ -43,6 +44,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = fake_study.write(tmp_path_factory.mktemp("made") / "tables", variants=(*fake_study.VARIANTS, *WINNERS))
     fake_bound.write(folder, spectrum=True, distance=True)
     fake_stability.write(folder)
+    fake_suspects.write(folder)
     for study in STUDIES:
         fake_comparison.write(folder, study)
     return folder

@@ -36,6 +36,7 @@ ORDER = (
     "backbones",
     "data",
     "gallery",
+    "suspects",
 )
 
 

@@ -111,10 +111,12 @@ class Builder:
         return recorded(self.tables, [name for name in described.get("needs", []) if name.endswith(".json")])
 
     def _missing(self, name: str, heading: str, lacking: list[str], described: dict[str, Any]) -> Card:
-        """A page that names the command, with the options of what else lies in the folder."""
+        """A page that names the command, with the options of what else lies in the folder, or those it has of them."""
         message = f"No {', '.join(lacking)} in {self.tables}; this command makes what is missing:"
         plain = described.get("command", "python -m tatl study")
-        command = command_like(plain, self._recorded(described), self.tables)
+        about = self._recorded(described)
+        about = {option: about[option] for option in described.get("options", about) if option in about}
+        command = command_like(plain, about, self.tables)
         return self._only_said(Card(name, heading, MISSING, message, command=command))
 
     def _only_said(self, card: Card) -> Card:

@@ -52,7 +52,7 @@ def assign(
     With `in_sample` an image of the store that all networks saw gets all of them; without, ValueError says which
     fold's networks are missing.
     """
-    there, tested = find_store(runs, store), {run: _tested(run, root) for run in runs}
+    there, tested = find_store(runs, store), {run: tested(run, root) for run in runs}
     named = set(there.cases["id"]) if there else set().union(*tested.values(), *(_boxed(run, root) for run in runs))
     groups: dict[tuple[tuple[Run, ...], SampleKind], list[Path]] = {}
     lacking: list[str] = []
@@ -99,7 +99,7 @@ def sample_notes(groups: Sequence[Assigned], tasks: Sequence[str]) -> list[str]:
     return lines
 
 
-def _tested(run: Run, root: Path) -> set[str]:
+def tested(run: Run, root: Path) -> set[str]:
     """The ids of the images that neither a run nor what it rests on was trained with."""
     chain = [each for each in (*run.needs(), run) if each.digest == run.digest]
     return set.intersection(*(_ids(each.folder(root) / "scores.csv") for each in chain))

@@ -166,6 +166,13 @@ def provenance(
         "epochs": settings.epochs,
         "settings": vars(settings),
         "notes": planner_notes(planner),
+        **made_by(),
+    }
+
+
+def made_by() -> dict[str, Any]:
+    """What writes tables, here and now."""
+    return {
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "commit": commit(),
         "versions": versions(),

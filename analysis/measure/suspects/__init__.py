@@ -1,0 +1,1 @@
+"""Wrong masks: the cases and attributes of a store, ranked by how little trained networks believe their masks."""

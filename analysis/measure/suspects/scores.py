@@ -1,0 +1,100 @@
+"""How little a mask is believed, by five scores; more is more suspect.
+
+For the averaged out-of-fold probabilities p of one image, its given mask y, and q = p where y, 1 - p elsewhere:
+
+    loss           Eq. 1-3
+    disagreement   1 - Dice of p >= 1/2 and y; 0 where both are empty
+    improbability  1 - mean q
+    doubt          1 - q . softmax((1 - q) / t), t = 0.1: the softmin of Lad and Mueller (arXiv 2307.05080)
+    curvature      ||Hess l||_2 of the image's loss at the trained weights, the mean over the networks that judge it
+    suspicion      the mean of its ranks by all of these among the masks of its attribute, as shares: nothing is tuned
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import softmax
+
+from analysis.measure.ledger import Subject, subject_name
+from analysis.measure.solve import Curvatures
+from analysis.measure.suspects.jury import Jury
+from tatl.data.crop import grow, read_boxes
+from tatl.losses import loss_from_overlaps
+from tatl.prediction.ensemble import network
+from tatl.run import Run
+from tatl.training.metrics import CONFUSION, confusion, dice
+
+BY_MAPS, BY_WEIGHTS = ("loss", "disagreement", "improbability", "doubt"), "curvature"
+SUSPICION = "suspicion"
+TEMPERATURE = 0.1
+
+
+def suspects(juries: Sequence[Jury], curvatures: Curvatures | None = None) -> pd.DataFrame:
+    """One row per case and attribute, the most suspect first.
+
+    Columns case, group, attribute, fold (whose networks judged), networks, given (the mask: present or absent), the
+    scores (curvature where `curvatures` are given), suspicion, rank (from 1).
+    """
+    table = pd.concat([_rows(jury) for jury in juries], ignore_index=True)
+    if curvatures is not None:
+        table[BY_WEIGHTS] = np.concatenate(_norms(juries, curvatures))
+    return ranked(table)
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """With suspicion, of the scores that the table has, and rank, sorted by it."""
+    scores = [name for name in (*BY_MAPS, BY_WEIGHTS) if name in table]
+    suspicion = table.groupby("attribute", sort=False)[scores].rank(pct=True).mean(axis=1)
+    table = table.assign(**{SUSPICION: suspicion}).sort_values([SUSPICION, "loss"], ascending=False, kind="stable")
+    return table.assign(rank=np.arange(1, len(table) + 1)).reset_index(drop=True)
+
+
+def _rows(jury: Jury) -> pd.DataFrame:
+    masks, cases = jury.masks(), jury.store.cases.iloc[jury.cases]
+    return pd.DataFrame({
+        "case": cases["id"].astype(str).to_numpy(),
+        "group": cases["group"].astype(str).to_numpy(),
+        "attribute": jury.attribute,
+        "fold": jury.fold,
+        "networks": len(jury.runs),
+        "given": np.where(masks.any(axis=(1, 2)), "present", "absent"),
+        **by_maps(jury.probabilities(), masks),
+    })  # fmt: skip
+
+
+def by_maps(p: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores `BY_MAPS`, float64 [n], of probabilities and masks [n, h, w]."""
+    p, y = (each.reshape(len(p), -1).astype(float) for each in (p, y))
+    overlaps = np.stack([(y * p).sum(1), p.sum(1), y.sum(1)], axis=1)
+    areas = dict(zip(CONFUSION, confusion(p[:, None] >= 0.5, y[:, None] > 0).T, strict=True))
+    believed = np.where(y > 0, p, 1 - p)
+    softmin = (believed * softmax((1 - believed) / TEMPERATURE, axis=1)).sum(1)
+    found = loss_from_overlaps(torch.from_numpy(overlaps)).numpy(), 1 - dice(areas["tp"], areas["fp"], areas["fn"])
+    return dict(zip(BY_MAPS, [*found, 1 - believed.mean(1), 1 - softmin], strict=True))
+
+
+def _norms(juries: Sequence[Jury], curvatures: Curvatures) -> list[np.ndarray]:
+    """Per jury the Hessian norm of each case's loss, the mean over its networks: float64 [n]."""
+    found: list[list[np.ndarray]] = [[] for _ in juries]
+    pairs = [(number, run) for number, jury in enumerate(juries) for run in jury.runs]
+    for of in dict.fromkeys((run.fold, run.cropper) for _, run in pairs):  # networks that see the same frames
+        these = [(number, run) for number, run in pairs if (run.fold, run.cropper) == of]
+        subjects = _subjects([run for _, run in these], juries[0])
+        wanted = [{run.task: juries[number].cases} for number, run in these]
+        for (number, _), table in zip(these, curvatures(subjects, wanted), strict=True):
+            found[number].append(table["value"].abs().to_numpy())
+    return [np.mean(each, axis=0) for each in found]
+
+
+def _subjects(runs: Sequence[Run], jury: Jury) -> list[Subject]:
+    """Trained networks on the frames that they see, which are the same for all."""
+    store, boxes = jury.store, None
+    if (cropper := runs[0].cropper) is not None:
+        boxes = grow(read_boxes(cropper.folder(jury.root)), runs[0].offset, store.size)
+    models = [network(run, jury.root, torch.device("cpu")) for run in runs]
+    models = [model.to(memory_format=torch.contiguous_format) for model in models]  # as the engine has weights
+    return [Subject(subject_name(model, store, boxes), model, store, boxes) for model in models]
