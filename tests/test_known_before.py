@@ -16,11 +16,11 @@ from analysis.curvature.distance import linear_cka
 from analysis.curvature.norms import Options
 from analysis.curvature.products import Hessians
 from analysis.curvature.spectrum import ScaleFree
-from analysis.measure import predictors as module
 from analysis.measure.ledger import Subject, subject_name
-from analysis.measure.predictors import predictors, trimmed
 from analysis.measure.sample import TrainingSample
 from analysis.measure.solve import Curvatures
+from analysis.measure.stability import predictors as module
+from analysis.measure.stability.predictors import predictors, trimmed
 from analysis.measure.starts import StartNetwork, StartScene
 from small_networks import dense_hessian, example, image_loss, networks
 from tatl.models import build
