@@ -139,7 +139,8 @@ def test_every_part_of_the_page_is_made_of_bad_tables_too(
     change(made)
     made["stability_ranks"] = stability_ranks(made["stability"], made["stability_predictors"])
     page = StabilityPage.read(write(tmp_path, made))
-    for part in (page.headline, page.figure, page.table, page.gap, page.forks, page.numbers, page.provenance):
+    parts = (page.headline, page.figure, page.table, page.gap, page.recipe, page.forks, page.numbers, page.provenance)
+    for part in parts:
         assert not re.search(r">[^<]*\b(nan|inf)\b[^<]*<", part().text)
 
 
@@ -153,3 +154,21 @@ def test_the_notebook_shows_the_figure_with_its_origin(tmp_path: Path) -> None:
     text = shown["figure-figure"].text
     assert text.count("sign error") >= 10 and "c = 0.01 and 1" in text and "The phantom is not skin" in text
     assert "Pooled over m and c" in shown["ranks-table"].text
+
+
+def test_the_recipe_is_shown_beside_one_pass(tmp_path: Path) -> None:
+    made = frames()
+    write(tmp_path, made)
+    assert "not measured" in StabilityPage.read(tmp_path).recipe().text
+    rows = made["stability"].query("c == 1 and m == 100 and seed == 0")[["start", "attribute", "gap", "gap_error"]]
+    value = made["stability"].loc[rows.index, "stability"]
+    recipe = rows.assign(runs=5, images=80, error=1e-6, stability=value.where(rows["attribute"] == "streaks", -value))
+    recipe.to_csv(tmp_path / "stability_recipe.csv", index=False)
+    assert "orders 50% of 20 pairs" in StabilityPage.read(tmp_path).recipe().text
+
+
+def test_the_gap_is_what_training_opened(tmp_path: Path) -> None:
+    made = frames()
+    before = made["stability"].assign(gap_before=made["stability"]["gap"] - 0.5)
+    tables = StabilityTables.read(write(tmp_path, made | {"stability": before}))
+    assert tables.points["gap"].to_numpy() == pytest.approx(0.5)

@@ -18,7 +18,8 @@ from analysis.pages.html import Html
 from analysis.pages.text import counted, extremes, plain
 from analysis.pages.theme import GREY, STYLES, Look, theme
 from analysis.tables.bound.frames import from_to, three
-from analysis.tables.bound.stability import BOUND, PREDICTORS, StabilityTables, pooled, said_of, tried
+from analysis.tables.bound.stability import BOUND, PREDICTORS, RECIPE, StabilityTables, pooled, said_of, tried
+from analysis.tables.predictors import rank_predictors
 
 _LINEAR = 0.02  # of the largest stability: an axis is linear so far from zero, and logarithmic beyond
 _DECADES = 30.0
@@ -96,7 +97,7 @@ class StabilityPage:
             ends = np.array([points["stability"].min(), points["stability"].max()])
             axes.plot(ends, ends, color=GREY, linestyle=":", linewidth=1)
             axes.set_xlabel("measured stability")
-            axes.set_ylabel("held-out minus training loss")
+            axes.set_ylabel("gap that training opened")
             legend(figure, self.look.handles())
         within = (points["gap"] - points["stability"]).abs() <= 2 * np.hypot(points["gap_error"], points["error"])
         said = (
@@ -104,6 +105,21 @@ class StabilityPage:
             f"standard errors for {int(within.sum())} of {counted(len(points), 'start and attribute')}."
         )
         return html.figure(figure, "The gap of every start and attribute over its stability.", said)
+
+    def recipe(self) -> Html:
+        """Stability of the recipe that people train by, and whether one pass orders starts alike."""
+        table = self.tables[RECIPE]
+        if table.empty:
+            return html.paragraph("Stability of the whole recipe (mini-batches, several epochs) was not measured.")
+        one = self.tables.points.set_index(["start", "attribute"])["stability"].rename("one_pass")
+        both = table.join(one, on=["start", "attribute"])
+        row = rank_predictors(both, ["one_pass"], ["attribute"]).iloc[0]
+        told = f"orders {row['sign_error']:.0%} of {row['pairs']} pairs of starts the other way" if row["pairs"] else ""
+        said = f"One pass at c = {self.tables.c:g} {told or 'cannot be compared: no pair of starts is told apart'}."
+        names = ["runs", "images", "stability", "error", "one_pass", "gap", "gap_error"]
+        frame = both.set_index(["attribute", "start"])[names].map(_cell).rename_axis([None, None])
+        how = "What a training image gains by being in the training set, over trainings on shared parts of the images."
+        return html.table(frame, how, said)
 
     def forks(self) -> Html:
         """Every pair of trainings that differ in one image, by the step of the exchange."""

@@ -20,7 +20,7 @@ from analysis.tables.claims import CONTRADICTED, SUPPORTED
 from analysis.tables.effect import FEWEST_TRAININGS, LEVEL, UNDECIDED
 from analysis.tables.paper import Origin
 from analysis.tables.predictors import RANKED, rank_predictors
-from analysis.tables.read import attributes_asked, ordered, read_about, read_table
+from analysis.tables.read import attributes_asked, ordered, read_about, read_optional, read_table
 from analysis.tables.words import counted, listed
 from tatl.names import BOUND_STARTS
 
@@ -52,6 +52,8 @@ STABILITY_COLUMNS = {
     "stability_ranks": RANKED,
     "stability_forks": [*_KEYS, "c", "m", "step", "fresh_difference", "replaced_difference"],
 }  # fmt: skip
+RECIPE = "stability_recipe"  # of the recipe that people train by; where it was asked for
+_RECIPE_COLUMNS = ["start", "attribute", "runs", "images", "stability", "error", "gap", "gap_error"]
 
 
 def beside_predictors(stability: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
@@ -170,6 +172,7 @@ class StabilityTables(Origin):
         folder = Path(folder).expanduser().resolve()
         about = read_about(folder / "stability.json", STABILITY_COMMAND) | ({"label": dataset} if dataset else {})
         tables = {n: read_table(folder / f"{n}.csv", of, STABILITY_COMMAND) for n, of in STABILITY_COLUMNS.items()}
+        tables[RECIPE] = read_optional(folder / f"{RECIPE}.csv", _RECIPE_COLUMNS, STABILITY_COMMAND)
         measured = list(dict.fromkeys(tables["stability"]["attribute"]))
         asked = attributes_asked(attributes, measured, folder)
         tables |= {n: table[table["attribute"].isin(asked)] for n, table in tables.items() if "attribute" in table}
@@ -196,8 +199,12 @@ class StabilityTables(Origin):
 
     @cached_property
     def shown(self) -> pd.DataFrame:
-        """All rows at that c and the largest m of each attribute, with the predictors beside them."""
+        """All rows at that c and the largest m of each attribute, with the predictors beside them.
+
+        `gap` is what training opened: less what held-out and training images differed by before.
+        """
         table = beside_predictors(self["stability"], self["stability_predictors"])
+        table = table.assign(gap=table["gap"] - table.get("gap_before", 0))
         whole = table["m"] == table.groupby("attribute")["m"].transform("max")
         return table[(table["c"] == self.c) & whole & table["stability"].notna()]
 
