@@ -239,6 +239,9 @@ def test_measured_stability_decides_whether_the_bound_explains(folder: Path, tmp
     assert finding.word == CONTRADICTED and finding.study == "stability" and "by measured stability" in finding.said
     (fewer,) = data_sets([both], "streaks")
     assert words(fewer)[EXPLAINS].word == UNDECIDED and "5 attributes" in words(fewer)[EXPLAINS].needs
+    (both / "stability_predictors.csv").unlink()  # without --predictors
+    (plain,) = data_sets([both])
+    assert words(plain)[EXPLAINS].study == "bound"
     (alone,) = data_sets([fake_stability.write(tmp_path / "alone", **about)])
     assert words(alone)[EXPLAINS].word == CONTRADICTED and words(alone)[LOWEST].word == NOT_MEASURED
 

@@ -133,7 +133,7 @@ def _read(folder: Path, label: str, own: bool) -> Iterator[Tables]:
         f"{name}.csv": partial(StudyTables.read, name, folder, dataset=label) for name in studies
     }
     readers["bound.json"] = partial(BoundTables.read, folder, dataset=label)
-    readers["stability.json"] = partial(StabilityTables.read, folder, dataset=label)
+    readers["stability_predictors.csv"] = partial(StabilityTables.read, folder, dataset=label)
     for file, read in readers.items():
         if (folder / file).exists():
             try:

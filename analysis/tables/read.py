@@ -16,7 +16,6 @@ COUNT_COLUMNS = ("mask", "present", "known", "images")  # of counts.csv
 _TEXTS = (
     "mask", "other", "variant", "shape", "attribute", "start", "lesion_network", "network", "backbone", "split", "size",
     "device", "frozen", "image", "case", "given", "group", "varied", "setting", "reference", "assumption", "found",
-    "predictor", "worst_in", "data",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from analysis.tables.bound.tables import origin_line
 from analysis.tables.claims import CONTRADICTED, SUPPORTED
 from analysis.tables.effect import FEWEST_TRAININGS, LEVEL, UNDECIDED
 from analysis.tables.paper import Origin
-from analysis.tables.predictors import RANKED, rank_predictors
+from analysis.tables.predictors import rank_predictors
 from analysis.tables.read import attributes_asked, ordered, read_about, read_optional, read_table
 from analysis.tables.words import counted, listed
 from tatl.names import BOUND_STARTS
@@ -49,7 +49,6 @@ STABILITY_COLUMNS = {
         "held_risk", "moved", "diverged_at",
     ],
     "stability_predictors": [*_KEYS, "images", "risk", "curvature"],
-    "stability_ranks": RANKED,
     "stability_forks": [*_KEYS, "c", "m", "step", "fresh_difference", "replaced_difference"],
 }  # fmt: skip
 RECIPE = "stability_recipe"  # of the recipe that people train by; where it was asked for
@@ -176,8 +175,7 @@ class StabilityTables(Origin):
         measured = list(dict.fromkeys(tables["stability"]["attribute"]))
         asked = attributes_asked(attributes, measured, folder)
         tables |= {n: table[table["attribute"].isin(asked)] for n, table in tables.items() if "attribute" in table}
-        if asked != measured:
-            tables["stability_ranks"] = stability_ranks(tables["stability"], tables["stability_predictors"])
+        tables["stability_ranks"] = stability_ranks(tables["stability"], tables["stability_predictors"])
         return cls(folder, about, asked, tables)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
