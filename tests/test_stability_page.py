@@ -58,7 +58,11 @@ def test_the_best_is_named_first_and_the_trap_of_pooling_is_said() -> None:
     assert found["predictor"].iloc[0] == "first_order" and found["sign_error"].iloc[0] == 0
     assert (found["environments"] == 18).all() and (found["groups"] == 6).all()
     text = ranks_text(found)
-    assert "ranked best by gradient noise" in text and "10 predictors" in text and "Pooled over m and c" in text
+    assert (
+        "gradient noise (errs .00, at worst .00) ranks stability best" in text
+        and "10 predictors" in text
+        and "Pooled over m and c" in text
+    )
     assert "No two starts differ" in ranks_text(ranks(error=1e3))
 
 

@@ -91,20 +91,20 @@ def ranks_text(ranks: pd.DataFrame) -> str:
 
 
 def said_of(ranks: pd.DataFrame) -> str:
-    """Which predictor ranks best and worst, and Eq. 6 beside its baselines: one sentence."""
+    """Which predictor ranks best and worst, and Eq. 6 and its baselines where they are neither: one sentence."""
     known = ranks.dropna(subset="sign_error")
     if known.empty:
         return "No two starts differ in stability by more than its noise: more forks or seeds are needed."
     best, worst = known.iloc[0], known.iloc[-1]
-    said = f"Measured stability is ranked best by {_errs(best)} and worst by {_errs(worst)}"
-    named = [row for name in (BOUND, *BASELINES) for _, row in known[known["predictor"] == name].iterrows()]
-    return f"{said}; {listed([_errs(row) for row in named])}, where a coin has .50."
+    said = f"Of pairs of starts, of which a coin errs in .50, {_errs(best)} ranks stability best, {_errs(worst)} worst"
+    rest = known.iloc[1:-1].set_index("predictor", drop=False).reindex([BOUND, *BASELINES]).dropna(subset="predictor")
+    return f"{'; beside them '.join([said, *filter(None, [listed([_errs(row) for _, row in rest.iterrows()])])])}."
 
 
 def _errs(row: pd.Series) -> str:
-    """Eq. 6 (sign error .42, worst environment .60)."""
-    numbers = (f"{row[name]:.2f}".removeprefix("0") for name in ("sign_error", "worst"))
-    return "{} (sign error {}, in its worst environment {})".format(PREDICTORS[row["predictor"]], *numbers)
+    """Eq. 6 (errs .42, at worst .60)."""
+    error, worst = (f"{row[name]:.2f}".removeprefix("0") for name in ("sign_error", "worst"))
+    return f"{PREDICTORS[row['predictor']]} (errs {error}, at worst {worst})"
 
 
 def tried(ranks: pd.DataFrame) -> str:
@@ -122,11 +122,11 @@ def tried(ranks: pd.DataFrame) -> str:
 
 
 def pooled(ranks: pd.DataFrame) -> str:
-    """The trap: what ranks best where all rows are thrown together."""
-    known = ranks.dropna(subset="pooled")
+    """The trap: which predictor looks better by most where all rows are thrown together."""
+    known = ranks.dropna(subset=["pooled", "tau"])
     if known.empty:
         return ""
-    first = known.sort_values("pooled").iloc[-1]
+    first = known.iloc[int((known["pooled"] - known["tau"]).argmax())]
     return (
         f"Pooled over m and c, {PREDICTORS[first['predictor']]} has Kendall's tau {first['pooled']:+.2f} and "
         f"{first['tau']:+.2f} within environments: pooling is a trap, as it asks about m and c and not about starts."
