@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.measure.commands import measure_stability, run_command
+from analysis.measure.commands import run_command
+from analysis.measure.stability.command import measure_stability
 from analysis.measure.stability.passes import PassWorker
 from tatl.data.store import Store
 
@@ -106,6 +107,22 @@ def test_the_largest_stable_c_is_one_for_all_starts(
     assert run(toy_store, *STARTS, "--c", "largest", tables="largest") == 0
     table = read("largest")
     assert (table["c"] == 0.05).all() and table["stability"].tolist() == read("tables")["stability"].tolist()
+
+
+def test_the_recipe_is_compared_over_folds(
+    measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every image is left out of one training of three and, but for those that stopped it early, in the others."""
+    monkeypatch.chdir(measured)
+    words = ["--init", "random", "--attribute", "disc", "--c", ".05", "--recipe"]
+    assert run(toy_store, *words, tables="recipe") == 2 and "give --folds 0,1,2" in capsys.readouterr().err
+    assert run(toy_store, *words, "--folds", "0,1,2", tables="recipe") == 0
+    images, (row,) = read("recipe", "stability_recipe_images"), read("recipe", "stability_recipe").to_dict("records")
+    assert row["runs"] == 3 and row["images"] == len(images) > 20 and set(images["with_runs"]) <= {1, 2}
+    assert (images["without_runs"] == 1).all() and row["gap"] == pytest.approx(row["held_risk"] - row["train_risk"])
+    np.testing.assert_allclose(images["memorised"], images["without"] - images["with"])
+    assert row["stability"] == pytest.approx(images["memorised"].mean(), abs=0.1 * images["memorised"].std())
+    assert row["data"] == "toy" and "the recipe" in capsys.readouterr().out
 
 
 def test_plan_writes_nothing(

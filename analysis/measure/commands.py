@@ -1,4 +1,4 @@
-"""What `analysis.bound`, `analysis.spectrum` and `analysis.stability` do; command lines are made from the functions."""
+"""What `python -m analysis.bound` and `analysis.spectrum` do, as plain functions; command lines are made from them."""
 
 from __future__ import annotations
 
@@ -153,56 +153,6 @@ def measure_spectrum(
     print(printout.spectrum_text(shared.folder), measurement.farewell(made), sep="\n")
 
 
-def measure_stability(
-    settings: Settings,
-    shared: Shared,
-    c: str = "1",
-    shares: str = "30,60,100",
-    forks: int = 16,
-    images: int = 0,
-    workers: int = 0,
-    plan: bool = False,
-) -> None:
-    """On-average stability of one-pass SGD from starts (Definition 1), the gap it leaves, and how far weights move.
-
-    Example: python -m analysis.stability --init all --attributes streaks,globules --c .1,1
-
-    Args:
-        c: of the step sizes c/t, numbers with commas; largest: the largest of 100, 31.6, 10 .. .01 at which no start's
-            pass diverges or ends with a higher risk
-        shares: percent of the training images that passes are over, with commas
-        forks: of the pass over most images, each with another image at one of its steps; at smaller shares those that
-            lie there
-        images: training images at most; 0: all of the fold
-        workers: processes that share the passes; 0: one a core
-        plan: say what would be trained, how many passes and steps, and how long they may take; write nothing
-    """
-    from analysis.measure.stability.protocol import Protocol
-
-    protocol = Protocol(c, shares, forks, images)
-    device = device_kind(shared.device)
-    shared.names()
-    measurement = Measurement("stability", shared, shared.scene(settings, not plan), settings.seed_numbers)
-    scene = measurement.scene
-    drawn = protocol.cells(scene, measurement.seed_of_each())
-    if plan:
-        from analysis.measure.stability.effort import effort
-
-        measurement.plan()
-        return print(effort(protocol, scene, drawn, device, workers))
-    from analysis.measure.stability.passes import Passes
-    from analysis.measure.stability.tables import measured, stability_text
-
-    starts = measurement.starts()
-    passes = Passes([start.subject for start in starts], scene.root / scene.store.name / "stability", device, workers)
-    made = measured(protocol, drawn, starts, passes)
-    about = {key: cell for key, cell in measurement.about().items() if key not in made["stability"]}
-    made["stability"] = made["stability"].assign(**about)
-    text = stability_text(made["stability"])
-    measurement.write(made, starts, {"protocol": asdict(protocol)})
-    print(text, measurement.farewell(made), sep="\n")
-
-
 def parser_of(function: Callable[..., None], module: str, preset: str) -> ArgumentParser:
     """The command line of a function of `Settings`, its defaults those of the preset."""
     settings = load_preset(preset, module.rpartition(".")[2]).settings
@@ -234,4 +184,4 @@ def run_command(function: Callable[..., None], module: str, arguments: list[str]
         )
         function(settings, shared, **given)
 
-    return cli.run(command, resumes=function in (measure_bound, measure_stability))
+    return cli.run(command, resumes=function is not measure_spectrum)

@@ -100,8 +100,9 @@ def _named(fork: Fork, weight: float, start: StartNetwork) -> dict[str, Any]:
     return names | differences
 
 
-def stability_text(table: pd.DataFrame) -> str:
+def stability_text(made: dict[str, pd.DataFrame]) -> str:
     """The mean over seeds per start, attribute, c and share, in 1e-6 of the loss, and how sure it is."""
+    table = made["stability"]
     groups = ["attribute", "c", "share"]
     of_start = table.groupby([*groups, "start"], sort=False)
     shown = pd.DataFrame(
@@ -114,7 +115,14 @@ def stability_text(table: pd.DataFrame) -> str:
             "moved": of_start["moved_relative"].mean(), "seeds": of_start["stability"].count(),
         }
     )  # fmt: skip
-    return "\n".join([shown.to_string(float_format="{:.4g}".format), "", *(f"note: {note}" for note in notes(table))])
+    shown.columns.name = "one pass"
+    parts = [shown.to_string(float_format="{:.4g}".format)]
+    if "stability_recipe" in made:
+        columns = ["runs", "images", "stability", "error", "gap", "gap_error", "train_risk", "held_risk"]
+        recipe = made["stability_recipe"].set_index(["attribute", "start"])[columns]
+        recipe.columns.name = "the recipe"
+        parts.append(recipe.to_string(float_format="{:.4g}".format))
+    return "\n\n".join([*parts, "\n".join(f"note: {note}" for note in notes(table))])
 
 
 def notes(table: pd.DataFrame) -> list[str]:
