@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +110,25 @@ def test_the_largest_stable_c_is_one_for_all_starts(
     assert (table["c"] == 0.05).all() and table["stability"].tolist() == read("tables")["stability"].tolist()
 
 
+def test_predictors_are_measured_beside_the_passes_that_are_there(
+    measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(measured)
+    monkeypatch.setattr(PassWorker, "__call__", lambda *_: pytest.fail("a pass is taken again"))
+    assert run(toy_store, *STARTS, "--predictors", tables="predicted") == 0
+    known, ranks = read("predicted", "stability_predictors"), read("predicted", "stability_ranks")
+    assert known["start"].tolist() == ["random", "tatl"] and {"bound", "risk", "first_order"} <= set(ranks["predictor"])
+    about, said = json.loads(Path("predicted/stability.json").read_text()), capsys.readouterr().out.splitlines()
+    assert about["forks"] == 4 and about["c"] == ".05" and about["seeds"] == [0] and about["question"]["sources"] == 4
+    assert said[-1] == "next: python -m analysis.report --study stability --tables predicted"
+
+
 def test_the_recipe_is_compared_over_folds(
     measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every image is left out of one training of three and, but for those that stopped it early, in the others."""
     monkeypatch.chdir(measured)
     words = ["--init", "random", "--attribute", "disc", "--c", ".05", "--recipe"]
-    assert run(toy_store, *words, tables="recipe") == 2 and "give --folds 0,1,2" in capsys.readouterr().err
     assert run(toy_store, *words, "--folds", "0,1,2", tables="recipe") == 0
     images, (row,) = read("recipe", "stability_recipe_images"), read("recipe", "stability_recipe").to_dict("records")
     assert row["runs"] == 3 and row["images"] == len(images) > 20 and set(images["with_runs"]) <= {1, 2}
@@ -146,6 +159,7 @@ def test_plan_writes_nothing(
         (["--shares", "0"], "percentages"),
         (["--shares", "half"], "shares 'half'"),
         (["--init", "nowhere"], "start 'nowhere'"),
+        (["--recipe"], "give --folds 0,1,2"),
     ],
 )
 def test_wrong_input_is_one_sentence(

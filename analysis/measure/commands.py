@@ -24,6 +24,8 @@ if cli.MYPY:
 
 # torch takes seconds to import: the commands import what needs it, so that --help does not.
 
+ERROR_SHARE = 0.0025  # of the mean norm: an error that no bound moves by
+
 
 def measure_bound(
     settings: Settings,
@@ -32,7 +34,7 @@ def measure_bound(
     c: float = 0.01,
     sources: int = 4,
     tolerance: float = 0.01,
-    share: float = 0.0025,
+    share: float = ERROR_SHARE,
     max_products: int = 64,
     method: str = "lanczos",
     finetune: bool = False,

@@ -85,12 +85,13 @@ class Shared:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, called `name`, how, of which seeds, since when (`started`)."""
+    """What is measured, called `name`, how, of which seeds, which page shows it, since when (`started`)."""
 
     name: str
     shared: Shared
     scene: StartScene
     seeds: Sequence[int] = ()
+    page: str = "bound"
     started: float = field(default_factory=time.monotonic)
 
     def _each(self) -> list[tuple[StartScene, str]]:
@@ -168,4 +169,4 @@ class Measurement:
 
         tables = ", ".join(f"{table}.csv" for table in made)
         folder = self.shared.folder
-        return f"tables are in {folder}: {tables}\nnext: {report_of('bound', folder)}"
+        return f"tables are in {folder}: {tables}\nnext: {report_of(self.page, folder)}"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from dataclasses import asdict
 
+from analysis.measure.commands import ERROR_SHARE
 from analysis.measure.measurement import Measurement, Shared
+from tatl import cli
 from tatl.studies.settings import Settings
 from tatl.training.device import device_kind
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+if cli.MYPY:
+    from pandas import DataFrame
 
+    from analysis.measure.sample import Question
     from analysis.measure.stability.protocol import Cell, Protocol
     from analysis.measure.stability.recipe import Trained
-    from analysis.measure.starts import StartScene
+    from analysis.measure.starts import StartNetwork
 
 # torch and pandas take seconds to import: the functions import what needs them, so that --help does not.
 
@@ -24,15 +26,16 @@ def measure_stability(
     shared: Shared,
     c: str = "1",
     shares: str = "30,60,100",
-    forks: int = 16,
+    forks: int = 10,
     images: int = 0,
+    predictors: bool = False,
     recipe: bool = False,
     workers: int = 0,
     plan: bool = False,
 ) -> None:
     """On-average stability of one-pass SGD from starts (Definition 1), the gap it leaves, and how far weights move.
 
-    Example: python -m analysis.stability --init all --attributes streaks,globules --c .1,1
+    Example: python -m analysis.stability --init all --attributes streaks,globules --c .01,.1,1 --predictors
 
     Args:
         c: of the step sizes c/t, numbers with commas; largest: the largest of 100, 31.6, 10 .. .01 at which no start's
@@ -41,6 +44,7 @@ def measure_stability(
         forks: of the pass over most images, each with another image at one of its steps; at smaller shares those that
             lie there
         images: training images at most; 0: all of the fold
+        predictors: also measure what may predict stability (norms, on the images of analysis.bound), and rank it
         recipe: also of training as studies do it: what the target segmenters of all --folds and seeds lose on images
             that they were not trained on, against those that were
         workers: processes that share the passes; 0: one a core
@@ -48,42 +52,58 @@ def measure_stability(
     """
     from analysis.measure.stability.protocol import Protocol
 
-    protocol = Protocol(c, shares, forks, images)
-    device = device_kind(shared.device)
-    measurement = Measurement("stability", shared, shared.scene(settings, not plan), settings.seed_numbers)
-    scene, names = measurement.scene, shared.names()
-    drawn = protocol.cells(scene, measurement.seed_of_each())
-    targets = _targets(scene, names, settings) if recipe else []
-    if plan:
-        from analysis.measure.stability.effort import effort
+    protocol, device = Protocol(c, shares, forks, images), device_kind(shared.device)
+    measurement = Measurement("stability", shared, shared.scene(settings, not plan), settings.seed_numbers, "stability")
+    drawn = protocol.cells(measurement.scene, measurement.seed_of_each())
+    targets = _targets(measurement) if recipe else []
+    if not plan:
+        return _measure(protocol, measurement, drawn, targets, workers, predictors)
+    from analysis.measure.stability.effort import effort
 
-        measurement.plan(target.run for target in targets)
-        return print(effort(protocol, scene, drawn, device, workers))
-    _measure(protocol, measurement, drawn, targets, workers)
+    measurement.plan(target.run for target in targets)
+    print(effort(protocol, measurement.scene, drawn, device, workers))
+
+
+def _targets(measurement: Measurement) -> list[Trained]:
+    from analysis.measure.stability.recipe import trainings
+
+    return trainings(measurement.scene, measurement.shared.names(), measurement.seeds)
 
 
 def _measure(
-    protocol: Protocol, measurement: Measurement, drawn: list[tuple[int, Cell]], targets: list[Trained], workers: int
-) -> None:
+    protocol: Protocol, measurement: Measurement, drawn: list[tuple[int, Cell]], targets: list[Trained], workers: int,
+    predictors: bool,
+) -> None:  # fmt: skip
     """Take the passes, write the tables and print what they tell."""
-    from analysis.measure.stability.passes import Passes
+    from analysis.measure.sample import Question
+    from analysis.measure.stability.recipe import recipe_tables
     from analysis.measure.stability.tables import measured, stability_text
+    from analysis.tables.bound.stability import ranks_text
 
-    scene, shared, starts = measurement.scene, measurement.shared, measurement.starts()
-    folder, device = scene.root / scene.store.name / "stability", device_kind(shared.device)
-    made = measured(protocol, drawn, starts, Passes([start.subject for start in starts], folder, device, workers))
+    starts, question, about = measurement.starts(), Question(), measurement.about()
+    made = measured(protocol, drawn, starts, measurement.scene, device_kind(measurement.shared.device), workers)
+    made["stability"] = made["stability"].assign(**{key: about[key] for key in about if key not in made["stability"]})
     if targets:
-        from analysis.measure.stability.recipe import recipe_tables
+        of_all = {key: value for key, value in about.items() if key not in ("fold", "seed", "calibrated")}
+        made |= recipe_tables(measurement.scene, targets, measurement.shared.machine, of_all)
+    if predictors:
+        made |= _ranked(made["stability"], measurement, starts, question, workers)
+    measurement.write(made, starts, {"question": asdict(question), **asdict(protocol)})
+    ranks = [ranks_text(made["stability_ranks"])] if predictors else []
+    print(stability_text(made), *ranks, measurement.farewell(made), sep="\n\n")
 
-        made |= recipe_tables(scene, targets, shared.machine)
-    about = measurement.about()
-    for name in {"stability", "stability_recipe"} & set(made):
-        made[name] = made[name].assign(**{key: value for key, value in about.items() if key not in made[name]})
-    measurement.write(made, starts, {"protocol": dataclasses.asdict(protocol)})
-    print(stability_text(made), measurement.farewell(made), sep="\n")
 
+def _ranked(
+    stability: DataFrame, measurement: Measurement, starts: list[StartNetwork], question: Question, workers: int
+) -> dict[str, DataFrame]:
+    """What may predict stability, and how it ranks the starts."""
+    from analysis.curvature.norms import Options
+    from analysis.measure.predictors import predictors
+    from analysis.measure.sample import samples
+    from analysis.measure.solve import Curvatures
+    from analysis.tables.bound.stability import stability_ranks
 
-def _targets(scene: StartScene, names: Sequence[str], settings: Settings) -> list[Trained]:
-    from analysis.measure.stability.recipe import trainings
-
-    return trainings(scene, names, settings.seed_numbers)
+    scene, device = measurement.scene, device_kind(measurement.shared.device)
+    curvatures = Curvatures(Options(seed=scene.seed), scene.folder, device, workers, share=ERROR_SHARE)
+    known = predictors(starts, samples(question, scene), curvatures, scene)
+    return {"stability_predictors": known, "stability_ranks": stability_ranks(stability, known)}

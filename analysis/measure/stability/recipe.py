@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,10 +63,13 @@ def trainings(scene: StartScene, starts: Iterable[str], seeds: Sequence[int]) ->
     ]
 
 
-def recipe_tables(scene: StartScene, wanted: Sequence[Trained], machine: Machine) -> dict[str, pd.DataFrame]:
+def recipe_tables(
+    scene: StartScene, wanted: Sequence[Trained], machine: Machine, about: dict[str, Any]
+) -> dict[str, pd.DataFrame]:
     """`stability_recipe`, a row per start and attribute, and `stability_recipe_images`, a row per image of these.
 
-    Trains what is not there.  stability and gap are means over trainings, with standard errors over trainings.
+    The rows of the first say what they are `about`; stability and gap are means over trainings, with standard errors
+    over trainings.  Trains what is not there.
     """
     execute([training.run for training in wanted], scene.root, scene.store, machine)
     with tqdm(wanted, desc="recipe", unit="network") as bar:
@@ -93,7 +97,7 @@ def recipe_tables(scene: StartScene, wanted: Sequence[Trained], machine: Machine
     ).reset_index()  # fmt: skip
     images.insert(2, "image", scene.store.cases["id"].to_numpy()[images["index"]])
     images["memorised"] = images["without"] - images["with"]
-    return {"stability_recipe": pd.DataFrame(rows), "stability_recipe_images": images}
+    return {"stability_recipe": pd.DataFrame(rows).assign(**about), "stability_recipe_images": images}
 
 
 def _over_trainings(values: pd.Series) -> tuple[float, float]:

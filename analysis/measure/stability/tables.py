@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.curvature.replace_one import Fork, Positions, stability
 from analysis.measure.stability.passes import Found, Passes
 from analysis.measure.stability.protocol import GRID, Cell, Protocol
-from analysis.measure.starts import StartNetwork
+from analysis.measure.starts import StartNetwork, StartScene
 
 _READ = [
     "gap", "gap_error", "gap_before", "risk_before", "train_risk", "held_risk", "moved", "moved_relative",
@@ -39,10 +39,16 @@ def _stable(found: Found) -> bool:
 
 
 def measured(
-    protocol: Protocol, drawn: Sequence[tuple[int, Cell]], starts: Sequence[StartNetwork], passes: Passes
+    protocol: Protocol,
+    drawn: Sequence[tuple[int, Cell]],
+    starts: Sequence[StartNetwork],
+    scene: StartScene,
+    device: str,
+    workers: int,
 ) -> dict[str, pd.DataFrame]:
     """The tables of all starts and c; `drawn` are the passes at one c, each with the number of its start."""
-    cells = []
+    folder, cells = scene.root / scene.store.name / "stability", []
+    passes = Passes([start.subject for start in starts], folder, device, workers)
     for _, group in groupby(drawn, lambda each: each[1].attribute):
         together = list(group)
         largest = largest_stable(passes, together) if protocol.largest else None

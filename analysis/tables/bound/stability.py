@@ -24,7 +24,7 @@ from analysis.tables.read import attributes_asked, ordered, read_about, read_opt
 from analysis.tables.words import counted, listed
 from tatl.names import BOUND_STARTS
 
-STABILITY_COMMAND = "python -m analysis.stability --start all"
+STABILITY_COMMAND = "python -m analysis.stability --start all --predictors"
 ENVIRONMENT = ("data", "attribute", "m", "c", "seed")
 _KEYS = ["start", "attribute", "seed"]
 BOUND, RISK, NOISE = "bound", "risk", "first_order"
