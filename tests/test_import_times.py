@@ -15,6 +15,7 @@ HEAVY = ("torch", "lightning", "timm", "segmentation_models_pytorch")
 LINES = {
     "tatl": ["--help", "train --help", "study variants --plan", "study backbones --plan"],
     "analysis.bound": ["--help", "--plan"],
+    "analysis.stability": ["--help"],
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 from analysis.measure.commands import run_command
 from analysis.measure.stability.command import measure_stability
 from analysis.measure.stability.passes import PassWorker
+from analysis.measure.stability.protocol import drawn_by_share
 from tatl.data.store import Store
 
 FAST = ["--preset", "smoke", "--shapes", "link", "--workers", "1", "--device", "cpu", "--forks", "4"]
@@ -108,6 +109,16 @@ def test_the_largest_stable_c_is_one_for_all_starts(
     assert run(toy_store, *STARTS, "--c", "largest", tables="largest") == 0
     table = read("largest")
     assert (table["c"] == 0.05).all() and table["stability"].tolist() == read("tables")["stability"].tolist()
+
+
+def test_fresh_images_are_each_as_likely_and_show_the_attribute_by_its_share() -> None:
+    rng, images, present = np.random.default_rng(0), np.arange(10, 30), np.arange(40) % 10 == 0
+    counts = np.zeros(40)
+    for _ in range(2000):
+        drawn = drawn_by_share(images, present, 10, rng)
+        assert present[drawn].sum() == 1 and len(set(drawn)) == 10
+        counts[drawn] += 1
+    np.testing.assert_allclose(counts[images], 1000, atol=100)
 
 
 def test_predictors_are_measured_beside_the_passes_that_are_there(

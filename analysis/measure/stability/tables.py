@@ -15,6 +15,7 @@ from analysis.measure.stability.passes import Found, Passes
 from analysis.measure.stability.protocol import GRID, Cell, Protocol
 from analysis.measure.starts import StartNetwork, StartScene
 
+_KEYS = ["start", "attribute", "seed", "c", "m"]
 _READ = [
     "gap", "gap_error", "gap_before", "risk_before", "train_risk", "held_risk", "moved", "moved_relative",
 ]  # fmt: skip
@@ -128,10 +129,10 @@ def stability_text(made: dict[str, pd.DataFrame]) -> str:
         recipe = made["stability_recipe"].set_index(["attribute", "start"])[columns]
         recipe.columns.name = "the recipe"
         parts.append(recipe.to_string(float_format="{:.4g}".format))
-    return "\n\n".join([*parts, "\n".join(f"note: {note}" for note in notes(table))])
+    return "\n\n".join([*parts, "\n".join(f"note: {note}" for note in notes(table, made["stability_forks"]))])
 
 
-def notes(table: pd.DataFrame) -> list[str]:
+def notes(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
     """Where passes diverged or ended at nothing, and whether an estimate tells the starts apart."""
     said = [
         f"{row.start}, {row.attribute}, seed {row.seed}, c {row.c:g}, m {row.m}: diverged at step {row.diverged_at:.0f}"
@@ -142,11 +143,24 @@ def notes(table: pd.DataFrame) -> list[str]:
         what = f"in {nothing.sum()} of {len(table)} rows the risk after training is the share of images that show the"
         said.append(f"{what} attribute, within 5 %: as it is for a network that predicts nothing")
     for (attribute, c, share), part in table.groupby(["attribute", "c", "share"], sort=False):
-        means = part.groupby("start")["stability"].mean()
+        means = part.groupby("start")["stability"].mean().dropna().sort_values()
         apart, error = means.max() - means.min(), float(np.sqrt((part["error"] ** 2).mean()))
         if apart > 0 and error > 0:
             enough = int(np.ceil(part["forks"].mean() * (3 * error / apart) ** 2))
             ratio = f"the standard error of one pass is {error / apart:.2f} of the largest difference between starts"
-            more = f"; {enough} forks, or as many over more seeds, would make it a third" if error > apart / 3 else ""
-            said.append(f"{attribute}, c {c:g}, {share} %: {ratio}{more}")
+            more = f", {enough} forks or as many over more seeds would make it a third" if error > apart / 3 else ""
+            both = _paired(forks, part[part["start"].isin([means.index[0], means.index[-1]])])
+            pair = (
+                f"{means.index[-1]} and {means.index[0]}, whose forks are the same, with an error of {both / apart:.2f}"
+            )
+            said.append(f"{attribute}, c {c:g}, {share} %: {ratio}{more}; it is between {pair}")
     return said
+
+
+def _paired(forks: pd.DataFrame, part: pd.DataFrame) -> float:
+    """The standard error of the mean difference of two starts over all seeds, from the differences of their forks."""
+    rows = forks.merge(part[_KEYS], on=_KEYS)
+    pairs = rows["weight"] * (rows["fresh_difference"] + rows["replaced_difference"]) / 2
+    same = [rows[name] for name in ("seed", "step", "fresh")]
+    each = pairs.groupby(same).agg(lambda two: two.iloc[-1] - two.iloc[0] if len(two) == 2 else np.nan).dropna()
+    return float(each.std(ddof=1) / np.sqrt(len(each)))
