@@ -25,7 +25,7 @@ import pandas as pd
 from analysis.curvature.norms import Options
 from analysis.measure.solve import Curvatures
 from analysis.measure.suspects.jury import Jury, juries
-from analysis.measure.suspects.scores import BY_MAPS, BY_WEIGHTS, SUSPICION, suspects
+from analysis.measure.suspects.scores import SUSPICION, more_suspect, suspects
 from analysis.tables.effect import percentiles, resampled
 from tatl import cli
 from tatl.data.case import Case, Size
@@ -86,9 +86,9 @@ class WithWrongMasks:
         return np.zeros_like(mask) if kind == "emptied" else mask
 
 
-def auroc(table: pd.DataFrame, wrong: np.ndarray, score: str) -> tuple[float, float, float]:
+def auroc(value: np.ndarray, group: pd.Series, wrong: np.ndarray) -> tuple[float, float, float]:
     """P(a wrong mask scores above a right one), ties a half, and its 95 % interval over resampled groups of images."""
-    value, (groups, _) = table[score].to_numpy(), pd.factorize(table["group"])
+    groups, _ = pd.factorize(group)
     above = np.subtract.outer(value[wrong], value[~wrong])
     above = (above > 0) + 0.5 * (above == 0)
     drawn = resampled(groups.max() + 1)
@@ -107,8 +107,8 @@ def judged(table: pd.DataFrame, store: Store, wrong: pd.DataFrame) -> pd.DataFra
     for name in ("all", *KINDS):
         some = (kind.isna() | (name == "all") | (kind == name)).to_numpy()
         part, bad = table[some], kind[some].notna().to_numpy()
-        for score in (each for each in (*BY_MAPS, BY_WEIGHTS, SUSPICION) if each in table):
-            value, low, high = auroc(part, bad, score)
+        for score, values in more_suspect(part).assign(suspicion=part[SUSPICION]).items():
+            value, low, high = auroc(values.to_numpy(), part["group"], bad)
             counts = {"wrong": int(bad.sum()), "right": int((~bad).sum())}
             rows.append({"score": score, "kind": name, **counts, "auroc": value, "low": low, "high": high})
     return pd.DataFrame(rows)

@@ -16,6 +16,7 @@ LINES = {
     "tatl": ["--help", "train --help", "study variants --plan", "study backbones --plan"],
     "analysis.bound": ["--help", "--plan"],
     "analysis.stability": ["--help"],
+    "analysis.suspects": ["--help"],
 }
 
 

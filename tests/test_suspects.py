@@ -97,6 +97,11 @@ def test_ranks_are_within_an_attribute() -> None:
     assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6]
 
 
+def test_of_curvature_less_is_more_suspect() -> None:
+    table = pd.DataFrame({"attribute": "disc", "loss": 0.5, "curvature": [3.0, 1.0, 2.0]})
+    assert ranked(table)["curvature"].tolist() == [1, 2, 3]
+
+
 def test_no_case_is_judged_by_a_network_that_saw_it(runs: Path, toy_store: Store) -> None:
     chosen = find_judges(runs, toy_store)
     made = juries(chosen, runs, toy_store)

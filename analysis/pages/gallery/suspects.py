@@ -26,15 +26,16 @@ from analysis.tables.read import BROKEN, attributes_asked, read_about, read_tabl
 from tatl.prediction.contour import contour
 
 COMMAND = "python -m analysis.suspects"
-_SCORES = ("loss", "disagreement", "improbability", "doubt", "curvature", "suspicion")  # more is more suspect
+_SCORES = ("loss", "disagreement", "improbability", "doubt", "curvature", "suspicion")
 _COLUMNS = ("rank", "case", "attribute", "fold", "given", *(name for name in _SCORES if name != "curvature"))
 _PICTURES = ("image", "given", "found")
 _IN_LINE, _WIDTH = 3, 2.8
 _MEANINGS = (
     "loss: Eq. 1-3 of the averaged probabilities; disagreement: 1 - Dice, 0 where both masks are empty; improbability: "
     "1 - mean probability of a pixel's label; doubt: the same, pixels weighted by their improbability (softmin, Lad "
-    "and Mueller 2023); curvature: Hessian norm of the loss at the trained weights; suspicion: mean of the ranks by "
-    "all of these among the masks of the attribute, from 0 to 1"
+    "and Mueller 2023); curvature: Hessian norm of the loss at the trained weights, of which less is more suspect, as "
+    "the loss is flat where it is near its highest; suspicion: mean of the ranks by all of these among the masks of "
+    "the attribute, from 0 to 1"
 )
 
 
