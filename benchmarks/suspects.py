@@ -9,7 +9,8 @@ Wrong masks are drawn among those that are not empty, in turn
     emptied
 and networks of two folds (each image judged by the one that was not trained on it) are trained on the copy, wrong masks
 and all.  Printed and written: the area under the ROC curve of each score, for all wrong masks and for each kind of them
-against all others, with a 95 % interval over resampled groups of images; .5 is chance.
+against the right ones, with a 95 % interval over resampled groups of images; .5 is chance.  Without the curvature all
+masks are ranked, with it the wrong ones and a random part of the right ones.
 """
 
 from __future__ import annotations

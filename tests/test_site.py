@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import fake_bound
 import fake_comparison
+import fake_stability
 import fake_study
 import fake_suspects
 from analysis.pages import files
@@ -65,6 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
     tables = str(fake_study.write(out / "tables", folds=3).parent / "tables")
     fake_bound.write(out / "tables", spectrum=True)
+    fake_stability.write(out / "tables")
     fake_suspects.write(out / "tables")
     for study in ("paradigms", "convergence", "data-size", "backbones"):
         fake_comparison.write(out / "tables", study, folds=2)
