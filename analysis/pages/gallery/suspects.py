@@ -79,7 +79,7 @@ class Suspects(Origin):
         many = counted(len(self.shown), "most suspect mask")
         kinds = {"empty where something is found": ~given & found, "not empty where nothing is found": given & ~found}
         kinds["elsewhere than what is found"] = given & found
-        said = listed([f"{int(each.sum())} {kind}" for kind, each in kinds.items()])
+        said = listed([f"{int(each.sum())} {kind}" for kind, each in kinds.items() if each.any()])
         return f"Of the {many} among {len(self.table)}, as networks see it that never saw the case: {said}."
 
     def headline(self) -> Html:
