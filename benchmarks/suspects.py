@@ -136,7 +136,7 @@ def main(
     epochs: int = 8,
     preset: str = "quick",
     right: int = 30,
-    folder: Path = Path("suspects"),
+    folder: Path = Path("stores/suspects"),
     workers: int = 0,
 ) -> None:
     """Make masks wrong, train on them, rank them, and say how well each score finds them.
@@ -151,7 +151,7 @@ def main(
         epochs: of each network
         preset: of the other settings
         right: how many right masks of each attribute and fold have their curvature taken too; 0: no curvature
-        folder: for the store with wrong masks, runs and suspects_auroc.csv
+        folder: for the store with wrong masks, its runs, and <store>_auroc.csv
         workers: processes that share the curvature; 0: one a core
     """
     names = comma_list(attributes)

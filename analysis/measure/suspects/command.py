@@ -68,7 +68,7 @@ def rank_suspects(
     table = suspects(made, _curvatures(chosen, runs, tolerance, max_products, device, workers) if curvature else None)
     folder = tables or Path("reports") / opened.name / "tables"
     about = _about(chosen, opened) | {"notes": notes, "seconds": round(time.monotonic() - started, 1)}
-    _write(folder, table, table.head(shown), made, about)
+    _write(folder, table, table.head(max(0, shown)), made, about)
     print(_text(table), f"tables are in {folder}: suspects.csv", _next(folder), sep="\n")
 
 
