@@ -48,6 +48,19 @@ def test_pairs_within_their_noise_are_left_out() -> None:
     assert (row["pairs"], row["left_out"]) == (36, 24)  # neighbours differ by 1, less than 2 * hypot(.6, .6)
 
 
+def test_noise_that_starts_share_hides_no_difference() -> None:
+    """Forks that swing alike: pairs that plain errors leave out are told apart."""
+    table, swing = drawn(error=0.6), np.array([-3.0, 1.0, 2.0])
+    forks = {
+        key: pd.DataFrame(
+            {start: value + swing / key[1] for start, value in zip(part["start"], part["stability"], strict=True)}
+        )
+        for key, part in table.groupby(WITHIN)
+    }
+    row = rank_predictors(table, ["right"], WITHIN, forks=forks).iloc[0]
+    assert (row["pairs"], row["left_out"]) == (60, 0)
+
+
 def test_the_worst_environment_is_named() -> None:
     table = drawn()
     where = (table["attribute"] == "streaks") & (table["m"] == 60)

@@ -53,6 +53,16 @@ def test_rows_of_another_recipe_and_unknown_starts_are_borne() -> None:
     assert stability_ranks(made["stability"].iloc[:0], known).empty
 
 
+def test_forks_that_starts_share_tell_pairs_apart() -> None:
+    made = frames(error=2.0)
+    stability, forks = made["stability"], made["stability_forks"]
+    values = forks.merge(stability, on=["start", "attribute", "seed", "c", "m"])["stability"].to_numpy()
+    alike = forks.assign(weight=1.0, fresh_difference=values, replaced_difference=values + forks["step"])
+    known = made["stability_predictors"]
+    plain, paired = (stability_ranks(stability, known, each) for each in (None, alike))
+    assert plain["pairs"].max() < paired["pairs"].max() == 180
+
+
 def test_the_best_is_named_first_and_the_trap_of_pooling_is_said() -> None:
     found = ranks()
     assert found["predictor"].iloc[0] == "first_order" and found["sign_error"].iloc[0] == 0

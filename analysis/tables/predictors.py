@@ -44,6 +44,7 @@ def rank_predictors(
     error: str = "error",
     noise: float = 2.0,
     beside: str = "",
+    forks: Mapping[Any, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """One row per predictor, best first: predictor, sign_error, resampled_low, resampled_high, ahead, worst, worst_in,
     tau, low, high, p, pooled, pairs, environments, groups, left_out; NaN where no pair of starts can be told apart.
@@ -57,6 +58,8 @@ def rank_predictors(
         error: standard errors of it
         noise: pairs nearer than so many standard errors of their difference are left out
         beside: the predictor that others may be ahead of
+        forks: by environment a column per start of what its `measured` is the mean of, rows in pairs: the noise of a
+            difference is then that of the differences, which is less where starts share what is drawn
 
     Raises ValueError for a missing column, and a start that is twice in an environment.
     """
@@ -67,7 +70,8 @@ def rank_predictors(
     if (twice := table.duplicated(["start", *environment])).any():
         raise ValueError(f"start {table.loc[twice, 'start'].iloc[0]!r} is twice in one environment: average it first")
     groups = {key: group.set_index("start") for key, group in table.groupby(list(environment), dropna=False)}
-    pairs = {key: _pairs(group, measured, error, noise) for key, group in groups.items()}
+    paired = forks or {}
+    pairs = {key: _pairs(group, measured, error, noise, paired.get(key)) for key, group in groups.items()}
     apart = [at for at, name in enumerate(environment) if name not in _TOGETHER]
     rows, errors = [], dict[str, _Errors]()
     for name in dict.fromkeys([*predictors, *filter(None, [beside])]):
@@ -134,13 +138,18 @@ def _tau(table: pd.DataFrame, one: str, other: str) -> float:
     return float(kendalltau(known[one], known[other]).statistic) if len(known) > 1 else math.nan
 
 
-def _pairs(group: pd.DataFrame, measured: str, error: str, noise: float) -> tuple[list[tuple[str, str]], int]:
+def _pairs(
+    group: pd.DataFrame, measured: str, error: str, noise: float, forks: pd.DataFrame | None
+) -> tuple[list[tuple[str, str]], int]:
     """Pairs of starts, the more stable first, and how many are inside the noise; an unknown error is no noise."""
     told, left = list[tuple[str, str]](), 0
     values, errors = group[measured], group[error].fillna(0)
     for one, other in combinations(group.index, 2):
-        difference = float(values[other] - values[one])
-        if abs(difference) <= noise * math.hypot(errors[one], errors[other]):
+        difference, apart = float(values[other] - values[one]), math.hypot(errors[one], errors[other])
+        if forks is not None and {one, other} <= set(forks):
+            each = (forks[one] - forks[other]).dropna()
+            apart = each.std() / math.sqrt(len(each)) if len(each) > 1 else apart
+        if abs(difference) <= noise * apart:
             left += 1
         else:
             told.append((one, other) if difference > 0 else (other, one))

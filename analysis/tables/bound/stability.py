@@ -73,12 +73,28 @@ def _bound(row: pd.Series) -> float:
     return bound(row["risk"], row["curvature"], m, c=row["c"], n=min(int(row["images"]), m)).value
 
 
-def stability_ranks(stability: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Which predictor ranks starts as their measured stability does: the rows of `rank_predictors`, best first."""
+def stability_ranks(stability: pd.DataFrame, known: pd.DataFrame, forks: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Which predictor ranks starts as their measured stability does: the rows of `rank_predictors`, best first.
+
+    With the `forks` of stability_forks.csv, which starts share, the noise of a difference is that of pairs of forks.
+    """
     table = beside_predictors(stability, known)
     there = [name for name in PREDICTORS if name in table and table[name].notna().any()]
     environment = [name for name in ENVIRONMENT if name in table]
-    return rank_predictors(table, there, environment, beside=BOUND if BOUND in there else "")
+    beside = BOUND if BOUND in there else ""
+    return rank_predictors(table, there, environment, beside=beside, forks=_paired(stability, forks, environment))
+
+
+def _paired(stability: pd.DataFrame, forks: pd.DataFrame | None, environment: list[str]) -> dict[Any, pd.DataFrame]:
+    """By environment what each fork adds to the stability of each start, a column a start."""
+    if forks is None or "weight" not in forks or forks.empty:
+        return {}
+    keys = [*_KEYS, "c", "m"]
+    table = forks.merge(stability[list(dict.fromkeys([*keys, *environment]))], on=keys)
+    each = table["weight"] * (table["fresh_difference"] + table["replaced_difference"]) / 2
+    table = table.assign(each=each, turn=table.groupby([*keys, "step"]).cumcount())
+    groups = table.groupby(environment, dropna=False)
+    return {key: part.pivot(index=["step", "turn"], columns="start", values="each") for key, part in groups}
 
 
 def ranks_text(ranks: pd.DataFrame) -> str:
@@ -175,7 +191,7 @@ class StabilityTables(Origin):
         measured = list(dict.fromkeys(tables["stability"]["attribute"]))
         asked = attributes_asked(attributes, measured, folder)
         tables |= {n: table[table["attribute"].isin(asked)] for n, table in tables.items() if "attribute" in table}
-        tables["stability_ranks"] = stability_ranks(tables["stability"], tables["stability_predictors"])
+        tables["stability_ranks"] = stability_ranks(*(tables[name] for name in STABILITY_COLUMNS))
         return cls(folder, about, asked, tables)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
