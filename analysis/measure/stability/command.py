@@ -87,14 +87,14 @@ def _measure(
         of_all = {key: value for key, value in about.items() if key not in ("fold", "seed", "calibrated")}
         made |= recipe_tables(measurement.scene, targets, measurement.shared.machine, of_all)
     if predictors:
-        made |= _ranked(made["stability"], measurement, starts, question, workers)
+        made |= _ranked(made, measurement, starts, question, workers)
     measurement.write(made, starts, {"question": asdict(question), **asdict(protocol)})
     ranks = [ranks_text(made["stability_ranks"])] if predictors else []
     print(stability_text(made), *ranks, measurement.farewell(made), sep="\n\n")
 
 
 def _ranked(
-    stability: DataFrame, measurement: Measurement, starts: list[StartNetwork], question: Question, workers: int
+    made: dict[str, DataFrame], measurement: Measurement, starts: list[StartNetwork], question: Question, workers: int
 ) -> dict[str, DataFrame]:
     """What may predict stability, and how it ranks the starts."""
     from analysis.curvature.norms import Options
@@ -106,4 +106,5 @@ def _ranked(
     scene, device = measurement.scene, device_kind(measurement.shared.device)
     curvatures = Curvatures(Options(seed=scene.seed), scene.folder, device, workers, share=ERROR_SHARE)
     known = predictors(starts, samples(question, scene), curvatures, scene)
-    return {"stability_predictors": known, "stability_ranks": stability_ranks(stability, known)}
+    ranks = stability_ranks(made["stability"], known, made["stability_forks"])
+    return {"stability_predictors": known, "stability_ranks": ranks}
