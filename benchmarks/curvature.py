@@ -1,14 +1,16 @@
-"""Per-image spectral norms: the toolkit's engine beside PyHessian's per-image loop, and what a product costs.
+"""Per-image spectral norms: the toolkit's engine beside PyHessian and curvlinops, and what a product costs.
 
-    python benchmarks/curvature.py                                  two cores, half an hour, most of it PyHessian's
-    python benchmarks/curvature.py --images 4 --scales ""           the same in a few minutes
+    python benchmarks/curvature.py                                  two cores, an hour, most of it PyHessian's
+    python benchmarks/curvature.py --images 2 --scales ""           the same in some minutes
     python benchmarks/curvature.py --device cuda --size 384x512 --images 8 --cases 300 --figure-7 200      on a GPU
 
-U-shape efficientnet-b0 at the agnostic start of a drawn phantom (trained here once, kept under --runs).  Prints
+A segmenter at the agnostic start of a drawn phantom (trained here once, kept under --runs), per backbone.  Prints
     product    gradient, our product, PyTorch's double backward, and on CUDA our product captured as graphs: medians
     profile    where the time of one of our products goes
-    norms      all attributes of N images: PyHessian (one hessian object per pair, maxIter 100, tol 1e-3), the engine
-               in this process, and as `analysis.bound` runs it (a process a core): seconds, products, differences
+    norms      all attributes of N images, each pair by every method in turn (ratios are of one time): the engine,
+               PyHessian (one hessian object per pair, maxIter 100, tol 1e-3) and, where it is installed, curvlinops'
+               Hessian with SciPy's eigsh (tol as the engine's): seconds, products, differences; then the engine as
+               `analysis.bound` runs it (a process a core)
     scale      seconds per distinct (image, mask) pair and peak memory over 8, 16 and 32 images (before PyHessian)
     figure 7   with --figure-7 N: all starts over N images, and what 2594 would take
 """
@@ -16,6 +18,7 @@ U-shape efficientnet-b0 at the agnostic start of a drawn phantom (trained here o
 from __future__ import annotations
 
 import gc
+import math
 import resource
 import statistics
 import sys
@@ -24,16 +27,19 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from pyhessian import hessian
+from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.curvature.graphs import Captured
-from analysis.curvature.norms import Options, SpectralNorms, spectral_norms
+from analysis.curvature.norms import Options, Solver, spectral_norms
 from analysis.curvature.products import Hessians, flatten, unflatten
 from analysis.measure.ledger import image_loss
 from analysis.measure.solve import Curvatures
@@ -43,7 +49,7 @@ from tatl.data.batches import Feed
 from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
-from tatl.names import BOUND_STARTS
+from tatl.names import B0, BOUND_STARTS, LITE0
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.studies.planner import Planner
@@ -114,8 +120,19 @@ def products(model: nn.Module, image: Tensor, mask: Tensor, rounds: int, device:
     _profile(lambda: ours(v), device, medians[used])
 
 
+def backward_flop(g: list[int], x: list[int], w: list[int], *more: Any, out_shape: object = None, **_: object) -> int:
+    """FLOP of the gradients of a convolution from its shapes: for input and weight each as many as it has itself.
+
+    PyTorch's own counter takes the weight gradient of a grouped convolution for that of one group.
+    """
+    transposed, wanted = more[4], more[7]
+    place = x if transposed else g
+    return 2 * place[0] * math.prod(place[2:]) * math.prod(w) * sum(wanted[:2])
+
+
 def _profile(action: Callable[[], object], device: torch.device, seconds: float) -> None:
-    with FlopCounterMode(display=False) as counter:
+    counts = {torch.ops.aten.convolution_backward: backward_flop}
+    with FlopCounterMode(display=False, custom_mapping=counts) as counter:
         action()
     flop = counter.get_total_flops()
     peak = next((v for k, v in FP32_PEAK.items() if device.type == "cuda" and k in torch.cuda.get_device_name()), None)
@@ -133,32 +150,67 @@ def _profile(action: Callable[[], object], device: torch.device, seconds: float)
         print(f"  {getattr(event, name) / whole:6.1%} {event.count:6d}  {event.key}")
 
 
-def by_pyhessian(model: nn.Module, pairs: list[tuple[Tensor, Tensor]]) -> tuple[float, np.ndarray]:
-    """Seconds and signed eigenvalues of PyHessian's power iteration, one object per pair."""
-    cuda = pairs[0][0].is_cuda
+Method = Callable[[Tensor, Tensor], tuple[float, int]]  # an image and a mask [1, ...] to |eigenvalue| and products
 
-    def criterion(logits: Tensor, masks: Tensor) -> Tensor:
-        return image_loss(logits, masks).mean()
 
-    values = []
-    started = now(pairs[0][0].device)
-    for number, (image, mask) in enumerate(pairs):
+def criterion(logits: Tensor, masks: Tensor) -> Tensor:
+    return image_loss(logits, masks).mean()
+
+
+criterion.reduction = "mean"  # type: ignore[attr-defined]  # which curvlinops asks for
+
+
+def by_engine(model: nn.Module, tolerance: float) -> Method:
+    solver = Solver(model, image_loss, Options(tolerance=tolerance))
+
+    def solve(image: Tensor, mask: Tensor) -> tuple[float, int]:
+        found = solver(image[0], mask[0])
+        return abs(found.value), found.products
+
+    return solve
+
+
+def by_pyhessian(model: nn.Module) -> Method:
+    """Power iteration, one object per pair; it does not say how many products it took."""
+
+    def solve(image: Tensor, mask: Tensor) -> tuple[float, int]:
         model.zero_grad(set_to_none=True)
-        torch.manual_seed(number)
+        torch.manual_seed(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # create_graph=True in backward(): a reference cycle, collected below
-            found, _ = hessian(model, criterion, data=(image, mask), cuda=cuda).eigenvalues(maxIter=100, tol=1e-3)
-        values.append(found[0])
+            found, _ = hessian(model, criterion, data=(image, mask), cuda=image.is_cuda).eigenvalues(100, tol=1e-3)
         model.zero_grad(set_to_none=True)
         gc.collect()
-    return now(pairs[0][0].device) - started, np.array(values)
+        return abs(found[0]), 0
+
+    return solve
 
 
-def engine(model: nn.Module, pairs: list[tuple[Tensor, Tensor]], tolerance: float) -> tuple[float, SpectralNorms]:
-    started = now(pairs[0][0].device)
-    images, masks = [image[0] for image, _ in pairs], [mask[0] for _, mask in pairs]
-    found = spectral_norms(model, images, masks, image_loss, tolerance=tolerance, max_products=200)
-    return now(pairs[0][0].device) - started, found
+def by_curvlinops(model: nn.Module, tolerance: float) -> Method | None:
+    """ARPACK on curvlinops' Hessian; None where the package is not there."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own dependencies
+            from curvlinops import HessianLinearOperator
+    except ImportError as error:
+        print(f"curvlinops-for-pytorch is not installed ({error}): pip install it to see it beside")
+        return None
+    weights = [p for p in model.parameters() if p.requires_grad]
+
+    def solve(image: Tensor, mask: Tensor) -> tuple[float, int]:
+        made = HessianLinearOperator(model, criterion, weights, [(image, mask)], check_deterministic=False).to_scipy()
+        taken: list[int] = []
+
+        def product(v: np.ndarray) -> np.ndarray:
+            taken.append(1)
+            return made @ v.astype(made.dtype)
+
+        start = np.random.default_rng(0).standard_normal(made.shape[0]).astype(made.dtype)
+        counted = LinearOperator(made.shape, matvec=product, dtype=made.dtype)
+        (value,) = eigsh(counted, 1, which="LM", v0=start, tol=tolerance, return_eigenvectors=False)
+        return abs(float(value)), len(taken)
+
+    return solve
 
 
 def spread_out(start: StartNetwork, indices: np.ndarray, device: str) -> float:
@@ -170,35 +222,34 @@ def spread_out(start: StartNetwork, indices: np.ndarray, device: str) -> float:
         return time.perf_counter() - started
 
 
-def norms(start: StartNetwork, indices: np.ndarray, device: torch.device, skip: bool) -> None:
-    """PyHessian beside the engine, over all attributes of these images."""
+def norms(start: StartNetwork, indices: np.ndarray, device: torch.device, pyhessian: bool) -> None:
+    """Every method over all attributes of these images; seconds, of all cores' time too, against the engine's."""
     store, model = start.subject.store, start.subject.model
     pairs = [pair(store, name, int(i), device) for i in indices for name in store.attributes]
-    engine(model, pairs[:1], 1e-2)
-    seconds, found = engine(model, pairs, 1e-2)
-    print(f"{len(indices)} images x {len(store.attributes)} attributes = {len(pairs)} pairs, {found.solves} distinct")
-    print(f"engine, this process     {seconds:8.1f} s   products a solve: {_products(found)}")
-    several = spread_out(start, indices, device.type)
-    print(f"engine, all cores/GPUs   {several:8.1f} s   (as analysis.bound runs it, processes started)")
-    _, tight = engine(model, pairs, 1e-4)
-    print(f"engine at 1e-4           products a solve: {_products(tight)}")
-    print(f"engine at 1e-2 is off by {_differences(found.values, tight.values)}")
-    if skip:
-        return
-    theirs, values = by_pyhessian(model, pairs)
-    print(f"PyHessian, this process  {theirs:8.1f} s   {theirs / seconds:.1f} x, {theirs / several:.1f} x all cores")
-    print(f"PyHessian is off by      {_differences(np.abs(values), tight.values)}")
-    arrived = np.abs(np.abs(values) / tight.values - 1) < 0.01
-    print(f"within 1 % of each other in {arrived.mean():.0%} of pairs (PyHessian has no converged flag)")
-
-
-def _products(found: SpectralNorms) -> str:
-    return f"median {np.median(found.products):.0f}, {found.products.min()} to {found.products.max()}"
-
-
-def _differences(values: np.ndarray, truth: np.ndarray) -> str:
-    off = np.abs(values / truth - 1)
-    return f"median {np.median(off):.1e}, largest {off.max():.1e} (relative, against 1e-4)"
+    methods: dict[str, Method | None] = {"engine": by_engine(model, 1e-2), "engine at 1e-4": by_engine(model, 1e-4)}
+    methods |= {"curvlinops": by_curvlinops(model, 1e-2)} | ({"PyHessian": by_pyhessian(model)} if pyhessian else {})
+    rows = []
+    for name, method in methods.items():
+        if name.startswith("engine") and method:
+            method(*pairs[0])  # and what it checks before its first number
+    for number, (image, mask) in enumerate(pairs):
+        for name, method in methods.items():
+            if method:
+                began, busy = now(device), time.process_time()
+                value, taken = method(image, mask)
+                spent = now(device) - began, time.process_time() - busy
+                rows.append((name, number, value, taken, *spent))
+    table = pd.DataFrame(rows, columns=["method", "pair", "norm", "products", "seconds", "of cores"])
+    truth = table[table["method"] == "engine at 1e-4"].set_index("pair")["norm"]
+    table["off"] = (table["norm"] / table["pair"].map(truth) - 1).abs()
+    each = table.groupby("method", sort=False)
+    shown = each[["seconds", "of cores"]].sum()
+    shown["times the engine's"] = shown["seconds"] / shown["seconds"]["engine"]
+    shown = shown.join(each["products"].sum()).join(each["off"].agg(["median", "max"]).add_prefix("off by, "))
+    print(f"{len(indices)} images x {len(store.attributes)} attributes = {len(pairs)} pairs, each solved by itself")
+    print(shown.to_string(float_format="{:.3g}".format))
+    seconds = spread_out(start, indices, device.type)
+    print(f"as analysis.bound runs the engine, on all cores or GPUs, processes started: {seconds:.1f} s")
 
 
 class Pairs:
@@ -244,6 +295,8 @@ def figure7(scene: StartScene, starts: list[StartNetwork], count: int, device: s
 
 def main(
     device: str = "cpu",
+    backbones: str = f"{B0},{LITE0}",
+    shape: str = "u",
     size: str = "96x128",
     cases: int = 60,
     images: int = 16,
@@ -258,6 +311,8 @@ def main(
 
     Args:
         device: cpu or cuda
+        backbones: one after another, with commas
+        shape: u or link
         size: HEIGHTxWIDTH of the phantom
         cases: phantom cases; the agnostic network is trained on four fifths of them
         images: images whose norms are compared
@@ -268,33 +323,39 @@ def main(
         runs: folder of the trained start
         store: folder of the phantom; default stores/benchmark-curvature-<cases>-<size>
     """
-    place = torch.device(device)
-    values = load_preset("quick").settings
     folder = store or Path(f"stores/benchmark-curvature-{cases}-{size}")
     # Figure 7 is extrapolated to the real frequencies of attributes, so then they are drawn.
-    phantom = Phantom(cases, seed=0, enrich=not figure_7)
-    opened = prepare(phantom, folder, Size.parse(size), progress=False)
-    settings = Settings(**{**values, "shapes": "u"})
-    scene = StartScene(Planner(settings, opened, device=device), runs, "u", 0, 0)
+    opened = prepare(Phantom(cases, seed=0, enrich=not figure_7), folder, Size.parse(size), progress=False)
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    for backbone in backbones.split(","):
+        source = "imagenet" if backbone == LITE0 else "textures"  # whose weights need no network
+        values = load_preset("quick").settings | {"shapes": shape, "backbone": backbone, "source": source}
+        scene = StartScene(Planner(Settings(**values), opened, device=device), runs, shape, 0, 0)
+        data = f"agnostic start, {len(opened)} cases at {opened.size}"
+        print(f"\n{shape} {backbone}, {data}, {where}, torch {torch.__version__}", flush=True)
+        _measure(scene, torch.device(device), images, rounds, scales, figure_7, pyhessian)
+
+
+def _measure(
+    scene: StartScene, device: torch.device, images: int, rounds: int, scales: str, figure_7: int, pyhessian: bool
+) -> None:
+    store = scene.store
     names = [name for name in BOUND_STARTS if name != "random"] if figure_7 else ["tatl"]
-    execute([run for name in names for run in scene.run(name).needs()], runs, opened, Machine(device))
+    execute([run for name in names for run in scene.run(name).needs()], scene.root, store, Machine(device.type))
     starts = [scene.start(name) for name in names]
     start = next(start for start in starts if start.name == "tatl")
-    start.subject.model.to(place)
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    data = f"phantom of {cases} at {size}"
-    print(f"U-shape {settings.backbone}, agnostic start, {data}, {where}, torch {torch.__version__}")
+    start.subject.model.to(device)
     order = np.random.default_rng(0).permutation(scene.train())
-    print("\n== product")
-    products(start.subject.model, *pair(opened, opened.attributes[0], int(order[0]), place), rounds, place)
+    print("== product")
+    products(start.subject.model, *pair(store, store.attributes[0], int(order[0]), device), rounds, device)
     if scales:
-        print("\n== scale", flush=True)
-        scale(start, place, tuple(map(int, scales.split(","))), order)
-    print("\n== norms", flush=True)
-    norms(start, order[:images], place, not pyhessian)
+        print("== scale", flush=True)
+        scale(start, device, tuple(map(int, scales.split(","))), order)
+    print("== norms", flush=True)
+    norms(start, order[:images], device, pyhessian)
     if figure_7:
-        print("\n== figure 7", flush=True)
-        figure7(scene, starts, figure_7, device)
+        print("== figure 7", flush=True)
+        figure7(scene, starts, figure_7, device.type)
 
 
 if __name__ == "__main__":

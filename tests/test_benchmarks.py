@@ -26,7 +26,7 @@ LINES = [  # what a line prints or takes stands behind a gap
     for line in re.findall(r"python benchmarks/[^\n]*", (ROOT / "benchmarks" / f"{name}.py").read_text())
 ]
 SMALL = {
-    "curvature": "--device cpu --size 32x32 --cases 10 --images 1 --rounds 1 --pyhessian false",
+    "curvature": f"--device cpu --backbones {SMALLEST} --size 32x32 --cases 10 --images 1 --rounds 1 --pyhessian false",
     "frozen": "--device cpu --size 32x64 --cases 30 --epochs 1 --rounds 1 --full 32x64 --shapes link --batch 8 "
     f"--backbone {SMALLEST}",
     "training": "--device cpu --size 32x64 --cases 8 --batches 2 --rounds 1 --steps 2 --camera 64x96 --compiled false",
