@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from analysis.curvature.convolutions import native_convolutions
+from analysis.curvature.kernels import native_kernels
 from analysis.curvature.norms import spectral_norms
 from analysis.curvature.products import Hessians, flatten
 from small_networks import Unused, dense_hessian, example, image_loss, networks
@@ -88,7 +88,7 @@ def test_all_kinds_of_convolutions_agree_with_pytorch(kind: type[nn.Module], opt
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*even kernel lengths")
         plain = layer(x)
-    with native_convolutions():
+    with native_kernels():
         ours = layer(x)
     torch.testing.assert_close(ours, plain)
     inputs = [x, *layer.parameters()]
@@ -126,7 +126,7 @@ def test_a_product_of_a_grouped_convolution_does_not_loop_over_groups(kind: type
 
 def test_keyword_calls_are_convolutions_too() -> None:
     x, w = torch.randn(1, 3, 8, 8), torch.randn(2, 3, 3, 3)
-    with native_convolutions():
+    with native_kernels():
         torch.testing.assert_close(F.conv2d(x, weight=w, padding=1), F.conv2d(input=x, weight=w, padding=1))
         assert F.conv2d(input=x, weight=w.requires_grad_()).grad_fn.name() == "_ConvolutionBackward"
 

@@ -2,7 +2,7 @@
 
     H v = d/dw <dL/dw, v>,      L the mean of `loss(model(images), masks)`, which gives one loss per image
 
-Convolutions are made so that this is fast (analysis.curvature.convolutions), and the model is run exactly
+Convolutions are made so that this is fast (analysis.curvature.kernels), and the model is run exactly
 (analysis.curvature.evaluation).
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from analysis.curvature.convolutions import native_convolutions
+from analysis.curvature.kernels import native_kernels
 from analysis.curvature.evaluation import Loss, evaluation, exactly, per_image, unwrapped
 
 
@@ -79,13 +79,13 @@ class Hessians:
 
     def output(self, images: Tensor) -> Any:
         """What the model gives in evaluation mode, ready for double backward."""
-        with evaluation(self.model), exactly(), torch.enable_grad(), native_convolutions():
+        with evaluation(self.model), exactly(), torch.enable_grad(), native_kernels():
             return functional_call(self.model, self._rest | self.weights, (images,))
 
     def gradients(self, output: Any, masks: Tensor, count: int) -> tuple[Tensor, list[Tensor]]:
         """The mean loss of `count` images, and its gradients, ready for `product`."""
         weights = list(self.weights.values())
-        with exactly(), torch.enable_grad(), native_convolutions(), twice():
+        with exactly(), torch.enable_grad(), native_kernels(), twice():
             loss = per_image(self.loss(output, masks), count).mean()
             made: Sequence[Tensor | None] = [None] * len(weights)
             if loss.requires_grad:  # some weight enters

@@ -117,7 +117,7 @@ def _each(value: Any, dimensions: int) -> list[int]:
     return [operator.index(v) for v in values] * (dimensions // len(values))
 
 
-class native_convolutions(TorchFunctionMode):
+class native_kernels(TorchFunctionMode):
     """While it is entered, convolutions are made so that their double backward calls native kernels.
 
     Inside a model's own autocast they are left to PyTorch, as all other operations are; recurrent layers are made
