@@ -153,11 +153,13 @@ def _profile(action: Callable[[], object], device: torch.device, seconds: float)
 Method = Callable[[Tensor, Tensor], tuple[float, int]]  # an image and a mask [1, ...] to |eigenvalue| and products
 
 
-def criterion(logits: Tensor, masks: Tensor) -> Tensor:
-    return image_loss(logits, masks).mean()
+class Criterion(nn.Module):
+    """The loss of one image as others ask for it."""
 
+    reduction = "mean"
 
-criterion.reduction = "mean"  # type: ignore[attr-defined]  # which curvlinops asks for
+    def forward(self, logits: Tensor, masks: Tensor) -> Tensor:
+        return image_loss(logits, masks).mean()
 
 
 def by_engine(model: nn.Module, tolerance: float) -> Method:
@@ -178,7 +180,7 @@ def by_pyhessian(model: nn.Module) -> Method:
         torch.manual_seed(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # create_graph=True in backward(): a reference cycle, collected below
-            found, _ = hessian(model, criterion, data=(image, mask), cuda=image.is_cuda).eigenvalues(100, tol=1e-3)
+            found, _ = hessian(model, Criterion(), data=(image, mask), cuda=image.is_cuda).eigenvalues(100, tol=1e-3)
         model.zero_grad(set_to_none=True)
         gc.collect()
         return abs(found[0]), 0
@@ -198,7 +200,7 @@ def by_curvlinops(model: nn.Module, tolerance: float) -> Method | None:
     weights = [p for p in model.parameters() if p.requires_grad]
 
     def solve(image: Tensor, mask: Tensor) -> tuple[float, int]:
-        made = HessianLinearOperator(model, criterion, weights, [(image, mask)], check_deterministic=False).to_scipy()
+        made = HessianLinearOperator(model, Criterion(), weights, [(image, mask)], check_deterministic=False).to_scipy()
         taken: list[int] = []
 
         def product(v: np.ndarray) -> np.ndarray:

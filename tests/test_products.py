@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,27 @@ def test_all_kinds_of_convolutions_agree_with_pytorch(kind: type[nn.Module], opt
         both.append([*first, *second])
     for a, b in zip(*both, strict=True):
         torch.testing.assert_close(b, a)
+
+
+@pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, "bare", nn.SiLU, "in place"])
+def test_pointwise_layers_agree_with_pytorch_twice_over(kind: Any) -> None:
+    """BatchNorm in evaluation mode, without weights too, and SiLU, to float64's rounding."""
+    named = {"bare": nn.BatchNorm2d(4, affine=False), "in place": nn.SiLU(inplace=True)}
+    layer = (named[kind] if kind in named else kind() if kind is nn.SiLU else kind(4)).double().eval()
+    for values in layer.state_dict().values():
+        if values.is_floating_point():
+            values.uniform_(0.5, 1.5)
+    x = torch.randn(2, 4, *(5, 3, 2)[: {nn.BatchNorm1d: 1, nn.BatchNorm3d: 3}.get(kind, 2)]).double().requires_grad_()
+    inputs, both = [x, *layer.parameters()], []
+    for mode in (nullcontext(), native_kernels()):
+        with mode:
+            made = 2 * x
+            y = layer(made)
+        assert (y is made) == (kind == "in place")
+        first = torch.autograd.grad((y.tanh() + made**2).sum(), inputs, create_graph=True)
+        both.append([y, *first, *torch.autograd.grad(sum((g**3).sum() for g in first), inputs)])
+    for a, b in zip(*both, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-12, atol=1e-12)
 
 
 class Calls(TorchDispatchMode):

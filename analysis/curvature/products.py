@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from analysis.curvature.kernels import native_kernels
 from analysis.curvature.evaluation import Loss, evaluation, exactly, per_image, unwrapped
+from analysis.curvature.kernels import native_kernels
 
 
 @dataclass(frozen=True)
