@@ -88,27 +88,25 @@ class Passes:
         return self.folder / f"{self.subjects[number].name}.jsonl"
 
     def _read(self, number: int) -> dict[str, Found]:
-        """The cells on record by their keys; a line that a stop cut short is cut off.
-
-        Raises ValueError where the file is no record.
-        """
+        """The cells on record by their keys; a line that a stop cut short is passed over."""
         path = self._path(number)
-        content = path.read_bytes() if path.is_file() else b""
-        kept = content.rfind(b"\n") + 1
-        if kept != len(content):
-            with path.open("r+b") as stream:
-                stream.truncate(kept)
-        try:
-            cells = [json.loads(line) for line in content[:kept].splitlines()]
-            return {cell["key"]: cell for cell in cells}
-        except (ValueError, TypeError, KeyError) as error:
-            remedy = f"move {path} away; it will be computed again"
-            raise ValueError(f"{path} is no record of passes ({error}): {remedy}") from error
+        cells = map(_whole, path.read_bytes().splitlines() if path.is_file() else [])
+        return {cell["key"]: cell for cell in cells if cell}
 
     def _append(self, number: int, found: Found) -> None:
+        """At once, on a line of its own whatever stands before."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._path(number).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(found) + "\n")
+        with self._path(number).open("ab", buffering=0) as stream:
+            stream.write(f"\n{json.dumps(found)}\n".encode())
+
+
+def _whole(line: bytes) -> Found:
+    """The cell of a line; empty where it is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) and "key" in found else {}
 
 
 @dataclass
