@@ -45,7 +45,7 @@ def frames(
             forks += [
                 {**keys, "c": c, "m": m, "step": step, "replaced": "a", "fresh": "b", "fresh_difference": value,
                  "replaced_difference": value * rng.normal(1, 0.5)}
-                for step in (m // 8, m // 4, m // 2, m)
+                for step in np.linspace(1, m, 8).astype(int)
             ]  # fmt: skip
     made = {"stability": pd.DataFrame(rows), "stability_predictors": pd.DataFrame(known)}
     ranks = stability_ranks(made["stability"], made["stability_predictors"])

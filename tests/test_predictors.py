@@ -50,7 +50,7 @@ def test_pairs_within_their_noise_are_left_out() -> None:
 
 def test_noise_that_starts_share_hides_no_difference() -> None:
     """Forks that swing alike: pairs that plain errors leave out are told apart."""
-    table, swing = drawn(error=0.6), np.array([-3.0, 1.0, 2.0])
+    table, swing = drawn(error=0.6), np.array([-60.0, 1, 2, 3, 4, 5, 45])
     forks = {
         key: pd.DataFrame(
             {start: value + swing / key[1] for start, value in zip(part["start"], part["stability"], strict=True)}

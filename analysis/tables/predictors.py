@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, wilcoxon
 
-from analysis.tables.effect import percentiles, resampled
+from analysis.tables.effect import LEVEL, percentiles, resampled
 
+_FEWEST_FORKS = 6  # of fewer no signed-rank test is below 5 %
 NAMINGS = 5040  # of so many starts' names (7) every order is tried, of more so many that are drawn
 _TOGETHER = ("m", "share", "c")  # environments that differ in these alone are drawn again together
 RANKED = [
@@ -58,8 +59,8 @@ def rank_predictors(
         error: standard errors of it
         noise: pairs nearer than so many standard errors of their difference are left out
         beside: the predictor that others may be ahead of
-        forks: by environment a column per start of what its `measured` is the mean of, rows in pairs: the noise of a
-            difference is then that of the differences, which is less where starts share what is drawn
+        forks: by environment a column per start of what its `measured` is the mean of, rows in pairs: two starts are
+            then told apart by a signed-rank test at 5 %, since few forks make most of a mean and its error
 
     Raises ValueError for a missing column, and a start that is twice in an environment.
     """
@@ -145,15 +146,25 @@ def _pairs(
     told, left = list[tuple[str, str]](), 0
     values, errors = group[measured], group[error].fillna(0)
     for one, other in combinations(group.index, 2):
-        difference, apart = float(values[other] - values[one]), math.hypot(errors[one], errors[other])
+        difference = float(values[other] - values[one])
         if forks is not None and {one, other} <= set(forks):
-            each = (forks[one] - forks[other]).dropna()
-            apart = each.std() / math.sqrt(len(each)) if len(each) > 1 else apart
-        if abs(difference) <= noise * apart:
+            alike = not _differ(forks[other] - forks[one], difference)
+        else:
+            alike = abs(difference) <= noise * math.hypot(errors[one], errors[other])
+        if alike:
             left += 1
         else:
             told.append((one, other) if difference > 0 else (other, one))
     return told, left
+
+
+def _differ(each: pd.Series, difference: float) -> bool:
+    """Whether the signed ranks of differences tell two starts apart, and lie on the side of the mean `difference`."""
+    each = each[each.notna() & (each != 0)]
+    if len(each) < _FEWEST_FORKS:
+        return False
+    side = float((np.sign(each) * each.abs().rank()).sum())
+    return bool(wilcoxon(each).pvalue <= 1 - LEVEL) and side * difference > 0
 
 
 def _errors(values: pd.Series, told: Sequence[tuple[str, str]], namings: np.ndarray) -> np.ndarray:

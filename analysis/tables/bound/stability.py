@@ -76,7 +76,7 @@ def _bound(row: pd.Series) -> float:
 def stability_ranks(stability: pd.DataFrame, known: pd.DataFrame, forks: pd.DataFrame | None = None) -> pd.DataFrame:
     """Which predictor ranks starts as their measured stability does: the rows of `rank_predictors`, best first.
 
-    With the `forks` of stability_forks.csv, which starts share, the noise of a difference is that of pairs of forks.
+    With the `forks` of stability_forks.csv, which starts share, two starts are compared fork by fork.
     """
     table = beside_predictors(stability, known)
     there = [name for name in PREDICTORS if name in table and table[name].notna().any()]
@@ -129,7 +129,7 @@ def tried(ranks: pd.DataFrame) -> str:
     where = counted(float(ranks["environments"].max()), "environment")
     return (
         f"{counted(len(ranks), 'predictor')} were tried on {counted(pairs, 'pair')} of starts in {where} ({left} pairs "
-        "within two standard errors left out). p is the share of orders of the starts' names, the same in every "
+        "inside the noise left out). p is the share of orders of the starts' names, the same in every "
         "environment, under which a predictor errs as little: it is of one named before, and of the best of all to be "
         f"below {0.05 / max(len(ranks), 1):.4f}; 95 % of these errors lie from low to high. "
         "Where environments are drawn again, an error lies from resampled_low to resampled_high in 95 %, and is below "
