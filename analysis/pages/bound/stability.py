@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator
 
 from analysis.pages import html
 from analysis.pages.bound.lanes import fit_axis, vacuous_kind
 from analysis.pages.drawing import axes_grid, legend
 from analysis.pages.html import Html
-from analysis.pages.text import counted, extremes, plain
+from analysis.pages.text import counted, plain
 from analysis.pages.theme import GREY, STYLES, Look, theme
 from analysis.tables.bound.frames import from_to, three
 from analysis.tables.bound.stability import BOUND, PREDICTORS, RECIPE, StabilityTables, pooled, said_of, tried
 from analysis.tables.predictors import rank_predictors
 
-_LINEAR = 0.02  # of the largest stability: an axis is linear so far from zero, and logarithmic beyond
+_LINEAR = 0.1  # share of the sizes that an axis with signs shows linearly, round zero
 _DECADES = 30.0
 _TITLES = {
     "sign error": "sign_error", "worst": "worst", "tau": "tau", "p": "p", "ahead": "ahead", "pooled tau": "pooled",
@@ -102,7 +102,7 @@ class StabilityPage:
         within = (points["gap"] - points["stability"]).abs() <= 2 * np.hypot(points["gap_error"], points["error"])
         said = (
             f"The gap is {from_to(points['gap'])} and stability {from_to(points['stability'])}; they agree within two "
-            f"standard errors for {int(within.sum())} of {counted(len(points), 'start and attribute')}."
+            f"standard errors for {int(within.sum())} of {counted(len(points), 'row')}."
         )
         return html.figure(figure, "The gap of every start and attribute over its stability.", said)
 
@@ -141,7 +141,8 @@ class StabilityPage:
             figure.supylabel("difference in loss", fontsize=9.5)
             legend(figure, self.look.handles())
         sizes = table["pair"].abs().groupby(table["start"]).median()
-        said = f"The median size of a difference is {extremes(sizes, digits=6)}, of {counted(len(table), 'fork')}."
+        ends = [f"{three(sizes[name])} for {name}" for name in map(str, (sizes.idxmin(), sizes.idxmax()))]
+        said = f"The median size of a difference is from {ends[0]} to {ends[1]}, of {counted(len(table), 'fork')}."
         return html.figure(figure, "The difference that each exchanged image makes, by step.", said)
 
     def numbers(self) -> Html:
@@ -169,15 +170,22 @@ class StabilityPage:
         for row in known.to_dict("records"):
             style = self.look.point(row["start"], hollow=bool(np.isinf(row[x])))
             bars = {"yerr": row[errors[y]], "xerr": row[errors[x]] if x in errors else None}
-            axes.errorbar(np.clip(row[x], *ends), row[y], **bars, elinewidth=1, **style, clip_on=False)
+            at = np.clip(row[x], *ends), row[y]
+            axes.errorbar(*at, **bars, fmt="none", elinewidth=1, ecolor=style["color"])
+            axes.plot(*at, **style, clip_on=False, zorder=4)
 
 
-def _signed_axis(axes: Axes, values: pd.Series | Sequence[float]) -> None:
-    """Up the axis: linear round zero, logarithmic where sizes span decades."""
-    sizes = np.abs(np.asarray(values, float))
-    sizes = sizes[sizes > 0]
-    if len(sizes) and sizes.max() > _DECADES * np.median(sizes):
-        axes.set_yscale("symlog", linthresh=max(_LINEAR * sizes.max(), float(np.median(sizes))))
+def _signed_axis(axes: Axes, values: pd.Series) -> None:
+    """Up the axis: logarithmic where sizes span decades, and linear round zero where signs differ."""
+    known = values[values.notna() & (values != 0)]
+    sizes = known.abs()
+    if len(sizes) and sizes.max() > _DECADES * sizes.median() and (known > 0).all():
+        fit_axis(axes, known, "y", log=True)
+    elif len(sizes) and sizes.max() > _DECADES * sizes.median():
+        linear = float(sizes.quantile(_LINEAR))
+        axes.set_yscale("symlog", linthresh=linear)
+        ends = np.floor(np.log10([sizes.max(), np.sqrt(sizes.max() * linear)]))
+        axes.yaxis.set_major_locator(FixedLocator([0.0, *(sign * 10.0**end for end in ends for sign in (-1, 1))]))
 
 
 def _cell(value: str | float) -> str:
