@@ -17,6 +17,7 @@ A segmenter at the agnostic start of a drawn phantom (trained here once, kept un
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import resource
@@ -188,6 +189,21 @@ def by_pyhessian(model: nn.Module) -> Method:
     return solve
 
 
+class Swish(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+def without_silu(model: nn.Module) -> nn.Module:
+    """A copy whose SiLUs are made of simple operations: their kernel has no forward derivative, which it asks for."""
+    model = copy.deepcopy(model)
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.SiLU):
+                setattr(module, name, Swish())
+    return model
+
+
 def by_curvlinops(model: nn.Module, tolerance: float) -> Method | None:
     """ARPACK on curvlinops' Hessian; None where the package is not there."""
     try:
@@ -197,6 +213,7 @@ def by_curvlinops(model: nn.Module, tolerance: float) -> Method | None:
     except ImportError as error:
         print(f"curvlinops-for-pytorch is not installed ({error}): pip install it to see it beside")
         return None
+    model = without_silu(model)
     weights = [p for p in model.parameters() if p.requires_grad]
 
     def solve(image: Tensor, mask: Tensor) -> tuple[float, int]:
@@ -330,8 +347,8 @@ def main(
     opened = prepare(Phantom(cases, seed=0, enrich=not figure_7), folder, Size.parse(size), progress=False)
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     for backbone in backbones.split(","):
-        source = "imagenet" if backbone == LITE0 else "textures"  # whose weights need no network
-        values = load_preset("quick").settings | {"shapes": shape, "backbone": backbone, "source": source}
+        values = load_preset("quick").settings | {"shapes": shape, "backbone": backbone}
+        values |= {"source": "textures"} if backbone == B0 else {}  # its ImageNet weights are on a hub
         scene = StartScene(Planner(Settings(**values), opened, device=device), runs, shape, 0, 0)
         data = f"agnostic start, {len(opened)} cases at {opened.size}"
         print(f"\n{shape} {backbone}, {data}, {where}, torch {torch.__version__}", flush=True)

@@ -11,6 +11,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.curvature.norms import Options, spectral_norms
 from analysis.measure.solve import Curvatures
@@ -94,3 +97,17 @@ def test_a_command_line_of_a_docstring_runs(
     else:
         assert cli.script(module.main) == 0, capsys.readouterr().err
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_each_gradient_of_a_convolution_has_the_flop_of_the_convolution(
+    kind: type[nn.Module], groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {torch.ops.aten.convolution_backward: loaded("curvature", monkeypatch).backward_flop}
+    layer, image = kind(8, 8, 3, groups=groups, bias=False), torch.randn(1, 8, 9, 7, requires_grad=True)
+    with FlopCounterMode(display=False) as once:
+        made = layer(image)
+    with FlopCounterMode(display=False, custom_mapping=counts) as twice:
+        made.sum().backward()
+    assert twice.get_total_flops() == 2 * once.get_total_flops() > 0
