@@ -68,8 +68,9 @@ class Worker:
                 torch.cuda.set_device(self.device)
             self._solver = None  # its graph goes before the next one comes
             model = copy.deepcopy(self.subjects[number].model).to(self.device, getattr(torch, self.how.precision))
-            checked = self._checked.setdefault(str(model), set())
-            self._solver, self._current = Solver(model, image_loss, self.how.options, checked), number
+            kind = str(model)
+            checked, trusted = self._checked.setdefault(kind, set()), kind in self.how.trusted
+            self._solver, self._current = Solver(model, image_loss, self.how.options, checked, trusted), number
         return self._solver
 
     def __call__(self, task: _Task) -> tuple[int, list[Solved]]:
@@ -101,6 +102,7 @@ class Curvatures:
     precision  float32, or float64 of the same weights and images
     share      of a row's mean norm that a norm in it may be off by; 0: each to the relative tolerance
     progress   show a bar
+    trusted    architectures whose products were compared with differences of gradients before, here or in float32
     """
 
     options: Options
@@ -110,6 +112,7 @@ class Curvatures:
     precision: str = SINGLE
     share: float = 0.0
     progress: bool = True
+    trusted: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def __call__(self, subjects: Sequence[Subject], wanted: Wanted | Sequence[Wanted]) -> list[pd.DataFrame]:
         """Per subject a row for each image that is wanted.
@@ -179,6 +182,7 @@ class Curvatures:
                     bar.update()
         finally:
             torch.set_num_threads(before)
+        self.trusted.update(str(subjects[number].model) for number, _, _ in todo)
 
 
 def _pairs(subject: Subject, each: Sequence[Wanted], absolute: float) -> list[pd.DataFrame]:
