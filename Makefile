@@ -10,6 +10,9 @@ PAGES = $(BIN)/python -m analysis.report --study all --tables reports/$(PRESET)/
 
 .PHONY: report studies test setup
 report: .venv/ready
+	$(BIN)/python -m tatl study variants --preset $(PRESET) --variants stage3,stage23
+	$(BIN)/python -m analysis.report --study variants --tables reports/$(PRESET)/tables --out reports/$(PRESET)
+	@echo "reports/$(PRESET)/variants.html shows the first two variants; the others, and the bound, follow"
 	$(BIN)/python -m tatl study variants --preset $(PRESET)
 	$(BIN)/python -m analysis.bound --init all --preset $(PRESET)
 	$(PAGES)
