@@ -52,13 +52,13 @@ def assign(
     With `in_sample` an image of the store that all networks saw gets all of them; without, ValueError says which
     fold's networks are missing.
     """
-    there, tested = find_store(runs, store), {run: tested(run, root) for run in runs}
-    named = set(there.cases["id"]) if there else set().union(*tested.values(), *(_boxed(run, root) for run in runs))
+    there, tests = find_store(runs, store), {run: tested(run, root) for run in runs}
+    named = set(there.cases["id"]) if there else set().union(*tests.values(), *(_boxed(run, root) for run in runs))
     groups: dict[tuple[tuple[Run, ...], SampleKind], list[Path]] = {}
     lacking: list[str] = []
     for image in images:
         known = image.stem if image.stem in named else _same_picture(image, there, reading) if there else ""
-        unseen = tuple(run for run in runs if known in tested[run])
+        unseen = tuple(run for run in runs if known in tests[run])
         sample: SampleKind = "out of fold" if unseen else "in sample" if known else "new" if there else "unknown"
         if sample == "in sample" and not in_sample:
             lacking.append(f"{image.name} ({_place(known, runs[0], there)})")

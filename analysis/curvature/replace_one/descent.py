@@ -96,7 +96,7 @@ def within_unit(loss: Loss) -> Loss:
     def checked(found: Tensor, masks: Tensor) -> Tensor:
         losses = loss(found, masks)
         if ((losses < 0) | (losses > 1)).any():
-            where = f"from {float(losses.min()):g} to {float(losses.max()):g}"
+            where = "from {:g} to {:g}".format(*(float(each) for each in losses.detach().aminmax()))
             raise ValueError(f"losses {where} leave [0, 1], where stability is defined: give a loss that is bounded")
         return losses
 

@@ -98,9 +98,9 @@ def _ranked(
 ) -> dict[str, DataFrame]:
     """What may predict stability, and how it ranks the starts."""
     from analysis.curvature.norms import Options
-    from analysis.measure.predictors import predictors
     from analysis.measure.sample import samples
     from analysis.measure.solve import Curvatures
+    from analysis.measure.stability.predictors import predictors
     from analysis.tables.bound.stability import stability_ranks
 
     scene, device = measurement.scene, device_kind(measurement.shared.device)

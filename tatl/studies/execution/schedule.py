@@ -104,7 +104,7 @@ def outcomes(pieces: Sequence[Piece], executor: Executor) -> Iterator[tuple[Run,
             if not flying:
                 return  # what still waits needs a run that failed
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            for pending in done:
+            for pending in [each for each in flying if each in done]:  # in the order in which they were begun
                 piece = flying.pop(pending)
                 for run, outcome in zip(piece, executor.collect(piece, pending), strict=True):
                     if isinstance(outcome, Vanished):
