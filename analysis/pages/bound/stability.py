@@ -147,13 +147,12 @@ class StabilityPage:
 
     def numbers(self) -> Html:
         """What the figures show, folded away."""
-        points = self.tables.points
-        names = ["stability", "error", "gap", "gap_error", "train_risk", "held_risk", "moved", *self.ranks["predictor"]]
-        frame = points[["start", "attribute", *names]].rename(columns=PREDICTORS)
-        frame = frame.set_index(["attribute", "start"]).map(_cell).rename_axis([None, None])
-        return html.folded(
-            "The numbers", html.table(frame, f"At c = {self.tables.c:g} and the largest m." * bool(len(frame)))
-        )
+        measured = ["stability", "error", "gap", "gap_error", "train_risk", "held_risk", "moved"]
+        frame = self.tables.points.set_index(["attribute", "start"]).rename_axis([None, None])
+        parts = [frame[measured], frame[list(self.ranks["predictor"])].rename(columns=PREDICTORS)]
+        note = f"At c = {self.tables.c:g} and the largest m." * bool(len(frame))
+        shown = [html.table(part.map(_cell), note).text for part in parts if len(part.columns)]
+        return html.folded("The numbers", Html("".join(shown)))
 
     def provenance(self) -> Html:
         return html.made_from(self.tables)
