@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from analysis.measure.commands import measure_bound, run_command
+from analysis.measure.stability.command import measure_stability
 from analysis.pages.gallery.page import Gallery
 from analysis.tables.ranks import run_compare
 from tatl.__main__ import main
@@ -23,7 +24,7 @@ REFERENCE = ROOT / "reports" / "quick"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SMALLEST = {
     "variants": ["--variants", "stage3,stage123"],
-    "paradigms": ["--variants", "source"],
+    "paradigms": ["--variants", "source,random"],
     "convergence": ["--variants", "pretext,source"],
     "data-size": ["--variants", "tatl", "--fractions", "100"],
     "crop": ["--networks", "u", "--offsets", "0"],
@@ -50,6 +51,10 @@ def written(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(given) == 0
     measured = ["--init", "random", "--attribute", "disc", "--images", "2", "--max-products", "4", "--workers", "1"]
     assert run_command(measure_bound, "analysis.bound", [*measured, "--tables", str(here / "tables"), *shared]) == 0
+    few = ["--init", "random", "--attribute", "disc", "--images", "4", "--forks", "2", "--predictors", "--workers", "1"]
+    assert run_command(measure_stability, "analysis.stability", [*few, "--tables", str(here / "tables"), *shared]) == 0
+    for study, reference in (("variants", "stage3"), ("paradigms", "source")):
+        assert run_compare(["--study", study, "--reference", reference, "--tables", str(here / "tables")]) == 0
     assert run_compare(["--study", "verdicts", "--tables", str(here / "tables")]) == 0
     return here / "tables"
 
