@@ -139,13 +139,9 @@ def _mean_curves(members: list[Member], runs: Path) -> pd.DataFrame:
     return thinned(means, by).round({"before": 1, "step": 1, "loss": 5})
 
 
-def provenance(
-    name: str, preset: str, settings: Settings, store: Store, planner: Planner, variants: list[str], runs: Path
-) -> dict[str, Any]:
-    """study.json: what the tables were made from."""
+def of_store(store: Store) -> dict[str, Any]:
+    """Which images tables are of."""
     return {
-        "study": name,
-        "preset": preset,
         "store": str(store.path),
         "store_name": store.name,
         "store_digest": store.digest,
@@ -153,6 +149,17 @@ def provenance(
         "enrich": bool(store.source.get("enrich", False)),
         "cases": len(store),
         "size": str(store.size),
+    }
+
+
+def provenance(
+    name: str, preset: str, settings: Settings, store: Store, planner: Planner, variants: list[str], runs: Path
+) -> dict[str, Any]:
+    """study.json: what the tables were made from."""
+    return {
+        "study": name,
+        "preset": preset,
+        **of_store(store),
         "runs": str(runs),
         "source": settings.source,
         "shapes": comma_list(settings.shapes),

@@ -131,19 +131,13 @@ def _write_pictures(path: Path, table: DataFrame, juries: Sequence[Jury]) -> Non
 def _about(runs: Sequence[Run], store: Store) -> dict[str, Any]:
     """What the table was made from."""
     from tatl.prediction.select import variant_of
-    from tatl.studies.write import made_by
+    from tatl.studies.write import made_by, of_store
 
     first, every = runs[0], {name: sorted({getattr(run, name) for run in runs}) for name in ("fold", "seed", "shape")}
     return {
         "study": "suspects",
         "variant": variant_of(first),
-        "store": str(store.path),
-        "store_name": store.name,
-        "store_digest": store.digest,
-        "data": store.source["data"],
-        "enrich": bool(store.source.get("enrich", False)),
-        "cases": len(store),
-        "size": str(store.size),
+        **of_store(store),
         "source": first.source,
         "shapes": every["shape"],
         "backbone": first.backbone,
