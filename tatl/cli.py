@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from inspect import signature
@@ -66,13 +67,18 @@ def describe(function: Callable[..., None], line: str) -> str:
 def run(action: Callable[[], None], resumes: bool = False) -> int:
     """Run a command; a wrong input is one sentence and exit status 2, Ctrl-C is status 130.
 
-    `resumes` says that the same command, given again, goes on where it was stopped.
+    `resumes` says that the same command, given again, goes on where it was stopped.  Who reads what it prints may
+    have seen enough (`| head`): status 141, as of a program that the signal ends.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal's encoding lacks is no error
             stream.reconfigure(errors="backslashreplace")
     try:
         action()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it flushes
+        return 141
     except KeyboardInterrupt:
         print("\nstopped" + (": the same command goes on from here" if resumes else ""), file=sys.stderr)
         return 130

@@ -73,8 +73,14 @@ def test_run_lengths_and_crowds_are_masks(tmp_path: Path, compressed: bool) -> N
 
 
 def test_what_lies_outside_of_the_picture_is_cut_off(tmp_path: Path) -> None:
-    beyond = [12, 4, 40, 4, 40, 20, 12, 20]
-    assert area(Coco(file(tmp_path, [region(1, 7, [beyond])])), "spot") == 16
+    beyond, outside = [12, 4, 40, 4, 40, 20, 12, 20], [20, 30, 24, 30, 24, 34, 20, 34]
+    reader = Coco(file(tmp_path, [region(1, 7, [beyond]), region(2, 9, [outside]), region(3, 8, [SQUARE])]))
+    assert area(reader, "spot") == 16 and area(reader, "scale") == 0
+    said = [note for note in reader.read(0, SIZE).notes if "outside of the picture" in note]
+    assert [note.split(":")[0] for note in said] == [
+        "has annotation 1 (spot) outside of the picture, in part",
+        "has annotation 2 (scale) outside of the picture, of which nothing is left",
+    ]
 
 
 def test_without_a_lesion_category_the_lesion_is_unknown(tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ def test_only_what_goes_on_says_so_when_stopped(
     assert said == ("stopped: the same command goes on from here" if resumes else "stopped")
 
 
+def test_who_reads_may_have_seen_enough() -> None:
+    code = "from tatl import cli; import sys; sys.exit(cli.run(lambda: print('a line\\n' * 10**5)))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 141
+
+
 @pytest.mark.parametrize(
     "error",
     [

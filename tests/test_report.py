@@ -263,7 +263,8 @@ def test_what_did_not_change_is_not_made_again(tmp_path: Path, capsys: pytest.Ca
 
     def made(*more: str) -> tuple[int, str]:
         assert report.report_from([*given, *more]) == 0
-        return int(capsys.readouterr().out.partition(" of 1 pages made")[0][-1]), (tmp_path / "dates.html").read_text()
+        said = capsys.readouterr().out.partition(" of 1 pages made")[0]
+        return int(said[-1]), (tmp_path / "dates.html").read_text()
 
     first = made()
     assert first[0] == 1 and made() == (0, first[1])

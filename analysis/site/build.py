@@ -134,7 +134,8 @@ def render_pages(
     except OSError as error:
         raise OSError(f"{out} cannot be written ({error}): give another folder with --out") from error
     asked = [cards[path.stem] for path in paths]
-    print(*asked, f"{len(todo)} of {len(paths)} pages made, the others unchanged", f"next: open {index}", sep="\n")
+    made = sum(cards[path.stem].state != MISSING for path in todo)
+    print(*asked, f"{made} of {len(paths)} pages made anew", f"next: open {index}", sep="\n")
     if failed := [card.study for card in asked if card.state == FAILED]:
         raise RuntimeError(f"{', '.join(failed)} failed: the page says where")
     if all(card.state == MISSING for card in asked):

@@ -2,8 +2,9 @@
 
 `root` holds the pictures (anywhere below it, under their `file_name`) and one .json file, or `annotations` names it.
 Polygons and run-length encodings are drawn by pycocotools; a crowd region (`iscrowd`) is a mask as any other.  A
-category called "lesion" is the lesion; without one the lesion is unknown.  Regions may overlap.  The group of an image
-is its `group` where the file says one, else its own id: COCO itself knows no patients.
+category called "lesion" is the lesion; without one the lesion is unknown.  Regions may overlap; of one that leaves its
+picture the rest is kept, and the store's notes name it.  The group of an image is its `group` where the file says one,
+else its own id: COCO itself knows no patients.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from tatl.data.readers.manifest import attribute_names
 from tatl.names import LESION
 
 _TABLES = ("images", "categories", "annotations")
+BEYOND = "has annotation {} ({}) outside of the picture{}: look whether the file's sizes and order of x and y are right"
 
 
 class Coco(FileReader):
@@ -54,10 +57,15 @@ class Coco(FileReader):
         what = f"{source.image.name} in {self.provenance['annotations']}"
         check_size(what, self.shapes[number], original, source.image)
         masks = {name: np.zeros(original, bool) for name in self.masks.values()}
+        notes: dict[str, list[str]] = {name: [] for name in masks}
         for region in self.regions.get(number, []):
             if (name := self.masks.get(region["category_id"])) is not None:
-                masks[name] |= _drawn(region, original)
-        yield from ((name, Part.of(mask)) for name, mask in masks.items())
+                drawn = _drawn(region, original)
+                masks[name] |= drawn
+                if _leaves(region, original):
+                    rest = ", in part" if drawn.any() else ", of which nothing is left"
+                    notes[name].append(BEYOND.format(region.get("id"), name, rest))
+        yield from ((name, replace(Part.of(mask), notes=tuple(notes[name]))) for name, mask in masks.items())
 
 
 def _drawn(region: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
@@ -82,6 +90,13 @@ def _drawn(region: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
     if drawn.shape != shape:
         raise BadCase(f"annotation {region.get('id')} is drawn on {drawn.shape[1]} x {drawn.shape[0]} pixels")
     return drawn
+
+
+def _leaves(region: Mapping[str, Any], shape: tuple[int, int]) -> bool:
+    """Whether a polygon leaves the picture by more than a pixel, which rounding may do."""
+    given = region["segmentation"]
+    corners = [np.asarray(polygon, float).reshape(-1, 2) for polygon in given] if isinstance(given, list) else []
+    return any((found < -1).any() or (found > np.array(shape[::-1]) + 1).any() for found in corners)
 
 
 def _file(folder: Path, annotations: str | Path | None) -> Path:
