@@ -18,6 +18,7 @@ from analysis.curvature.replace_one import (
     stability,
     within_unit,
 )  # fmt: skip
+from analysis.curvature.stability import first_order
 
 
 class Mean(nn.Module):
@@ -128,7 +129,7 @@ def test_gradient_noise_is_that_of_the_stacked_gradients() -> None:
     slopes = 0.3 - VALUES[:50]
     assert noise.squared_mean == pytest.approx(slopes.mean() ** 2, rel=1e-9)
     assert noise.trace == pytest.approx(slopes.var(ddof=1), rel=1e-9)
-    assert noise.first_order(0.01, 3) == pytest.approx(0.01 * (1 + 1 / 2 + 1 / 3) / 3 * noise.trace)
+    assert first_order(noise.trace, 3, 0.01) == pytest.approx(0.01 * (1 + 1 / 2 + 1 / 3) / 3 * noise.trace)
 
 
 def test_to_first_order_small_steps_are_as_stable_as_gradient_noise_says() -> None:
@@ -138,7 +139,7 @@ def test_to_first_order_small_steps_are_as_stable_as_gradient_noise_says() -> No
         model, swaps = Mean(), [(t, drawn[m + t]) for t in range(1, m + 1)]
         found = list(forks(model, feed, half_square, drawn[:m], swaps, c))
         told.append(stability(found).mean)
-    expected = gradient_noise(Mean(), feed, half_square, range(len(VALUES))).first_order(c, m)
+    expected = first_order(gradient_noise(Mean(), feed, half_square, range(len(VALUES))).trace, m, c)
     assert np.mean(told) == pytest.approx(expected, abs=3 * float(np.std(told, ddof=1)) / math.sqrt(200))
 
 

@@ -177,3 +177,11 @@ def attribution(one: Bound, other: Bound) -> Attribution:
     mixed_risk, mixed_curvature = log(one.risk, other.curvature), log(other.risk, one.curvature)
     by_risk = ((mixed_risk - low) + (high - mixed_curvature)) / 2
     return Attribution(high - low, by_risk, (high - low) - by_risk)
+
+
+def first_order(noise: float, m: int, c: float) -> float:
+    """On-average stability to first order in the steps c/t: c H_m / m times the trace of gradients' covariance.
+
+    H_m = 1 + 1/2 + .. + 1/m.  The baseline that a bound with curvature has to beat.
+    """
+    return c * float((1 / np.arange(1, m + 1)).sum()) / m * noise

@@ -1,4 +1,4 @@
-"""Gradient noise at one set of weights, and the stability that follows from it to first order in the steps."""
+"""Gradient noise at one set of weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,6 @@ class GradientNoise:
 
     squared_mean: float
     trace: float
-
-    def first_order(self, c: float, m: int) -> float:
-        """On-average stability to first order in the steps: c H_m / m times the trace."""
-        return c * sum(1 / t for t in range(1, m + 1)) / m * self.trace
 
 
 def gradient_noise(model: nn.Module, feed: ImageFeed, loss: Loss, indices: Sequence[int]) -> GradientNoise:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.curvature.stability import bound
+from analysis.curvature.stability import bound, first_order
 from analysis.tables.bound.tables import origin_line
 from analysis.tables.claims import CONTRADICTED, SUPPORTED
 from analysis.tables.effect import FEWEST_TRAININGS, LEVEL, UNDECIDED
@@ -60,9 +60,9 @@ def beside_predictors(stability: pd.DataFrame, known: pd.DataFrame) -> pd.DataFr
     same = [name for name in known if name not in stability or name in _KEYS]
     table = stability.merge(known[same], on=_KEYS, how="left", validate="m:1")
     noise = table.get("gradient_noise", pd.Series(np.nan, table.index))
-    harmonic = table["m"].map(lambda m: sum(1 / t for t in range(1, int(m) + 1)))
     bounds = [_bound(row) for _, row in table.iterrows()]
-    return table.assign(bound=bounds, first_order=table["c"] * harmonic / table["m"] * noise)
+    slopes = [first_order(trace, int(m), c) for trace, m, c in zip(noise, table["m"], table["c"], strict=True)]
+    return table.assign(bound=bounds, first_order=slopes)
 
 
 def _bound(row: pd.Series) -> float:
