@@ -54,7 +54,9 @@ class BoundPage:
     def summary(self) -> Html:
         """A row per start with its measured Dice, and where all numbers of the page are from."""
         frame = self.frames.summary(self.verdict.dice)
-        return html.table(frame, f"{self.tables.origin()} {explained(frame)}.")
+        over = "bound x 100: the mean over attributes; multiples and the mean norm: their geometric means"
+        averages = [over] if len(self.tables.attributes) > 1 else []
+        return html.table(frame, f"{self.tables.origin()} {'; '.join([explained(frame), *averages])}.")
 
     def figure7(self) -> Html:
         return Figure7(self.tables).html()
