@@ -13,14 +13,15 @@ from jsonargparse import ArgumentParser, Namespace
 
 from tatl import cli, commands
 from tatl.data.images.reading import Reading
+from tatl.prediction.commands import predict_command, score_command
 from tatl.studies.settings import Asked, Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare_command, "images and masks -> store"),
     "train": (commands.train_command, "store -> the networks of one variant"),
     "study": (commands.study_command, "store -> networks and tables of a comparison"),
-    "predict": (commands.predict_command, "images -> lesion box, union and attribute masks"),
-    "score": (commands.score_command, "predicted masks against true ones"),
+    "predict": (predict_command, "images -> lesion box, union and attribute masks"),
+    "score": (score_command, "predicted masks against true ones"),
 }
 FIELDS: dict[str, type] = {"reading": Reading, "asked": Asked, "settings": Settings}  # which are options of their own
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from tatl.commands import prepare_command as prepare
-from tatl.commands import score_command as score
 from tatl.data.case import BadCase
 from tatl.data.images.masks import BLACK, FAINT, IGNORED, LOSSY, read_mask, read_part
 from tatl.data.images.reading import Reading
 from tatl.data.store import BadCases, Store
+from tatl.prediction.commands import score_command as score
 
 HEIGHT, WIDTH = 60, 80
 Y, X = np.mgrid[0:HEIGHT, 0:WIDTH]

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tatl.commands import score_command as score
 from tatl.data.case import Size
 from tatl.data.folds import split
 from tatl.data.images.files import composed
@@ -20,6 +19,7 @@ from tatl.data.prepare.twins import APART, JOINED
 from tatl.data.readers.isic import Isic2017, Isic2018
 from tatl.data.readers.manifest import Manifest
 from tatl.data.store import BadCases, prepare
+from tatl.prediction.commands import score_command as score
 from test_readers import isic2017, isic2018, mask, picture
 
 SIZE = Size(12, 16)

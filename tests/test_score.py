@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tatl.commands import score_command as score
 from tatl.data.images.reading import Reading
+from tatl.prediction.commands import score_command as score
 from tatl.prediction.score import score_folders
 
 
