@@ -129,6 +129,8 @@ def study_command(
     plan: bool = False,
     device: str = "auto",
     workers: int = 0,
+    on: str = "",
+    gpus_per_run: float = 1.0,
     imagenet_weights: Path | None = None,
 ) -> None:
     """Train what a comparison needs and write its tables.
@@ -146,6 +148,8 @@ def study_command(
         device: auto, cpu or cuda
         workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
             its cores where it has more than eight
+        on: a Ray cluster that sees runs and store: ray (that of this job, or this machine), or ray://HOST:10001
+        gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
@@ -155,7 +159,7 @@ def study_command(
     from tatl.studies.planner import Planner
 
     planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)
-    machine = Machine(device, imagenet_weights, workers=workers)
+    machine = Machine(device, imagenet_weights, workers=workers, on=on, gpus_per_run=gpus_per_run)
     asked_for = Experiment(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
     asked_for.plan() if plan else asked_for.carry_out()
 

@@ -31,7 +31,8 @@ TASK = 10  # letters of a task that the bar shows, so that two runs at work fit 
 class Teller(Callback):
     """Writes once a second where the training of a run is."""
 
-    def __init__(self, run: Run, folder: Path) -> None:
+    def __init__(self, run: Run, folder: Path, where: str = "") -> None:
+        self.where = f" on {where}" if where else ""
         self.path, self.task, self.epochs = folder / run.hash, run.task, run.recipe.epochs
         self.told = 0.0
 
@@ -42,19 +43,22 @@ class Teller(Callback):
             return
         self.told, epoch = time.monotonic(), trainer.current_epoch
         share = (epoch + (index + 1) / trainer.num_training_batches) / self.epochs
-        words = f"{self.task[:TASK]} {epoch + 1}/{self.epochs} loss {float(outputs['loss']):.2f}"
+        words = f"{self.task[:TASK]} {epoch + 1}/{self.epochs} loss {float(outputs['loss']):.2f}{self.where}"
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps([share, words]), encoding="utf-8")
         partial.replace(self.path)
 
 
 class Board:
-    """What is said while runs are trained; inside `with`, their tellers write into `folder`."""
+    """What is said while runs are trained; inside `with`, their tellers write into `folder`, which lies in `place`.
 
-    def __init__(self, todo: Sequence[Run], store: Store, shown: bool) -> None:
+    None: where temporary files lie.
+    """
+
+    def __init__(self, todo: Sequence[Run], store: Store, shown: bool, place: Path | None = None) -> None:
         self.work = {run: work(run, store) for run in todo}
         self.ended, self.shown, self.started = set[Run](), shown, time.monotonic()
-        self._scratch = tempfile.TemporaryDirectory(prefix="tatl-")
+        self._scratch = tempfile.TemporaryDirectory(prefix=".tatl-", dir=place)
         self.folder, self._over = Path(self._scratch.name), threading.Event()
         hidden = not shown or not sys.stderr.isatty()
         self.bar = tqdm(total=1.0, bar_format=LINE, dynamic_ncols=True, disable=hidden)

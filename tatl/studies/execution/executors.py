@@ -127,7 +127,12 @@ def executor_of(todo: Sequence[Run], pieces: int, root: Path, store: Store, mach
     """The place that a machine names, for so many pieces.
 
     On a GPU each process trains for another, even one alone: what a CUDA error leaves of it is not this process.
+    ValueError where it is a cluster that cannot train them.
     """
+    if machine.on:
+        from tatl.studies.execution.on_ray import OnRay
+
+        return OnRay(root, store, machine, told)
     cuda = pick_device(machine.device).type == "cuda"
     workers = machine.at_once(any(run.shape in LARGE for run in todo))
     share = max(1, cores() // workers) if workers > 1 and not cuda else 0  # in company or alone, a run rounds alike

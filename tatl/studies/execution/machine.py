@@ -19,12 +19,17 @@ class Machine:
     imagenet_weights  file of ImageNet weights, or folder of one per backbone
     progress          say what is done, and on a terminal draw a bar
     workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
+    on                empty: this machine; else a Ray cluster: "ray" (this machine's, or that of the job this is), or
+                      an address such as ray://HOST:10001
+    gpus_per_run      there, the share of a GPU that a run has
     """
 
     device: str = "auto"
     imagenet_weights: Path | None = None
     progress: bool = True
     workers: int = 1
+    on: str = ""
+    gpus_per_run: float = 1.0
 
     def at_once(self, large: bool = False) -> int:
         """How many runs are trained at once; of large networks one, unless `workers` says more."""

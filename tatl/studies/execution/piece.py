@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import gethostname
 
 import torch
 
@@ -62,7 +63,10 @@ def pieces_of(todo: Sequence[Run]) -> list[Piece]:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains the runs of a piece one after another, on so many threads (0: all) or on a GPU; tells it in a folder."""
+    """Trains the runs of a piece one after another, on so many threads (0: all) or on a GPU.
+
+    It tells in a folder how far it is, and on which machine, if it is `elsewhere`.
+    """
 
     root: Path
     store: Store
@@ -70,6 +74,7 @@ class Trainer:
     threads: int = 0
     gpu: str = ""
     told: Path | None = None
+    elsewhere: bool = False
 
     def __call__(self, piece: Piece) -> list[Outcome]:
         """One outcome a run; after a failure of the GPU the others are lost too."""
@@ -86,7 +91,7 @@ class Trainer:
         if finished(run, self.root):
             return 0.0
         started, own = time.monotonic(), self.machine
-        teller = Teller(run, self.told) if self.told else None
+        teller = Teller(run, self.told, gethostname() if self.elsewhere else "") if self.told else None
         try:
             with threads(self.threads):
                 fit(
