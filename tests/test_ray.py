@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,9 +57,15 @@ def test_the_weights_are_those_of_one_machine(cluster: Any, toy_store: Store, tm
 
 def test_a_node_may_go_away(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=1)
-    leaving = threading.Timer(3, lambda: cluster.remove_node(node, allow_graceful=False))
+    runs = [run for seed in range(4) for run in family(toy_store, seed)]
+
+    def leave() -> None:
+        while not list(tmp_path.rglob("weights.safetensors")):
+            time.sleep(0.1)
+        cluster.remove_node(node, allow_graceful=False)
+
+    leaving = threading.Thread(target=leave)
     leaving.start()
-    runs = [run for seed in range(3) for run in family(toy_store, seed)]
     assert execute(runs, tmp_path, toy_store, ON_RAY, keep_going=True) == []
     leaving.join()
     assert all(finished(run, tmp_path) for run in runs)

@@ -101,18 +101,27 @@ class OnRay:
         try:
             here = probe(token, store.path)
             asked = [self._on(node).remote(token, store.path) for node in nodes]
-            odd = [words for found in self.ray.get(asked) if (words := _differing(found, here))]
+            odd = [words for task in asked if (words := self._odd(task, here))]
         finally:
             token.unlink()
         if odd:
             raise ValueError(f"{'; '.join(odd)}: give all nodes one environment, and runs and store on a shared disk")
+
+    def _odd(self, task: Any, here: dict[str, str]) -> str:
+        """What differs there; empty where the node went away while it was asked."""
+        try:
+            return _differing(self.ray.get(task), here)
+        except self.ray.exceptions.RayTaskError:
+            raise
+        except self.ray.exceptions.RayError:
+            return ""
 
     def _on(self, node: dict[str, Any]) -> Any:
         """`probe` as a task of that node."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        return self.ray.remote(probe).options(num_cpus=0, scheduling_strategy=there)
+        return self.ray.remote(probe).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
 
 
 def connect(on: str) -> Any:
