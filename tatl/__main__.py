@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from tatl import cli, commands
 from tatl.data.images.reading import Reading
 from tatl.prediction.commands import predict_command, score_command
-from tatl.studies.settings import Asked, Settings, StudyName, load_preset
+from tatl.studies.settings import Asked, Cluster, Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare_command, "images and masks -> store"),
@@ -23,7 +23,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "predict": (predict_command, "images -> lesion box, union and attribute masks"),
     "score": (score_command, "predicted masks against true ones"),
 }
-FIELDS: dict[str, type] = {"reading": Reading, "asked": Asked, "settings": Settings}  # which are options of their own
+FIELDS: dict[str, type] = {  # whose fields are options of their own
+    "reading": Reading, "asked": Asked, "cluster": Cluster, "settings": Settings,
+}  # fmt: skip
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")
 RETIRED = {  # what old command lines hold, and what there is now
@@ -91,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         words = {"bound" if study_bound else "", *(word.partition("=")[0] for word in arguments if word[:2] == "--")}
         if old := sorted(RETIRED.keys() & words):
             raise ValueError(RETIRED[old[0]])
-        flags = cli.flags(Settings, Reading, *(function for function, _ in COMMANDS.values()))
+        flags = cli.flags(*FIELDS.values(), *(function for function, _ in COMMANDS.values()))
         own_store = any(word.partition("=")[0] == "--store" for word in arguments)
         parser = build_parser(asked_preset(arguments), asked_study(arguments), own_store)
         given = parser.parse_args(cli.spelled_out(arguments, flags))

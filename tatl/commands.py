@@ -9,7 +9,7 @@ from tatl import cli
 from tatl.data.case import Size
 from tatl.data.images.reading import Reading
 from tatl.names import LESION, STAGE1, UNION
-from tatl.studies.settings import Asked, Settings, StudyName
+from tatl.studies.settings import Asked, Cluster, Settings, StudyName
 
 # torch, Lightning and pandas take seconds to import: the functions import what needs them, so that --help does not.
 if cli.MYPY:
@@ -121,6 +121,7 @@ def train_command(
 def study_command(
     settings: Settings,
     asked: Asked,
+    cluster: Cluster,
     name: StudyName,
     store: Path | None = None,
     preset: str = "quick",
@@ -129,8 +130,6 @@ def study_command(
     plan: bool = False,
     device: str = "auto",
     workers: int = 0,
-    on: str = "",
-    gpus_per_run: float = 1.0,
     imagenet_weights: Path | None = None,
 ) -> None:
     """Train what a comparison needs and write its tables.
@@ -148,8 +147,6 @@ def study_command(
         device: auto, cpu or cuda
         workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
             its cores where it has more than eight
-        on: a Ray cluster that sees runs and store: ray (that of this job, or this machine), or ray://HOST:10001
-        gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
@@ -159,7 +156,7 @@ def study_command(
     from tatl.studies.planner import Planner
 
     planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)
-    machine = Machine(device, imagenet_weights, workers=workers, on=on, gpus_per_run=gpus_per_run)
+    machine = Machine(device, imagenet_weights, workers=workers, cluster=cluster)
     asked_for = Experiment(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
     asked_for.plan() if plan else asked_for.carry_out()
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,27 +18,32 @@ from safetensors.torch import load_file
 
 from tatl.data.store import Store
 from tatl.run import Run, finished
-from tatl.studies.execution import on_ray
+from tatl.studies.execution import nodes, on_ray, piece
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.piece import Outcome, Piece, Trainer
+from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer
 from tatl.studies.execution.schedule import execute
+from tatl.studies.settings import Cluster
 from toy import toy_run
 
-ON_RAY = Machine("cpu", progress=False, on="ray")
-pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.large]
+ON_RAY = Machine("cpu", progress=False, cluster=Cluster("ray"))
+pytestmark = pytest.mark.filterwarnings("default")
+slow = pytest.mark.large
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
+    """Two nodes of one core, connected, whose processes find what the tests define."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'tatl[cluster]'")
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster as Nodes
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    ray.init(address=nodes.address, log_to_driver=False)
-    yield nodes
-    ray.shutdown()
-    nodes.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+        made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        made.add_node(num_cpus=1)
+        ray.init(address=made.address, log_to_driver=False)
+        yield made
+        ray.shutdown()
+        made.shutdown()
 
 
 def family(store: Store, seed: int = 0) -> list[Run]:
@@ -45,8 +51,9 @@ def family(store: Store, seed: int = 0) -> list[Run]:
     return [toy_run(store, "disc", start="tatl", parent=union, seed=seed), toy_run(store, "bar", seed=seed)]
 
 
+@slow
 def test_the_weights_are_those_of_one_machine(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
-    alone = replace(ON_RAY, on="", workers=2)
+    alone = replace(ON_RAY, cluster=Cluster(), workers=2)
     for machine, root in ((ON_RAY, tmp_path / "ray"), (alone, tmp_path / "here")):
         assert execute(family(toy_store), root, toy_store, machine) == []
     for run in family(toy_store):
@@ -55,6 +62,7 @@ def test_the_weights_are_those_of_one_machine(cluster: Any, toy_store: Store, tm
     assert not list((tmp_path / "ray").glob(".*"))  # neither the token nor what tells of progress
 
 
+@slow
 def test_a_node_may_go_away(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
     node = cluster.add_node(num_cpus=1)
     runs = [run for seed in range(4) for run in family(toy_store, seed)]
@@ -84,6 +92,7 @@ class Mortal(Trainer):
         return super().__call__(piece)
 
 
+@slow
 def test_a_process_that_is_killed_costs_its_own_run_alone(
     cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,14 +103,75 @@ def test_a_process_that_is_killed_costs_its_own_run_alone(
     assert finished(family(toy_store)[0], tmp_path)
 
 
-def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
-    other = on_ray.probe
+@dataclass(frozen=True)
+class Needy(Trainer):
+    """Memory of the GPU runs out in it for less than half of one, and for runs of one task always."""
+
+    def __call__(self, piece: Piece) -> list[Outcome]:
+        import ray
+
+        share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+        (self.root / f"{piece[0].task} {share:g}").touch()
+        if share < 0.5 or piece[0].task == "bar":
+            return [Lost("CUDA out of memory")] * len(piece)
+        return super().__call__(piece)
+
+
+@slow
+def test_memory_that_runs_out_gets_the_next_larger_share(
+    cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "Trainer", Needy)
+    gpu = cluster.add_node(num_cpus=1, num_gpus=1)  # of Ray's books alone
     try:
-        on_ray.probe = lambda seen, store: other(seen, store) | {"torch": str(os.getpid())}
-        with pytest.raises(ValueError, match=r"node \S+ has torch \d+ \(here \d+\)"):
-            on_ray.OnRay(tmp_path, toy_store, ON_RAY)
+        machine = Machine("auto", progress=False, cluster=Cluster("ray", 0.25))
+        runs = [toy_run(toy_store, task) for task in ("union", "bar")]
+        failures = execute(runs, tmp_path, toy_store, machine, keep_going=True)
     finally:
-        on_ray.probe = other
+        cluster.remove_node(gpu)
+    assert [failure.run.task for failure in failures] == ["bar"] and "CUDA out of memory" in failures[0].reason
+    tried = ["bar 0.25", "bar 0.5", "union 0.25", "union 0.5"]
+    assert sorted(path.name for path in tmp_path.glob("* *")) == tried
+
+
+@slow
+def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
+    import ray
+
+    shared = nodes.Disk(tmp_path, toy_store.path)
+    nodes.check(ray, shared)
+    assert not list(tmp_path.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nodes, "code", lambda: "of another version")
+        with pytest.raises(ValueError, match=r"node \S+ has code of tatl [0-9a-f]+ \(here of another version\)"):
+            nodes.check(ray, shared)
+    with pytest.raises(ValueError, match=r"2 GPUs and no node .* more than 1: give fewer --gpus-per-run"):
+        gpu = cluster.add_node(num_cpus=1, num_gpus=1)
+        try:
+            execute(family(toy_store), tmp_path, toy_store, Machine("auto", False, cluster=Cluster("ray", 2)))
+        finally:
+            cluster.remove_node(gpu)
+
+
+def test_memory_that_runs_out_elsewhere_is_tried_with_more(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starved(*_: Any, **__: Any) -> Path:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(piece, "fit", starved)
+    run = toy_run(toy_store)
+    (here,) = Trainer(tmp_path, toy_store, ON_RAY)((run,))
+    (elsewhere,) = Trainer(tmp_path, toy_store, ON_RAY, elsewhere=True)((run,))
+    assert not isinstance(here, Lost) and isinstance(elsewhere, Lost) and "smaller --batch" in str(elsewhere)
+
+
+def test_a_share_grows_up_to_a_whole_gpu() -> None:
+    executor = on_ray.OnRay.__new__(on_ray.OnRay)
+    executor.most = {"CPU": 1.0, "GPU": 4.0}
+    for asked, grown in ((0.25, 0.5), (0.75, 1.0), (1.0, 1.0), (0.0, 0.0)):
+        executor.share = {"CPU": 1.0, "GPU": asked}
+        assert executor._room(2) == {"num_cpus": 1.0, "num_gpus": grown}
 
 
 def test_without_ray_the_extra_is_named(toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,8 +180,28 @@ def test_without_ray_the_extra_is_named(toy_store: Store, tmp_path: Path, monkey
         execute(family(toy_store), tmp_path, toy_store, ON_RAY)
 
 
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9"])
+def test_an_address_that_does_not_answer_is_said_in_seconds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=rf"cluster at {address} cannot be used .*refused"):
+        nodes.connect(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ValueError, match=rf"cluster at {address} cannot be used"):
+        nodes.connect("ray")
+    assert time.monotonic() - started < 10
+
+
 def test_nodes_that_differ_are_named() -> None:
-    here = {"name": "a", "Python": "3.11", "torch": "2.15", "runs": "seen", "store": "12ab"}
-    assert on_ray._differing(here | {"name": "b"}, here) == ""
-    odd = on_ray._differing(here | {"name": "b", "torch": "2.11", "runs": "not seen"}, here)
-    assert odd == "node b has torch 2.11 (here 2.15), runs not seen (here seen)"
+    here = {"Python": "3.11", "torch": "2.15", "runs": "seen", "store": "12ab"}
+    assert nodes.differing("b", dict(here), here) == ""
+    odd = nodes.differing("b", here | {"torch": "2.11", "runs": "unseen"}, here)
+    assert odd == "node b has torch 2.11 (here 2.15), runs unseen (here seen)"
+
+
+@pytest.mark.parametrize(
+    "given", [{"on": "ray", "gpus_per_run": 0.0}, {"on": "ray", "gpus_per_run": 1.5}, {"gpus_per_run": 0.5}]
+)
+def test_a_share_that_cannot_be_given_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="give"):
+        Cluster(**given)

@@ -133,6 +133,27 @@ class Asked:
     backbones: str = ""
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster that trains the runs; by default none does.
+
+    Args:
+        on: a Ray cluster to train on: ray (the one of this job, or this machine alone), HOST:6379 or ray://HOST:10001;
+            empty: this machine, without Ray
+        gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
+    """
+
+    on: str = ""
+    gpus_per_run: float = 1.0
+
+    def __post_init__(self) -> None:
+        share = self.gpus_per_run
+        if share <= 0 or (share > 1 and share != int(share)):
+            raise ValueError(f"gpus_per_run {share:g} is no share of a GPU: give more than 0 up to 1, such as 0.25")
+        if not self.on and share != 1:
+            raise ValueError("a run's share of a cluster is given and no cluster: give --on, such as --on ray")
+
+
 class Preset(NamedTuple):
     """The phantom that is prepared where no store is given, settings, and what is asked of a study (of `Asked`)."""
 

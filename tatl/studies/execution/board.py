@@ -58,6 +58,8 @@ class Board:
     def __init__(self, todo: Sequence[Run], store: Store, shown: bool, place: Path | None = None) -> None:
         self.work = {run: work(run, store) for run in todo}
         self.ended, self.shown, self.started = set[Run](), shown, time.monotonic()
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
         self._scratch = tempfile.TemporaryDirectory(prefix=".tatl-", dir=place)
         self.folder, self._over = Path(self._scratch.name), threading.Event()
         hidden = not shown or not sys.stderr.isatty()

@@ -129,7 +129,7 @@ def executor_of(todo: Sequence[Run], pieces: int, root: Path, store: Store, mach
     On a GPU each process trains for another, even one alone: what a CUDA error leaves of it is not this process.
     ValueError where it is a cluster that cannot train them.
     """
-    if machine.on:
+    if machine.cluster.on:
         from tatl.studies.execution.on_ray import OnRay
 
         return OnRay(root, store, machine, told)

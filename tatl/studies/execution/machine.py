@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tatl.machine.processes import cores
+from tatl.studies.settings import Cluster
 from tatl.training.device import device_kind
 
 THREADS = 4  # of one run on a CPU with many cores; more only wait for each other at these sizes
@@ -19,17 +20,14 @@ class Machine:
     imagenet_weights  file of ImageNet weights, or folder of one per backbone
     progress          say what is done, and on a terminal draw a bar
     workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
-    on                empty: this machine; else a Ray cluster: "ray" (this machine's, or that of the job this is), or
-                      an address such as ray://HOST:10001
-    gpus_per_run      there, the share of a GPU that a run has
+    cluster           the Ray cluster that trains them instead of this machine, where it names one
     """
 
     device: str = "auto"
     imagenet_weights: Path | None = None
     progress: bool = True
     workers: int = 1
-    on: str = ""
-    gpus_per_run: float = 1.0
+    cluster: Cluster = field(default_factory=Cluster)
 
     def at_once(self, large: bool = False) -> int:
         """How many runs are trained at once; of large networks one, unless `workers` says more."""

@@ -16,7 +16,7 @@ from socket import gethostname
 
 import torch
 
-from tatl.cli import ERRORS
+from tatl.cli import ERRORS, out_of_memory, sentence
 from tatl.data.store import Store
 from tatl.models.starts import start_rule
 from tatl.run import Run, finished
@@ -99,5 +99,7 @@ class Trainer:
                     device=own.device, imagenet_weights=own.imagenet_weights, progress=False, watcher=teller,
                 )  # fmt: skip
         except ERRORS as error:
+            if self.elsewhere and out_of_memory(error):  # which a larger share of the machine may mend
+                return Lost(sentence(error))
             return Lost(f"its GPU failed in two processes ({error})") if GPU_FAILED.search(str(error)) else error
         return time.monotonic() - started
