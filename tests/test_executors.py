@@ -6,8 +6,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from tatl.run import Run
-from tatl.studies.execution.executors import Pending
-from tatl.studies.execution.piece import Lost, Outcome, Piece, Vanished, pieces_of
+from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Vanished, pieces_of
 from tatl.studies.execution.schedule import outcomes
 
 

@@ -139,12 +139,12 @@ def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: P
     import ray
 
     shared = nodes.Disk(tmp_path, toy_store.path)
-    nodes.check(ray, shared)
+    nodes.check_nodes(ray, shared)
     assert not list(tmp_path.iterdir())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nodes, "code", lambda: "of another version")
         with pytest.raises(ValueError, match=r"node \S+ has code of tatl [0-9a-f]+ \(here of another version\)"):
-            nodes.check(ray, shared)
+            nodes.check_nodes(ray, shared)
     with pytest.raises(ValueError, match=r"2 GPUs and no node .* more than 1: give fewer --gpus-per-run"):
         gpu = cluster.add_node(num_cpus=1, num_gpus=1)
         try:

@@ -1,1 +1,1 @@
-"""Where runs are trained: here, or in several processes."""
+"""Where runs are trained: here, in several processes, or on a Ray cluster."""

@@ -19,11 +19,10 @@ from tatl.data.store import Store
 from tatl.machine.processes import cores, do, end, raise_unstarted, start
 from tatl.run import Run
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer
+from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer
 from tatl.training.device import pick_device
 
 LARGE = ("pyramid",)  # shapes of which a CPU's memory is to hold one at a time
-Pending = Future[list[Outcome]]
 
 
 class Executor(Protocol):

@@ -65,7 +65,7 @@ def has(node: dict[str, Any], kind: str) -> float:
     return float(node["Resources"].get(kind, 0.0))
 
 
-def check(ray: Any, shared: Disk | None) -> None:
+def check_nodes(ray: Any, shared: Disk | None) -> None:
     """ValueError names the nodes with other versions than here, and those that do not see what is to be `shared`.
 
     A node that goes away while it is asked is left out.

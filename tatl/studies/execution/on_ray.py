@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tatl.data.store import Store
-from tatl.studies.execution.executors import Pending
+from tatl.machine.processes import AHEAD
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.nodes import Disk, alive, check, connect, first_line, has
-from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer, Vanished
+from tatl.studies.execution.nodes import Disk, alive, check_nodes, connect, first_line, has
+from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer, Vanished
 from tatl.studies.settings import Cluster
 
-AHEAD = 2  # pieces in flight for each place, so that none waits for the driver
 RECYCLED = 20  # pieces after which a process of a CPU ends and a fresh one comes; of a GPU every one does
 
 
@@ -41,7 +40,7 @@ class OnRay:
                 what = f"a run is to have {asked:g} {kind}s and no node of the cluster has more than"
                 raise ValueError(f"{what} {self.most[kind]:g}: give fewer --gpus-per-run")
         root.mkdir(parents=True, exist_ok=True)
-        check(self.ray, Disk(root.absolute(), store.path.absolute()))
+        check_nodes(self.ray, Disk(root.absolute(), store.path.absolute()))
         there = Store.open(store.path.absolute())
         weights = machine.imagenet_weights and machine.imagenet_weights.absolute()
         own = replace(machine, cluster=Cluster(), imagenet_weights=weights)

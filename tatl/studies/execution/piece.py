@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ GPU_FAILED = re.compile("CUDA error|CUDA driver error|cuDNN error|CUDNN_STATUS")
 
 Outcome = float | BaseException  # the seconds that a run took (0: it was there), or why it failed
 Piece = tuple[Run, ...]
+Pending = Future[list[Outcome]]  # of a piece that is under way
 
 
 class Lost(RuntimeError):

@@ -20,9 +20,9 @@ from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
 from tatl.run import Run, finished, in_order, write_atomically
 from tatl.studies.execution.board import Board
-from tatl.studies.execution.executors import Executor, Pending, executor_of
+from tatl.studies.execution.executors import Executor, executor_of
 from tatl.studies.execution.machine import Machine
-from tatl.studies.execution.piece import Lost, Outcome, Piece, Vanished, pieces_of
+from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Vanished, pieces_of
 from tatl.training.trainer import Busy, taken
 
 FAILED = "failed"  # the file in a run's folder that says why
