@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,14 +37,15 @@ def scores_of(members: Sequence[Member], root: Path, store: Store) -> pd.DataFra
     needs them is left out, with all attributes of that variant, shape, seed and fold; `lost` says so.
     """
     gone = lost(members, root)
-    parts = [
-        _labelled(_group_scores(group, root, store), group[0], shape)
-        for shape, group in _groups(members)
-        if _key(shape, group) not in gone
-    ]
-    if not parts:
+    groups = [(shape, group) for shape, group in _groups(members) if _key(shape, group) not in gone]
+    if not groups:
         raise FileNotFoundError(f"no score can be had: {'; '.join(lost_notes(members, root))}")
-    return pd.concat(parts, ignore_index=True)
+    parts = {}
+    for at in sorted(range(len(groups)), key=lambda at: _tested(groups[at][1][0])):  # one truth after the other
+        shape, group = groups[at]
+        parts[at] = _labelled(_group_scores(group, root, store), group[0], shape)
+    _truth.cache_clear()
+    return pd.concat([parts[at] for at in range(len(groups))], ignore_index=True)
 
 
 def lost(members: Sequence[Member], root: Path) -> dict[tuple[str, str, int, int], Path]:
@@ -129,15 +131,29 @@ def _maps(folder: Path) -> Path | None:
 
 
 def _ensemble(members: Sequence[Member], root: Path, store: Store) -> pd.DataFrame:
-    run = members[0].run
-    mean = probabilities_of([member.run for member in members], root, members[0].attribute)
-    test = split(store, run.fold, run.n_folds, run.split_seed, run.fraction).test
-    size = Size.parse(run.score_size) if run.score_size else store.size
-    # Values are floor(256 p), on average half a step below 256 p.
     attribute = members[0].attribute
+    mean = probabilities_of([member.run for member in members], root, attribute)
+    test, true = _truth(store, *_tested(members[0]))
     known = store.known(attribute)[test]
-    fractions = confusion(mean[known] + 0.5 >= 128, truth(store, attribute, test[known], size))
+    # Values are floor(256 p), on average half a step below 256 p.
+    fractions = confusion(mean[known] + 0.5 >= 128, true)
     return score_table(store.cases["id"].to_numpy()[test[known]], attribute, fractions)
+
+
+def _tested(member: Member) -> tuple[str, int, int, int, float, str]:
+    """What its test images and their true masks follow from."""
+    run = member.run
+    return member.attribute, run.fold, run.n_folds, run.split_seed, run.fraction, run.score_size
+
+
+@lru_cache(maxsize=1)  # gigabytes at the paper's size if all were kept
+def _truth(
+    store: Store, attribute: str, fold: int, n_folds: int, seed: int, fraction: float, size: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The test images int [n], and of those where the attribute is known the true masks bool [known, h, w]."""
+    test = split(store, fold, n_folds, seed, fraction).test
+    asked = Size.parse(size) if size else store.size
+    return test, truth(store, attribute, test[store.known(attribute)[test]], asked)
 
 
 def per_fold(scores: pd.DataFrame) -> pd.DataFrame:
