@@ -1,4 +1,4 @@
-"""python -m tatl prepare | train | study | predict | score: wiring only."""
+"""python -m tatl prepare | train | study | predict | score | export: wiring only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from tatl import cli, commands
 from tatl.data.images.reading import Reading
-from tatl.prediction.commands import predict_command, score_command
+from tatl.prediction.commands import export_command, predict_command, score_command
 from tatl.studies.settings import Asked, Cluster, Settings, StudyName, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "study": (commands.study_command, "store -> networks and tables of a comparison"),
     "predict": (predict_command, "images -> lesion box, union and attribute masks"),
     "score": (score_command, "predicted masks against true ones"),
+    "export": (export_command, "the networks of a variant -> ONNX files that need neither torch nor this package"),
 }
 FIELDS: dict[str, type] = {  # whose fields are options of their own
     "reading": Reading, "asked": Asked, "cluster": Cluster, "settings": Settings,

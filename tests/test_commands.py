@@ -19,7 +19,7 @@ from tatl.data.store import Store
 from toy import SMALL, Toy
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["study"], ["predict"], ["score"]])
+@pytest.mark.parametrize("command", [[], ["prepare"], ["train"], ["study"], ["predict"], ["score"], ["export"]])
 def test_help_is_there_with_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         main([*command, "--help"])

@@ -1,4 +1,4 @@
-"""What the commands do that use trained networks: predict and score."""
+"""What the commands do that use trained networks: predict, score and export."""
 
 from __future__ import annotations
 
@@ -78,3 +78,30 @@ def score_command(
     print(f"scores are in {out}, per image in {images}")
     again = command_line("predict IMAGE", {"truth": truth, "out": predictions})
     print(f"next: {again} draws the truth beside the masks")
+
+
+def export_command(
+    out: Path = Path("model.onnx"),
+    variant: str = "stage123",
+    runs: Path = Path("runs"),
+    store: str = "",
+    folds: str = "",
+    where: str = "",
+) -> None:
+    """Write the networks of a variant as ONNX, to run without this package; examples/onnx shows how.
+
+    Example: python -m tatl export --variant stage123 --runs runs --out model.onnx
+
+    Args:
+        out: file to write, with all networks that see the same; beside it model.json says what goes in and comes out,
+            and with Stage 1 model-lesion.onnx finds the box that model.onnx is given
+        variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
+        runs: folder of trained networks
+        store: name or folder of the store they were trained on; needed if `runs` holds several
+        folds: average the networks of these folds; empty: of all that are there
+        where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
+    """
+    from tatl.prediction.export import export_networks
+
+    export_networks(out, variant, runs, store, folds, where)
+    print("next: python examples/onnx/segment.py IMAGE --model", out.with_suffix(".json"))
