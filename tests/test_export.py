@@ -31,7 +31,7 @@ from tatl.studies.planner import Planner
 from toy import SMALL, toy_run
 
 SEGMENT = Path(__file__).resolve().parents[1] / "examples/onnx/segment.py"
-LACKING = [name for name in (*export.LIBRARIES, "onnxruntime") if importlib.util.find_spec(name) is None]
+LACKING = [name for name in (*export.EXPORTERS, "onnxruntime") if importlib.util.find_spec(name) is None]
 needs_onnx = pytest.mark.skipif(bool(LACKING), reason=f"not installed: {', '.join(LACKING)}")
 
 
@@ -147,7 +147,7 @@ def test_every_shape_is_the_same_in_onnx(shape: str, toy_store: Store, tmp_path:
 def test_a_wrong_input_is_one_sentence(
     options: list[str], words: str, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export, "LIBRARIES", ())
+    monkeypatch.setattr(export, "EXPORTERS", ())
     assert main(["export", "--runs", str(runs), *options]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ") and words in said and said.count("\n") == 1
@@ -156,7 +156,7 @@ def test_a_wrong_input_is_one_sentence(
 def test_a_network_that_is_lost_is_named_before_anything_is_written(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export, "LIBRARIES", ())
+    monkeypatch.setattr(export, "EXPORTERS", ())
     shutil.copytree(runs, tmp_path / "runs")
     union = next(path for run, path in find_runs(tmp_path / "runs") if run.task == "union")
     (union / "weights.safetensors").unlink()
@@ -169,6 +169,6 @@ def test_a_network_that_is_lost_is_named_before_anything_is_written(
 def test_a_library_that_is_not_installed_is_named(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export, "LIBRARIES", ("no_such_library",))
+    monkeypatch.setattr(export, "EXPORTERS", ("no_such_library",))
     assert main(["export", "--runs", str(runs), "--variant", "stage3"]) == 2
     assert "pip install 'tatl[export]'" in capsys.readouterr().err

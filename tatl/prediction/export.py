@@ -31,7 +31,7 @@ from tatl.prediction.select import choose, network_notes, parts
 from tatl.run import Run
 
 TOLERANCE = 1e-4  # of a probability
-LIBRARIES = ("onnx", "onnxscript")
+EXPORTERS = ("onnx", "onnxscript")
 
 
 def export_networks(
@@ -42,7 +42,7 @@ def export_networks(
     Raises ValueError where a library is not installed, for another name than *.onnx, and where networks are missing
     (as `choose` does) or cannot be written; RuntimeError where ONNX Runtime finds other probabilities than PyTorch.
     """
-    if missing := [name for name in LIBRARIES if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in EXPORTERS if importlib.util.find_spec(name) is None]:
         raise ValueError(f"export needs {' and '.join(missing)}, not installed here: pip install 'tatl[export]'")
     if out.suffix != ".onnx" or out.is_dir():
         raise ValueError(f"{out} is no file for networks: give --out a name that ends in .onnx, such as model.onnx")
