@@ -10,10 +10,12 @@ from tatl.data.case import Size
 from tatl.data.images.reading import Reading
 from tatl.names import LESION, STAGE1, UNION
 from tatl.studies.settings import Asked, Cluster, Settings, StudyName
+from tatl.training.writers import Log
 
 # torch, Lightning and pandas take seconds to import: the functions import what needs them, so that --help does not.
 if cli.MYPY:
     from tatl.data.store import Store
+    from tatl.run import Run
 
 
 def prepare_command(
@@ -75,6 +77,7 @@ def train_command(
     device: str = "auto",
     imagenet_weights: Path | None = None,
     plan: bool = False,
+    log: Log = "csv",
 ) -> None:
     """Train every network of one variant and print its scores.
 
@@ -89,9 +92,10 @@ def train_command(
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
         plan: list what would be trained, how long it may take and its size on disk, and train and write nothing
+        log: tensorboard: losses also as what `tensorboard --logdir RUNS` shows; csv: in each run's history.csv alone
     """
     from tatl.studies.conduct import check_sources, note_runs, show_plan
-    from tatl.studies.places import command_line, open_store
+    from tatl.studies.places import open_store
     from tatl.studies.planner import Planner
 
     opened = open_store(store, preset, write=not plan)
@@ -101,7 +105,6 @@ def train_command(
     if plan:
         show_plan(needed, runs, opened, device)
         return
-    from tatl.prediction.select import variant_of
     from tatl.studies.execution.machine import Machine
     from tatl.studies.execution.schedule import execute
     from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
@@ -109,13 +112,12 @@ def train_command(
 
     check_sources(needed, runs, imagenet_weights)
     note_runs(needed, runs)
-    execute(needed, runs, opened, Machine(device, imagenet_weights))
+    execute(needed, runs, opened, Machine(device, imagenet_weights, log=log))
     print(averages(over_folds(per_fold(scores_of(members, runs, opened))), every=True))
     for note in lost_notes(members, runs) + (planner_notes(planner) if variant != STAGE1 else []):
         print(f"note: {note}")
     print(f"runs are in {runs / opened.name}")
-    told = {"runs": runs, "store": opened.path, "variant": variant_of(members[0].run), "out": "predictions"}
-    print(f"next: {command_line('predict IMAGE', told)}")
+    print(f"next: {_predict_with(members[0].run, runs, opened)}")
 
 
 def study_command(
@@ -159,6 +161,15 @@ def study_command(
     machine = Machine(device, imagenet_weights, workers=workers, cluster=cluster)
     asked_for = Experiment(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
     asked_for.plan() if plan else asked_for.carry_out()
+
+
+def _predict_with(run: Run, runs: Path, store: Store) -> str:
+    """The command that uses what was trained, of which one run is given."""
+    from tatl.prediction.select import variant_of
+    from tatl.studies.places import command_line
+
+    told = {"runs": runs, "store": store.path, "variant": variant_of(run), "out": "predictions"}
+    return command_line("predict IMAGE", told)
 
 
 def _nowhere(store: Store) -> list[str]:

@@ -77,6 +77,8 @@ class Learner(L.LightningModule):
         """A row of history.csv."""
         rate = self.run.recipe.lr
         self.history.append({"epoch": self.current_epoch, "step": step, "split": split, "loss": loss, "lr": rate})
+        if self.logger:
+            self.logger.log_metrics({f"loss/{split}": loss}, step)
 
     @property
     def _steps(self) -> int:
@@ -120,7 +122,7 @@ class Learner(L.LightningModule):
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, self.current_epoch
             self.best = {k: v.detach().cpu().clone() for k, v in self.model.state_dict().items()}
-        self.log(VALIDATION_LOSS, loss, prog_bar=True)
+        self.log(VALIDATION_LOSS, loss, prog_bar=True, logger=False)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         kept = {name: getattr(self, name) for name in KEPT}

@@ -21,6 +21,7 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from safetensors.torch import save_file
 from torch import Tensor
@@ -33,6 +34,7 @@ from tatl.training.base import TrainingTask
 from tatl.training.device import deterministic, lightning_precision, pick_device
 from tatl.training.learner import VALIDATION_LOSS, Learner
 from tatl.training.tasks import make_task
+from tatl.training.writers import Log, writer
 
 # A checkpoint is three times the weights (weights, momentum, best), and most runs are shorter than a handful of them.
 # Two minutes and the epoch that was begun are what a stop may cost.
@@ -72,6 +74,7 @@ def fit(
     imagenet_weights: Path | None = None,
     progress: bool = True,
     watcher: Callback | None = None,
+    log: Log = "csv",
 ) -> Path:
     """Train a run unless it is finished, continuing where it broke; returns its folder.
 
@@ -88,7 +91,7 @@ def fit(
         if not finished(run, root):
             task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
-            _train(run, task, folder, place, progress and watcher is None, watcher)
+            _train(run, task, folder, place, progress and watcher is None, watcher, log)
     return folder
 
 
@@ -107,7 +110,13 @@ def _alone(folder: Path) -> AbstractContextManager[None]:
 
 
 def _train(
-    run: Run, task: TrainingTask, folder: Path, device: torch.device, progress: bool, watcher: Callback | None
+    run: Run,
+    task: TrainingTask,
+    folder: Path,
+    device: torch.device,
+    progress: bool,
+    watcher: Callback | None,
+    log: Log,
 ) -> None:
     started = time.monotonic()
     quiet_lightning()
@@ -118,7 +127,8 @@ def _train(
         stopper = EarlyStopping(VALIDATION_LOSS, patience=run.recipe.patience, check_finite=False)
         resume = None if checkpoint is None else folder / "last.ckpt"
         callbacks = [stopper, *([watcher] if watcher else []), Keep(folder)]
-        _interruptible(_trainer(run, folder, device, callbacks, not resume, progress), learner, resume)
+        told = writer(log, folder, checkpoint["tatl"]["history"][-1]["step"] if checkpoint else -1)
+        _interruptible(_trainer(run, folder, device, callbacks, not resume, progress, told), learner, resume)
     else:
         learner.on_load_checkpoint(checkpoint)
     learner.model.load_state_dict(learner.best)
@@ -155,7 +165,13 @@ def _interruptible(trainer: L.Trainer, learner: Learner, resume: Path | None) ->
 
 
 def _trainer(
-    run: Run, folder: Path, device: torch.device, callbacks: list[Callback], fresh: bool, progress: bool = False
+    run: Run,
+    folder: Path,
+    device: torch.device,
+    callbacks: list[Callback],
+    fresh: bool,
+    progress: bool = False,
+    logger: Logger | None = None,
 ) -> L.Trainer:
     return L.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -165,7 +181,7 @@ def _trainer(
         max_epochs=run.recipe.epochs,
         callbacks=callbacks,
         default_root_dir=folder,
-        logger=False,
+        logger=logger or False,
         enable_checkpointing=False,
         enable_progress_bar=progress,
         enable_model_summary=False,

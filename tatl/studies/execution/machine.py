@@ -8,6 +8,7 @@ from pathlib import Path
 from tatl.machine.processes import cores
 from tatl.studies.settings import Cluster
 from tatl.training.device import device_kind
+from tatl.training.writers import Log, check_log
 
 THREADS = 4  # of one run on a CPU with many cores; more only wait for each other at these sizes
 
@@ -20,6 +21,7 @@ class Machine:
     imagenet_weights  file of ImageNet weights, or folder of one per backbone
     progress          say what is done, and on a terminal draw a bar
     workers           runs trained at once; 0: one per GPU, or two on two cores and more, one per four of many
+    log               what else than history.csv losses are written to (tatl.training.writers)
     cluster           the Ray cluster that trains them instead of this machine, where it names one
     """
 
@@ -27,7 +29,11 @@ class Machine:
     imagenet_weights: Path | None = None
     progress: bool = True
     workers: int = 1
+    log: Log = "csv"
     cluster: Cluster = field(default_factory=Cluster)
+
+    def __post_init__(self) -> None:
+        check_log(self.log)
 
     def at_once(self, large: bool = False) -> int:
         """How many runs are trained at once; of large networks one, unless `workers` says more."""

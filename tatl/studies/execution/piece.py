@@ -99,6 +99,7 @@ class Trainer:
                 fit(
                     run, self.root, self.store,
                     device=own.device, imagenet_weights=own.imagenet_weights, progress=False, watcher=teller,
+                    log=own.log,
                 )  # fmt: skip
         except ERRORS as error:
             if self.elsewhere and out_of_memory(error):  # which a larger share of the machine may mend
