@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import sys
@@ -35,6 +36,7 @@ SMALL = {
     "training": "--device cpu --size 32x64 --cases 8 --batches 2 --rounds 1 --steps 2 --camera 64x96 --compiled false",
     "prepare": "--cases 2",
     "report": "--preset smoke",
+    "gpu": "--device cpu --only store",
     "phantom": "--cases 4 --repeats 1",
     "suspects": "--cases 30 --size 32x64 --preset smoke --epochs 1 --right 1 --workers 1 --folder RUNS",
 }
@@ -75,7 +77,7 @@ def test_a_command_line_of_a_docstring_runs(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = Path(line.split()[1]).stem
-    places = {"RUNS": str(tmp_path / "runs"), "STORE": str(tmp_path / "store")}
+    places = {"RUNS": str(tmp_path / "runs"), "STORE": str(tmp_path / "store"), "OUT": str(tmp_path / "out")}
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *(places.get(word, word) for word in smaller(line))])
     module = loaded(name, monkeypatch)
     if name == "curvature":
@@ -89,14 +91,48 @@ def test_a_command_line_of_a_docstring_runs(
         monkeypatch.setattr(module, "WIDTH", 400)
         monkeypatch.setattr(module, "HEIGHT", 300)
         monkeypatch.setattr(module, "SIZE", type(module.SIZE)(48, 64))
+    if name == "gpu":
+        monkeypatch.setattr(module, "LARGE", module.SMALL)
     if name == "report":  # making the smoke report is another test's
         monkeypatch.setattr(module, "clone", lambda folder: None)
         monkeypatch.setattr(module, "report", lambda folder, preset: (61.0, int(2e9)))
-    if name in ("prepare", "report"):
+    if name in ("prepare", "report", "gpu"):
         module.main()
     else:
         assert cli.script(module.main) == 0, capsys.readouterr().err
     assert capsys.readouterr().out
+
+
+def test_what_a_gpu_is_asked_loses_nothing_at_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gpu = loaded("gpu", monkeypatch)
+    slow = "-c \"import time; print('begun', flush=True); time.sleep(60)\""
+    parts = [gpu.Part("slow", 1, slow), gpu.Part("wrong", 9, "-c 1/0"), gpu.Part("right", 9, "-c \"print('{size}')\"")]
+    monkeypatch.setattr(gpu, "PARTS", (*parts, gpu.Part("leaf", 9, "-c 1")))
+    monkeypatch.setattr(gpu, "LEAVES", ())
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "out"), "--device", "cpu"])
+    assert gpu.main() == 1
+    found = json.loads((tmp_path / "out/gpu.json").read_text())["parts"]
+    assert [each["status"] for each in found] == ["out of time", 1, 0, "left out"]
+    assert found[0]["last"][0] == "begun" and "ZeroDivisionError" in found[1]["last"][-1]
+    assert found[2]["last"] == ["384x512"]
+    log = (tmp_path / "out/gpu.log").read_text()
+    assert all(word in log for word in ("== slow", "begun", "ZeroDivisionError", "384x512"))
+
+
+def test_losses_of_two_precisions_are_compared_run_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = loaded("gpu", monkeypatch).compared
+    assert compared(tmp_path) == ["no run was finished in both precisions"]
+    for number, (precision, seed, loss) in enumerate((("32", 0, 0.5), ("bf16", 0, 0.75), ("32", 1, 0.1))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        recipe = {"precision": precision, "epochs": 1}
+        (folder / "run.json").write_text(json.dumps({"seed": seed, "recipe": recipe, "parent": {"recipe": recipe}}))
+        (folder / "history.csv").write_text(f"step,split,loss\n0,validation,0.0\n1,train,0.0\n1,validation,{loss}\n")
+        (folder / "weights.safetensors").touch()
+    (line,) = compared(tmp_path)
+    assert line.startswith("1 runs in both precisions") and "0.5000 in 32" in line and "at most 0.2500 apart" in line
 
 
 @pytest.mark.parametrize("groups", [1, 8])
