@@ -44,7 +44,7 @@ def pretend(run: Run, folder: Path, store: Store) -> None:
     steps.assign(lr=0.1).to_csv(folder / "history.csv", index=False)
 
 
-def tables(folds: int = 5, cases: int = 300, size: str = "384x512") -> None:
+def main(folds: int = 5, cases: int = 300, size: str = "384x512") -> None:
     """Seconds of writing the tables of a study.
 
     Args:
@@ -68,4 +68,4 @@ def tables(folds: int = 5, cases: int = 300, size: str = "384x512") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.script(tables))
+    sys.exit(cli.script(main))

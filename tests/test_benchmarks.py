@@ -38,6 +38,7 @@ SMALL = {
     "report": "--preset smoke",
     "gpu": "--device cpu --only store",
     "phantom": "--cases 4 --repeats 1",
+    "tables": "--folds 1 --cases 30 --size 32x64",
     "suspects": "--cases 30 --size 32x64 --preset smoke --epochs 1 --right 1 --workers 1 --folder RUNS",
 }
 FIRST = [next(line for line in LINES if f"/{name}.py" in line) for name in SCRIPTS]  # others: with large networks
