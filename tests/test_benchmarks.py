@@ -39,6 +39,8 @@ SMALL = {
     "gpu": "--device cpu --only store",
     "phantom": "--cases 4 --repeats 1",
     "tables": "--folds 1 --cases 30 --size 32x64",
+    "cluster": "--ray false --simulated 16",
+    "faults": "--faults 1 --nodes 2 --seeds 1 --epochs 1",
     "suspects": "--cases 30 --size 32x64 --preset smoke --epochs 1 --right 1 --workers 1 --folder RUNS",
 }
 FIRST = [next(line for line in LINES if f"/{name}.py" in line) for name in SCRIPTS]  # others: with large networks
@@ -72,7 +74,8 @@ def test_every_benchmark_shows_how_it_is_started() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [pytest.param(line, marks=[] if line in FIRST else pytest.mark.large) for line in LINES]
+    "line",
+    [pytest.param(line, marks=[] if line in FIRST and "faults" not in line else pytest.mark.large) for line in LINES],
 )
 def test_a_command_line_of_a_docstring_runs(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -80,6 +83,8 @@ def test_a_command_line_of_a_docstring_runs(
     name = Path(line.split()[1]).stem
     places = {"RUNS": str(tmp_path / "runs"), "STORE": str(tmp_path / "store"), "OUT": str(tmp_path / "out")}
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *(places.get(word, word) for word in smaller(line))])
+    if name == "faults":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'tatl[cluster]'")
     module = loaded(name, monkeypatch)
     if name == "curvature":
         smoke = load_preset("smoke")

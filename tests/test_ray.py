@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +21,7 @@ from safetensors.torch import load_file
 
 from tatl.data.store import Store
 from tatl.run import Run, finished
-from tatl.studies.execution import nodes, on_ray, piece
+from tatl.studies.execution import nodes, on_ray, piece, travel
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer
 from tatl.studies.execution.schedule import execute
@@ -30,6 +33,19 @@ pytestmark = pytest.mark.filterwarnings("default")
 slow = pytest.mark.large
 
 
+def patient(look: Callable[..., Any]) -> Callable[..., Any]:
+    """Looks for a node that was started for minutes; Ray gives it 30 seconds, and on a busy machine some take more."""
+
+    def waits(*given: Any) -> Any:
+        for _ in range(180):
+            with suppress(RuntimeError):
+                return look(*given)
+            time.sleep(1)
+        return look(*given)
+
+    return waits
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one core, connected, whose processes find what the tests define."""
@@ -38,7 +54,10 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-        made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        patch.setattr(ray._private.services, "get_node", patient(ray._private.services.get_node))
+        patch.setenv("RAY_agent_register_timeout_ms", "300000")
+        small = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, **small})
         made.add_node(num_cpus=1)
         ray.init(address=made.address, log_to_driver=False)
         yield made
@@ -77,6 +96,36 @@ def test_a_node_may_go_away(cluster: Any, toy_store: Store, tmp_path: Path) -> N
     assert execute(runs, tmp_path, toy_store, ON_RAY, keep_going=True) == []
     leaving.join()
     assert all(finished(run, tmp_path) for run in runs)
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+import test_ray
+from tatl.data.store import Store
+from tatl.studies.execution.schedule import execute
+root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
+execute([run for seed in range(4) for run in test_ray.family(store, seed)], root, store, test_ray.ON_RAY)
+"""
+
+
+@slow
+def test_after_the_driver_was_killed_the_same_command_goes_on(
+    cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, tmp_path, toy_store.path])
+    while len(there := list(tmp_path.rglob("weights.safetensors"))) < 2:
+        assert driver.poll() is None
+        time.sleep(0.2)
+    driver.kill()
+    driver.wait()
+    written = {path: path.stat().st_mtime_ns for path in there}
+    runs = [run for seed in range(4) for run in family(toy_store, seed)]
+    assert execute(runs, tmp_path, toy_store, ON_RAY) == []
+    assert all(finished(run, tmp_path) for run in runs)
+    assert {path: path.stat().st_mtime_ns for path in there} == written
 
 
 @dataclass(frozen=True)
@@ -153,6 +202,21 @@ def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: P
             cluster.remove_node(gpu)
 
 
+@slow
+def test_without_a_shared_disk_runs_come_back_whole(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
+    shutil.rmtree(travel.cache(), ignore_errors=True)
+    fetching, alone = replace(ON_RAY, cluster=Cluster("ray", fetch=True)), replace(ON_RAY, cluster=Cluster())
+    for machine, root in ((fetching, tmp_path / "ray"), (alone, tmp_path / "here")):
+        assert execute(family(toy_store), root, toy_store, machine) == []
+    for run in family(toy_store):
+        one, other = (run.folder(tmp_path / name) for name in ("ray", "here"))
+        assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
+        assert (one / "weights.safetensors").read_bytes() == (other / "weights.safetensors").read_bytes()
+    (copy,) = travel.cache().glob(f"*/{toy_store.name}")
+    assert Store.open(copy) == toy_store
+    assert [path.name for path in travel.cache().iterdir()] == [copy.parent.name]  # no run is left on a node
+
+
 def test_memory_that_runs_out_elsewhere_is_tried_with_more(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +228,14 @@ def test_memory_that_runs_out_elsewhere_is_tried_with_more(
     (here,) = Trainer(tmp_path, toy_store, ON_RAY)((run,))
     (elsewhere,) = Trainer(tmp_path, toy_store, ON_RAY, elsewhere=True)((run,))
     assert not isinstance(here, Lost) and isinstance(elsewhere, Lost) and "smaller --batch" in str(elsewhere)
+
+
+def test_where_no_node_is_left_runs_wait_for_one() -> None:
+    executor = on_ray.OnRay.__new__(on_ray.OnRay)
+    executor.share, executor._taken = {"CPU": 1.0, "GPU": 0.0}, {}
+    for there, places in (({}, 2), ({"CPU": 1.0}, 2), ({"CPU": 3.0}, 6)):
+        executor.ray = SimpleNamespace(cluster_resources=lambda there=there: there)
+        assert executor.free() == places
 
 
 def test_a_share_grows_up_to_a_whole_gpu() -> None:

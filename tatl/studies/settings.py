@@ -141,17 +141,24 @@ class Cluster:
         on: a Ray cluster to train on: ray (the one of this job, or this machine alone), HOST:6379 or ray://HOST:10001;
             empty: this machine, without Ray
         gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
+        fetch: its nodes share no disk: the store is copied to each, and a finished run comes back
     """
 
     on: str = ""
     gpus_per_run: float = 1.0
+    fetch: bool = False
 
     def __post_init__(self) -> None:
         share = self.gpus_per_run
         if share <= 0 or (share > 1 and share != int(share)):
             raise ValueError(f"gpus_per_run {share:g} is no share of a GPU: give more than 0 up to 1, such as 0.25")
-        if not self.on and share != 1:
-            raise ValueError("a run's share of a cluster is given and no cluster: give --on, such as --on ray")
+        if not self.on and (self.fetch or share != 1):
+            raise ValueError("what is asked of a cluster is given and no cluster: give --on, such as --on ray")
+
+    @property
+    def shares_a_disk(self) -> bool:
+        """Whether there is a cluster, whose nodes see the folder of runs."""
+        return bool(self.on) and not self.fetch
 
 
 class Preset(NamedTuple):

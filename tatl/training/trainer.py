@@ -87,7 +87,7 @@ def fit(
         return folder
     place = pick_device(device)
     own = [torch.cuda.current_device()] if place.type == "cuda" else []  # of several GPUs, the one that is used
-    with room_for(folder), _alone(folder), torch.random.fork_rng(own), deterministic(place):
+    with room_for(folder), holding(folder), torch.random.fork_rng(own), deterministic(place):
         if not finished(run, root):
             task = make_task(run, store, root, imagenet_weights, place)
             write_atomically(folder / "run.json", run.dumps())
@@ -95,18 +95,18 @@ def fit(
     return folder
 
 
+def holding(folder: Path) -> AbstractContextManager[None]:
+    """Inside, no other process trains this run; Busy where one does, OSError where files cannot be locked."""
+    return locked(folder / "lock", Busy(f"another process is training {folder}: wait for it, or stop it"))
+
+
 def taken(run: Run, root: Path) -> bool:
     """Whether another process is at this run."""
     try:
-        with _alone(run.folder(root)):
+        with holding(run.folder(root)):
             return False
     except Busy:
         return True
-
-
-def _alone(folder: Path) -> AbstractContextManager[None]:
-    """Inside, no other process trains this run; Busy where one does, OSError where files cannot be locked."""
-    return locked(folder / "lock", Busy(f"another process is training {folder}: wait for it, or stop it"))
 
 
 def _train(

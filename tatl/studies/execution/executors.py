@@ -129,9 +129,10 @@ def executor_of(todo: Sequence[Run], pieces: int, root: Path, store: Store, mach
     ValueError where it is a cluster that cannot train them.
     """
     if machine.cluster.on:
+        from tatl.studies.execution.fetching import Fetching
         from tatl.studies.execution.on_ray import OnRay
 
-        return OnRay(root, store, machine, told)
+        return (Fetching if machine.cluster.fetch else OnRay)(root, store, machine, told)
     cuda = pick_device(machine.device).type == "cuda"
     workers = machine.at_once(any(run.shape in LARGE for run in todo))
     share = max(1, cores() // workers) if workers > 1 and not cuda else 0  # in company or alone, a run rounds alike

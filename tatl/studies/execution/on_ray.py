@@ -1,12 +1,14 @@
 """Pieces trained on a Ray cluster: this machine's own, one at an address, or that of the job in which this runs.
 
-Runs and store lie where every node sees them.  Any machine may vanish: its runs begin again elsewhere, from their last
-checkpoints.  A run whose process is lost, or whose memory runs out, is tried once more with twice the share of a
-machine, then recorded; and where the driver is lost, what its tasks were at ends with it and the same command goes on.
+Runs and store lie where every node sees them; else they travel (`tatl.studies.execution.fetching`).  Any machine may
+vanish: its runs begin again elsewhere, from their last checkpoints.  A run whose process is lost, or whose memory runs
+out, is tried once more with twice the share of a machine, then recorded; and where the driver is lost, what its tasks
+were at ends with it and the same command goes on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,9 @@ from tatl.studies.settings import Cluster
 RECYCLED = 20  # pieces after which a process of a CPU ends and a fresh one comes; of a GPU every one does
 
 
-def train(trainer: Trainer, piece: Piece) -> list[Outcome]:
+def train(trainer: Callable[..., Any], *given: Any) -> Any:
     """What a task does."""
-    return trainer(piece)
+    return trainer(*given)
 
 
 class OnRay:
@@ -40,24 +42,22 @@ class OnRay:
                 what = f"a run is to have {asked:g} {kind}s and no node of the cluster has more than"
                 raise ValueError(f"{what} {self.most[kind]:g}: give fewer --gpus-per-run")
         root.mkdir(parents=True, exist_ok=True)
-        check_nodes(self.ray, Disk(root.absolute(), store.path.absolute()))
-        there = Store.open(store.path.absolute())
+        self.root, self.store = root.absolute(), Store.open(store.path.absolute())
+        check_nodes(self.ray, self._shared())
         weights = machine.imagenet_weights and machine.imagenet_weights.absolute()
         own = replace(machine, cluster=Cluster(), imagenet_weights=weights)
-        self.trainer = self.ray.put(Trainer(root.absolute(), there, own, threads=1, told=told, elsewhere=True))
+        self.trainer = self.ray.put(self._trainer(own, told))
         self.task = self.ray.remote(max_retries=0, max_calls=1 if gpu else RECYCLED)(train)
         self._taken = dict[Pending, Any]()
 
     def free(self) -> int:
         there = self.ray.cluster_resources()
         places = min(there.get(kind, 0) // asked for kind, asked in self.share.items() if asked)
-        return max(0, AHEAD * int(places) - len(self._taken))
+        ahead = AHEAD * max(1, int(places))  # where no node is left, what is asked for waits for one
+        return max(0, ahead - len(self._taken))
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
-        task = self.task.options(**self._room(2 if alone else 1)).remote(self.trainer, piece)
-        pending: Pending = task.future()
-        self._taken[pending] = task
-        return pending
+        return self._begin(alone, piece)
 
     def collect(self, piece: Piece, done: Pending) -> list[Outcome]:
         del self._taken[done]
@@ -68,6 +68,20 @@ class OnRay:
         for task in self._taken.values():
             self.ray.cancel(task, force=True)
 
+    def _shared(self) -> Disk | None:
+        """What every node is to see."""
+        return Disk(self.root, self.store.path)
+
+    def _trainer(self, machine: Machine, told: Path | None) -> Callable[..., Any]:
+        """What is called with each piece, in a process of a node."""
+        return Trainer(self.root, self.store, machine, threads=1, told=told, elsewhere=True)
+
+    def _begin(self, alone: bool, *given: Any) -> Pending:
+        task = self.task.options(**self._room(2 if alone else 1)).remote(self.trainer, *given)
+        pending: Pending = task.future()
+        self._taken[pending] = task
+        return pending
+
     def _room(self, times: int) -> dict[str, float]:
         """The share of a machine that a piece has, or a multiple of it as far as a node has it; of a GPU up to one."""
         cpus, gpus = self.share["CPU"], self.share["GPU"]
@@ -76,7 +90,9 @@ class OnRay:
     def _lost(self, error: BaseException) -> BaseException:
         """What an error of Ray's own is for its runs; of the program it is what it is."""
         known = self.ray.exceptions
-        if isinstance(error, known.RayTaskError) or not isinstance(error, known.RayError):
+        if isinstance(error, known.RayTaskError):
+            return error.cause if isinstance(error.cause, Exception) else error
+        if not isinstance(error, known.RayError):
             return error
         if isinstance(error, known.NodeDiedError | known.ObjectLostError):
             return Vanished(f"its machine went away ({first_line(error)})")

@@ -46,7 +46,7 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
     ordered = in_order(runs)
     todo = [run for run in ordered if not finished(run, root)]
     failures, left = list[Failure](), todo
-    with Board(todo, store, machine.progress, root.absolute() if machine.cluster.on else None) as board:
+    with Board(todo, store, machine.progress, root.absolute() if machine.cluster.shares_a_disk else None) as board:
         board.say(f"{len(ordered)} runs: {len(ordered) - len(todo)} are there, {len(todo)} to do")
         while left:
             busy, done = list[Run](), set[Run]()

@@ -1,0 +1,181 @@
+"""Does a study outlive its machines?  Random faults on a simulated Ray cluster, and what was lost by them.
+
+    python benchmarks/faults.py                     50 faults on three nodes of one core, some twenty minutes
+    python benchmarks/faults.py --fetch --seed 1    the same where nodes and driver share no disk
+
+A driver trains small runs, the targets of a seed from the same seed's Stage 2.  Every few seconds one of these happens:
+    node     a node is removed at once, and another comes
+    worker   a process that trains is killed with -9
+    driver   the driver is killed with -9, and started again with the same command
+Printed at the end: faults of each kind, drivers started, runs that never came about, finished runs whose weights were
+written again, and runs whose weights differ in any bit from those of one process without faults: all three are to be 0.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tatl import cli
+from tatl.data.case import Size
+from tatl.data.phantom.drawing import Phantom
+from tatl.data.store import Store, prepare
+from tatl.run import Recipe, Run, finished, in_order
+from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.schedule import execute
+from tatl.studies.settings import Cluster
+
+HEAD = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # what no task needs
+GAP = (2.0, 8.0)  # seconds between two faults
+TARGETS = 3  # of every seed
+
+
+def runs_of(store: Store, seeds: Sequence[int], epochs: int) -> list[Run]:
+    """Of every seed a Stage 2 and the targets that start from it."""
+    shared: dict[str, Any] = {"shape": "link", "backbone": "tu-test_efficientnet", "source": "random", "n_folds": 3}
+    shared["recipe"] = Recipe(epochs=epochs, batch=4, calibration=8)
+    place = store.name, store.digest, str(store.size)
+    unions = [Run(*place, "union", start="random", seed=seed, **shared) for seed in seeds]
+    return in_order(
+        Run(*place, target, start="tatl", parent=union, seed=union.seed, **shared)
+        for union in unions
+        for target in store.attributes[:TARGETS]
+    )
+
+
+class Campaign:
+    """A cluster, a driver on it, and what was done to them."""
+
+    def __init__(self, nodes: int, seed: int, command: Sequence[str], runs: Sequence[Run], root: Path) -> None:
+        from ray.cluster_utils import Cluster as Nodes
+
+        self.draw, self.command, self.runs, self.root = random.Random(seed), list(command), runs, root
+        self.cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, **HEAD})
+        self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(nodes)]
+        self.done, self.started, self.written = Counter[str](), 0, dict[Run, int]()
+        self.driver = self._drive()
+
+    def carry_out(self, faults: int) -> None:
+        """So many faults, the last of them while something is left to do; then wait until the driver has done it."""
+        while self._unfinished() and self.done.total() < faults:
+            time.sleep(self.draw.uniform(*GAP))
+            kind = self.draw.choice(("node", "worker", "driver"))
+            if getattr(self, f"_{kind}")():
+                self.done[kind] += 1
+                print(f"{self.done.total()}: {kind}, {len(self._unfinished())} of {len(self.runs)} left", flush=True)
+        while self._unfinished() and self.started <= 3 * faults + 3:
+            self._awake()
+            time.sleep(1)
+        self.driver.kill()
+        self.cluster.shutdown()
+
+    def _drive(self) -> subprocess.Popen[bytes]:
+        self.started += 1
+        return subprocess.Popen([*self.command, "--drive", self.cluster.address])
+
+    def _awake(self) -> None:
+        """Start the driver again where it has ended."""
+        if self.driver.poll() is not None:
+            self.driver = self._drive()
+
+    def _unfinished(self) -> list[Run]:
+        """The runs that are not there; of the others, when their weights were first seen to be written."""
+        there = [run for run in self.runs if finished(run, self.root)]
+        for run in there:
+            self.written.setdefault(run, stamp(run, self.root))
+        return [run for run in self.runs if run not in self.written]
+
+    def _node(self) -> bool:
+        node = self.nodes.pop(self.draw.randrange(len(self.nodes)))
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.nodes.append(self.cluster.add_node(num_cpus=1))
+        return True
+
+    def _worker(self) -> bool:
+        """False where no process trains now."""
+        self._awake()
+        own = psutil.Process().children(recursive=True)
+        training = [each for each in own if each.is_running() and "ray::train" in " ".join(_words(each))]
+        if training:
+            self.draw.choice(training).kill()
+        return bool(training)
+
+    def _driver(self) -> bool:
+        self._awake()
+        self.driver.kill()
+        self.driver.wait()
+        self.driver = self._drive()
+        return True
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def stamp(run: Run, root: Path) -> int:
+    """When the weights of a finished run were written."""
+    return (run.folder(root) / "weights.safetensors").stat().st_mtime_ns
+
+
+def different(runs: Sequence[Run], root: Path, store: Store, alone: Path) -> list[Run]:
+    """The finished runs whose weights are not, to the bit, those of one process."""
+    execute(runs, alone, store, Machine("cpu", progress=False))
+    files = [[run.folder(each) / "weights.safetensors" for each in (root, alone)] for run in runs]
+    return [run for run, (one, other) in zip(runs, files, strict=True) if one.read_bytes() != other.read_bytes()]
+
+
+def main(
+    faults: int = 50,
+    nodes: int = 3,
+    seeds: int = 40,
+    epochs: int = 12,
+    fetch: bool = False,
+    seed: int = 0,
+    folder: Path | None = None,
+    drive: str = "",
+) -> None:
+    """Random faults on a simulated cluster.
+
+    Args:
+        faults: how many, at most: none comes once all runs are there
+        nodes: of one core each
+        seeds: of which runs are trained, four of each
+        epochs: of a run
+        fetch: nodes and driver share no disk
+        seed: draws the faults
+        folder: for store and runs; else a temporary one
+        drive: for the driver itself: the address of the cluster
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        place = folder or Path(scratch)
+        store = prepare(Phantom(30, 0, enrich=True), place / "drawn", Size(32, 64), workers=1, progress=False)
+        runs, root = runs_of(store, range(seeds), epochs), place / "runs"
+        if drive:
+            failed = execute(runs, root, store, Machine("cpu", False, cluster=Cluster(drive, fetch=fetch)), True)
+            raise SystemExit(bool(failed))
+        told = {"--seeds": seeds, "--epochs": epochs, "--folder": place, "--fetch": str(fetch).lower()}
+        words = [str(word) for option in told.items() for word in option]
+        campaign = Campaign(nodes, seed, [sys.executable, __file__, *words], runs, root)
+        campaign.carry_out(faults)
+        lost = [run for run in runs if not finished(run, root)]
+        there = [run for run in runs if run not in lost]
+        again = [run for run in there if stamp(run, root) != campaign.written[run]]
+        print(f"{campaign.done.total()} faults ({dict(campaign.done)}), {campaign.started} drivers, {len(runs)} runs")
+        print(f"lost {len(lost)}, written again {len(again)}, ", end="")
+        print(f"different {len(different(there, root, store, place / 'alone'))}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.script(main))

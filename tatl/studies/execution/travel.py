@@ -1,0 +1,112 @@
+"""What travels to nodes that share no disk with the driver, and back: files in Ray's object store.
+
+A store is fetched once a node and its checksums are compared there.  A run's folder travels whole and its weights are
+put in place last, so that at every moment it is finished or not begun.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from tatl.machine.disk import file_sha256, room_for
+from tatl.run import put_in_place
+
+CHUNK = 1 << 24  # bytes of a file that are one object, so that neither end holds more of it in memory
+LAST = "weights.safetensors"  # what makes a run a finished one
+LEFT = ("lock", "last.ckpt", "failed")  # what of a run's folder is of the machine on which it lies
+
+Contents = dict[str, bytes]  # of a run's folder, by names
+
+_checked = set[Path]()
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A file, or a folder of files, in the object store: its name, and the checksum and chunks of each file."""
+
+    name: str
+    files: dict[str, tuple[str, list[Any]]]
+
+    @property
+    def digest(self) -> str:
+        said = "".join(f"{name} {checksum} " for name, (checksum, _) in sorted(self.files.items()))
+        return hashlib.sha256(said.encode()).hexdigest()[:12]
+
+
+def parcel(ray: Any, path: Path) -> Parcel:
+    """A file or folder, put into the object store; the files of a folder alone, not of folders in it."""
+    files = [each for each in sorted(path.iterdir()) if each.is_file()] if path.is_dir() else [path]
+    return Parcel(path.name, {each.name if path.is_dir() else "": _chunks(ray, each) for each in files})
+
+
+def _chunks(ray: Any, path: Path) -> tuple[str, list[Any]]:
+    checksum, chunks = hashlib.sha256(), []
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            checksum.update(chunk)
+            chunks.append(ray.put(chunk))
+    return checksum.hexdigest(), chunks
+
+
+def cache() -> Path:
+    """The folder of this machine's local disk in which copies lie; TMPDIR moves it."""
+    return Path(tempfile.gettempdir()) / f"tatl-{getpass.getuser()}"
+
+
+def copy_here(ray: Any, sent: Parcel) -> Path:
+    """This machine's copy of a parcel, fetched by the first process that asks and checked once by every one.
+
+    OSError where it arrives with other bytes than it was sent with.
+    """
+    path = cache() / sent.digest / sent.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name("lock")):
+        if path not in _checked and not _same(path, sent):
+            with room_for(path):
+                _fetch(ray, sent, path)
+        _checked.add(path)
+    return path
+
+
+def _same(path: Path, sent: Parcel) -> bool:
+    return all((path / name).is_file() and file_sha256(path / name) == sent.files[name][0] for name in sent.files)
+
+
+def _fetch(ray: Any, sent: Parcel, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
+    for old in (path, partial):
+        shutil.rmtree(old, ignore_errors=True)
+        old.unlink(missing_ok=True)
+    for name, (_, chunks) in sent.files.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        with (partial / name).open("wb") as stream:
+            for chunk in chunks:
+                stream.write(ray.get(chunk))
+    if not _same(partial, sent):
+        raise OSError(f"{path} arrived with other bytes than it was sent with: look at the disk of this machine")
+    partial.rename(path)
+
+
+def contents(folder: Path) -> Contents:
+    """The files of a finished run."""
+    names = [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".partial"]
+    return {name: (folder / name).read_bytes() for name in names if name not in LEFT}
+
+
+def put_down(found: Contents, folder: Path) -> None:
+    """Write a finished run's files into its folder, its weights last."""
+    arriving = folder / "arriving"
+    arriving.mkdir(parents=True, exist_ok=True)
+    with room_for(folder):
+        for name in sorted(found, key=lambda name: name == LAST):
+            (arriving / name).write_bytes(found[name])
+            put_in_place(arriving / name, folder / name)
+    shutil.rmtree(arriving)

@@ -1,0 +1,137 @@
+"""Copies on a node's disk, runs that come back, and the locks that the driver holds for them; Ray is played by hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import OrderedDict
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tatl.data.store import Store
+from tatl.run import finished
+from tatl.studies.execution import travel
+from tatl.studies.execution.fetching import KEPT, Fetching, Made
+from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.piece import Trainer
+from tatl.training.trainer import Busy, taken
+from toy import make_store, toy_run
+
+RAY: Any = SimpleNamespace(put=lambda thing: [thing], get=lambda box: box[0])
+
+
+@pytest.fixture(autouse=True)
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The local disk of a node."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
+    monkeypatch.setattr(travel, "CHUNK", 1000)
+    monkeypatch.setattr(travel, "_checked", set())
+    return tmp_path / "disk"
+
+
+def test_a_store_is_copied_once_a_node_and_a_damaged_copy_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make_store(tmp_path / "mine", cases=4)
+    sent = travel.parcel(RAY, store.path)
+    copy = travel.copy_here(RAY, sent)
+    Store.open(copy).verify()
+    assert copy.name == store.name and Store.open(copy) == store and len(sent.files["images.npy"][1]) > 10
+    fetched, fetch = list[Path](), travel._fetch
+    monkeypatch.setattr(travel, "_fetch", lambda *given: (fetched.append(given[2]), fetch(*given)))
+    assert travel.copy_here(RAY, sent) == copy and not fetched
+    with (copy / "masks.npy").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"\xff")
+    travel._checked.clear()  # as another process finds it
+    assert travel.copy_here(RAY, sent) == copy and fetched == [copy]
+    Store.open(copy).verify()
+
+
+def test_a_copy_that_arrives_with_other_bytes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.pth").write_bytes(b"x" * 2500)
+    sent = travel.parcel(RAY, tmp_path / "weights.pth")
+    assert travel.copy_here(RAY, sent).read_bytes() == b"x" * 2500
+    other = travel.Parcel("weights.pth", {"": ("0" * 64, sent.files[""][1])})
+    with pytest.raises(OSError, match="other bytes"):
+        travel.copy_here(RAY, other)
+
+
+class ByHand(Fetching):
+    """Tasks that wait until they are ended by hand."""
+
+    def __init__(self, root: Path) -> None:
+        self.ray, self.root, self._taken, self._held = RAY, root, {}, {}
+        self._sent = OrderedDict()
+        self.given = list[tuple[Any, ...]]()
+
+    def _begin(self, alone: bool, *given: Any) -> Any:
+        pending: Any = Future()
+        self._taken[pending] = None
+        self.given.append(given)
+        return pending
+
+    def end(self) -> None:
+        self._taken.clear()
+        super().end()
+
+
+@pytest.fixture(scope="module")
+def made(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> travel.Contents:
+    """The folder of a run that a node has trained."""
+    root, run = tmp_path_factory.mktemp("node"), toy_run(toy_store, "union")
+    assert isinstance(Trainer(root, toy_store, Machine("cpu"))((run,))[0], float)
+    return travel.contents(run.folder(root))
+
+
+def test_a_run_is_held_while_it_is_under_way_and_comes_back_whole(
+    toy_store: Store, tmp_path: Path, made: travel.Contents
+) -> None:
+    union = toy_run(toy_store, "union")
+    child = toy_run(toy_store, "disc", start="tatl", parent=union)
+    driver, other = ByHand(tmp_path), ByHand(tmp_path)
+    pending = driver.submit((union,))
+    (busy,) = other.collect((union,), other.submit((union,)))
+    assert isinstance(busy, Busy) and taken(union, tmp_path) and not finished(union, tmp_path)
+    pending.set_result(Made([7.0], [made]))  # type: ignore[arg-type]
+    assert driver.collect((union,), pending) == [7.0] and finished(union, tmp_path) and not taken(union, tmp_path)
+    assert {path.name for path in union.folder(tmp_path).iterdir()} == {*made, "lock"}
+    assert other.collect((union,), other.submit((union,))) == [0.0] and not other.given
+    driver.submit((child, union))
+    left, needed = driver.given[-1]
+    assert left == (child,) and {run: RAY.get(folder) for run, folder in needed.items()} == {union: made}
+    driver.end()
+    assert not taken(child, tmp_path)
+
+
+def test_a_run_that_arrives_by_half_is_not_finished(
+    toy_store: Store, tmp_path: Path, made: travel.Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    union, put, placed = toy_run(toy_store, "union"), travel.put_in_place, list[str]()
+
+    def failing(partial: Path, path: Path) -> None:
+        if path.name == travel.LAST:
+            raise OSError(28, "No space left on device")
+        placed.append(path.name)
+        put(partial, path)
+
+    monkeypatch.setattr(travel, "put_in_place", failing)
+    driver = ByHand(tmp_path)
+    pending = driver.submit((union,))
+    pending.set_result(Made([7.0], [made]))  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="the disk is full"):
+        driver.collect((union,), pending)
+    assert len(placed) == len(made) - 1 and not finished(union, tmp_path) and not taken(union, tmp_path)
+    monkeypatch.setattr(travel, "put_in_place", put)
+    travel.put_down(made, union.folder(tmp_path))
+    assert finished(union, tmp_path) and travel.contents(union.folder(tmp_path)) == made
+
+
+def test_a_few_needed_runs_stay_in_the_object_store(toy_store: Store, tmp_path: Path, made: travel.Contents) -> None:
+    driver = ByHand(tmp_path)
+    for seed in range(KEPT + 2):
+        union = toy_run(toy_store, "union", seed=seed)
+        travel.put_down(made, union.folder(tmp_path))
+        driver._folder(union)
+    assert [run.seed for run in driver._sent] == list(range(2, KEPT + 2))
