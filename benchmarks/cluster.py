@@ -122,7 +122,7 @@ def connected(nodes: int) -> Iterator[None]:
 def efficiency(runs: int, epochs: int, root: Path) -> None:
     """Print the seconds of so many runs on one node and on two, each after a few that are not counted."""
     store = prepare(Phantom(30, 0, enrich=True), root / "drawn", Size(32, 64), workers=1, progress=False)
-    machine, seconds = Machine("cpu", False, cluster=Cluster("ray")), list[float]()
+    machine, seconds = Machine("cpu", progress=False, cluster=Cluster("ray")), list[float]()
     small = {"shape": "link", "backbone": "tu-test_efficientnet", "recipe": Recipe(epochs=epochs, batch=4)}
     first = replace(Run(store.name, store.digest, str(store.size), "union", start="random", source="random"), **small)
     for nodes in (1, 2):

@@ -163,7 +163,9 @@ def main(
         store = prepare(Phantom(30, 0, enrich=True), place / "drawn", Size(32, 64), workers=1, progress=False)
         runs, root = runs_of(store, range(seeds), epochs), place / "runs"
         if drive:
-            failed = execute(runs, root, store, Machine("cpu", False, cluster=Cluster(drive, fetch=fetch)), True)
+            failed = execute(
+                runs, root, store, Machine("cpu", progress=False, cluster=Cluster(drive, fetch=fetch)), True
+            )
             raise SystemExit(bool(failed))
         told = {"--seeds": seeds, "--epochs": epochs, "--folder": place, "--fetch": str(fetch).lower()}
         words = [str(word) for option in told.items() for word in option]

@@ -8,13 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,6 +23,7 @@ from tatl.data.store import Store
 from tatl.run import Run, finished
 from tatl.studies.execution import nodes, on_ray, piece, travel
 from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.memory import Memory
 from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer
 from tatl.studies.execution.schedule import execute
 from tatl.studies.settings import Cluster
@@ -33,19 +34,6 @@ pytestmark = pytest.mark.filterwarnings("default")
 slow = pytest.mark.large
 
 
-def patient(look: Callable[..., Any]) -> Callable[..., Any]:
-    """Looks for a node that was started for minutes; Ray gives it 30 seconds, and on a busy machine some take more."""
-
-    def waits(*given: Any) -> Any:
-        for _ in range(180):
-            with suppress(RuntimeError):
-                return look(*given)
-            time.sleep(1)
-        return look(*given)
-
-    return waits
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one core, connected, whose processes find what the tests define."""
@@ -54,10 +42,9 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-        patch.setattr(ray._private.services, "get_node", patient(ray._private.services.get_node))
         patch.setenv("RAY_agent_register_timeout_ms", "300000")
-        small = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-        made = Nodes(initialize_head=True, head_node_args={"num_cpus": 1, **small})
+        head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+        made = Nodes(initialize_head=True, head_node_args=head)
         made.add_node(num_cpus=1)
         ray.init(address=made.address, log_to_driver=False)
         yield made
@@ -78,6 +65,7 @@ def test_the_weights_are_those_of_one_machine(cluster: Any, toy_store: Store, tm
     for run in family(toy_store):
         one, other = (load_file(run.folder(tmp_path / name) / "weights.safetensors") for name in ("ray", "here"))
         assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(Memory(tmp_path / "ray").of(run) > 1e8 for run in family(toy_store))
     assert not list((tmp_path / "ray").glob(".*"))  # neither the token nor what tells of progress
 
 
@@ -197,7 +185,7 @@ def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: P
     with pytest.raises(ValueError, match=r"2 GPUs and no node .* more than 1: give fewer --gpus-per-run"):
         gpu = cluster.add_node(num_cpus=1, num_gpus=1)
         try:
-            execute(family(toy_store), tmp_path, toy_store, Machine("auto", False, cluster=Cluster("ray", 2)))
+            execute(family(toy_store), tmp_path, toy_store, Machine("auto", progress=False, cluster=Cluster("ray", 2)))
         finally:
             cluster.remove_node(gpu)
 
@@ -238,12 +226,23 @@ def test_where_no_node_is_left_runs_wait_for_one() -> None:
         assert executor.free() == places
 
 
+def test_the_memory_of_a_network_is_kept_among_the_runs(toy_store: Store, tmp_path: Path) -> None:
+    run, other = toy_run(toy_store), toy_run(toy_store, shape="u")
+    for peak in (5e8, 7e8, 6e8):
+        Memory(tmp_path).note(run, peak)
+    seen = Memory(tmp_path)
+    assert seen.of(run) == seen.of(toy_run(toy_store, "bar", seed=3)) == 7e8 and seen.of(other) == 0
+    answer = on_ray.train(lambda size: np.ones(size).nbytes, 10**7)
+    assert answer.found == 8e7 < answer.peak
+
+
 def test_a_share_grows_up_to_a_whole_gpu() -> None:
     executor = on_ray.OnRay.__new__(on_ray.OnRay)
-    executor.most = {"CPU": 1.0, "GPU": 4.0}
+    executor.most = {"CPU": 1.0, "GPU": 4.0, "memory": 3e9}
     for asked, grown in ((0.25, 0.5), (0.75, 1.0), (1.0, 1.0), (0.0, 0.0)):
         executor.share = {"CPU": 1.0, "GPU": asked}
-        assert executor._room(2) == {"num_cpus": 1.0, "num_gpus": grown}
+        assert executor._room(1e9, 2) == {"num_cpus": 1.0, "num_gpus": grown, "memory": 2e9}
+        assert executor._room(2e9, 2)["memory"] == 3e9
 
 
 def test_without_ray_the_extra_is_named(toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,10 @@ import pytest
 from tatl.data.store import Store
 from tatl.run import finished
 from tatl.studies.execution import travel
-from tatl.studies.execution.fetching import KEPT, Fetching, Made
+from tatl.studies.execution.fetching import STAY, Fetching, Made
 from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.memory import Memory
+from tatl.studies.execution.on_ray import Answer
 from tatl.studies.execution.piece import Trainer
 from tatl.training.trainer import Busy, taken
 from toy import make_store, toy_run
@@ -62,7 +64,8 @@ class ByHand(Fetching):
     """Tasks that wait until they are ended by hand."""
 
     def __init__(self, root: Path) -> None:
-        self.ray, self.root, self._taken, self._held = RAY, root, {}, {}
+        self.ray, self.root, self.memory = RAY, root, Memory(root)
+        self._taken, self._held = {}, {}
         self._sent = OrderedDict()
         self.given = list[tuple[Any, ...]]()
 
@@ -94,7 +97,7 @@ def test_a_run_is_held_while_it_is_under_way_and_comes_back_whole(
     pending = driver.submit((union,))
     (busy,) = other.collect((union,), other.submit((union,)))
     assert isinstance(busy, Busy) and taken(union, tmp_path) and not finished(union, tmp_path)
-    pending.set_result(Made([7.0], [made]))  # type: ignore[arg-type]
+    pending.set_result(Answer(Made([7.0], [made]), 1e9))  # type: ignore[arg-type]
     assert driver.collect((union,), pending) == [7.0] and finished(union, tmp_path) and not taken(union, tmp_path)
     assert {path.name for path in union.folder(tmp_path).iterdir()} == {*made, "lock"}
     assert other.collect((union,), other.submit((union,))) == [0.0] and not other.given
@@ -119,7 +122,7 @@ def test_a_run_that_arrives_by_half_is_not_finished(
     monkeypatch.setattr(travel, "put_in_place", failing)
     driver = ByHand(tmp_path)
     pending = driver.submit((union,))
-    pending.set_result(Made([7.0], [made]))  # type: ignore[arg-type]
+    pending.set_result(Answer(Made([7.0], [made]), 1e9))  # type: ignore[arg-type]
     with pytest.raises(OSError, match="the disk is full"):
         driver.collect((union,), pending)
     assert len(placed) == len(made) - 1 and not finished(union, tmp_path) and not taken(union, tmp_path)
@@ -130,8 +133,8 @@ def test_a_run_that_arrives_by_half_is_not_finished(
 
 def test_a_few_needed_runs_stay_in_the_object_store(toy_store: Store, tmp_path: Path, made: travel.Contents) -> None:
     driver = ByHand(tmp_path)
-    for seed in range(KEPT + 2):
+    for seed in range(STAY + 2):
         union = toy_run(toy_store, "union", seed=seed)
         travel.put_down(made, union.folder(tmp_path))
         driver._folder(union)
-    assert [run.seed for run in driver._sent] == list(range(2, KEPT + 2))
+    assert [run.seed for run in driver._sent] == list(range(2, STAY + 2))

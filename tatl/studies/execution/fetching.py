@@ -22,7 +22,7 @@ from tatl.studies.execution.piece import Outcome, Pending, Piece, Trainer
 from tatl.studies.execution.travel import Contents, Parcel, cache, contents, copy_here, parcel, put_down
 from tatl.training.trainer import Busy, holding
 
-KEPT = 8  # needed runs that stay in the object store for others that need them
+STAY = 8  # needed runs that stay in the object store for others that need them
 
 
 class Made(NamedTuple):
@@ -109,7 +109,7 @@ class Fetching(OnRay):
         if run not in self._sent:
             self._sent[run] = self.ray.put(contents(run.folder(self.root)))
         self._sent.move_to_end(run)
-        while len(self._sent) > KEPT:
+        while len(self._sent) > STAY:
             self._sent.popitem(last=False)
         return self._sent[run]
 

@@ -11,21 +11,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from tatl.data.store import Store
 from tatl.machine.processes import AHEAD
 from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.memory import Memory
 from tatl.studies.execution.nodes import Disk, alive, check_nodes, connect, first_line, has
 from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer, Vanished
+from tatl.studies.runtime.cost import resident
 from tatl.studies.settings import Cluster
 
 RECYCLED = 20  # pieces after which a process of a CPU ends and a fresh one comes; of a GPU every one does
 
 
-def train(trainer: Callable[..., Any], *given: Any) -> Any:
+class Answer(NamedTuple):
+    """What a trainer answers, and the largest resident memory of its process meanwhile, in bytes."""
+
+    found: Any
+    peak: float
+
+
+def train(trainer: Callable[..., Any], *given: Any) -> Answer:
     """What a task does."""
-    return trainer(*given)
+    place = torch.device("cpu")
+    resident(place, reset=True)
+    found = trainer(*given)
+    return Answer(found, resident(place))
 
 
 class OnRay:
@@ -36,7 +50,7 @@ class OnRay:
         nodes = alive(self.ray)
         gpu = machine.device != "cpu" and any(has(node, "GPU") for node in nodes)
         self.share = {"CPU": 1.0, "GPU": machine.cluster.gpus_per_run if gpu else 0.0}
-        self.most = {kind: max(has(node, kind) for node in nodes) for kind in self.share}
+        self.most = {kind: max(has(node, kind) for node in nodes) for kind in ("CPU", "GPU", "memory")}
         for kind, asked in self.share.items():
             if asked > self.most[kind]:
                 what = f"a run is to have {asked:g} {kind}s and no node of the cluster has more than"
@@ -44,6 +58,7 @@ class OnRay:
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store = root.absolute(), Store.open(store.path.absolute())
         check_nodes(self.ray, self._shared())
+        self.memory = Memory(self.root)
         weights = machine.imagenet_weights and machine.imagenet_weights.absolute()
         own = replace(machine, cluster=Cluster(), imagenet_weights=weights)
         self.trainer = self.ray.put(self._trainer(own, told))
@@ -61,8 +76,11 @@ class OnRay:
 
     def collect(self, piece: Piece, done: Pending) -> list[Outcome]:
         del self._taken[done]
-        error = done.exception()
-        return [self._lost(error)] * len(piece) if error else done.result()
+        if error := done.exception():
+            return [self._lost(error)] * len(piece)
+        answer: Any = done.result()
+        self.memory.note(piece[0], answer.peak)
+        return answer.found
 
     def end(self) -> None:
         for task in self._taken.values():
@@ -76,16 +94,21 @@ class OnRay:
         """What is called with each piece, in a process of a node."""
         return Trainer(self.root, self.store, machine, threads=1, told=told, elsewhere=True)
 
-    def _begin(self, alone: bool, *given: Any) -> Pending:
-        task = self.task.options(**self._room(2 if alone else 1)).remote(self.trainer, *given)
+    def _begin(self, alone: bool, piece: Piece, *given: Any) -> Pending:
+        room = self._room(self.memory.of(piece[0]), 2 if alone else 1)
+        task = self.task.options(**room).remote(self.trainer, piece, *given)
         pending: Pending = task.future()
         self._taken[pending] = task
         return pending
 
-    def _room(self, times: int) -> dict[str, float]:
+    def _room(self, memory: float, times: int) -> dict[str, float]:
         """The share of a machine that a piece has, or a multiple of it as far as a node has it; of a GPU up to one."""
         cpus, gpus = self.share["CPU"], self.share["GPU"]
-        return {"num_cpus": min(times * cpus, self.most["CPU"]), "num_gpus": min(times * gpus, max(gpus, 1.0))}
+        return {
+            "num_cpus": min(times * cpus, self.most["CPU"]),
+            "num_gpus": min(times * gpus, max(gpus, 1.0)),
+            "memory": int(min(times * memory, self.most["memory"])),
+        }
 
     def _lost(self, error: BaseException) -> BaseException:
         """What an error of Ray's own is for its runs; of the program it is what it is."""

@@ -150,9 +150,9 @@ class Measure:
         small = replace(run, size="32x32")
         Steps(nn.Conv2d(3, 1, 3, padding=1), small, device).train()  # libraries load in a first step
         steps = Steps(start_model(run, Path()), run, device)
-        level = _memory(device, reset=True)
+        level = resident(device, reset=True)
         training = seconds_of(steps.train, device) / run.recipe.batch
-        memory = (_memory(device) - level) / 1e6
+        memory = (resident(device) - level) / 1e6
         prediction = seconds_of(steps.predict, device) / run.recipe.batch
         return dict(zip(MEASURED, (memory, training, prediction), strict=True))
 
@@ -199,8 +199,9 @@ def seconds_of(step: Callable[[], None], device: torch.device, timed: int = STEP
     return float(np.median(taken[1:]))
 
 
-def _memory(device: torch.device, reset: bool = False) -> float:
-    """The largest number of bytes so far; with `reset` the number now, from which on the largest is looked for."""
+def resident(device: torch.device, reset: bool = False) -> float:
+    """Of this process's memory there (of a CPU what is resident, of a GPU what PyTorch has allocated), in bytes:
+    the largest number of bytes so far; with `reset` the number now, from which on the largest is looked for."""
     if device.type == "cuda":
         if reset:
             torch.cuda.reset_peak_memory_stats()  # to what is allocated now
