@@ -49,7 +49,7 @@ class Part:
 STUDY = "-m tatl study {comparison} --preset {preset} --device {device} {epochs} "
 PARTS = (
     Part("tests", 60, "-m pytest -q -W default -p no:cacheprovider {tests}"),
-    Part("store", 30, "-m tatl prepare --data phantom --cases {cases} --enrich --size {size} --store {work}/store"),
+    Part("store", 20, "-m tatl prepare --data phantom --cases {cases} --enrich --size {size} --store {work}/store"),
     *(
         Part(
             f"variants-{precision}",
@@ -70,7 +70,7 @@ PARTS = (
     ),
     Part(
         "training",
-        90,
+        80,
         "benchmarks/training.py --device {device} --size {size} --batches {batches} --precisions 32,bf16 --camera '' "
         "{steps}",
     ),
