@@ -3,7 +3,8 @@
     python benchmarks/faults.py                     50 faults on three nodes of one core, some twenty minutes
     python benchmarks/faults.py --fetch --seed 1    the same where nodes and driver share no disk
 
-A driver trains small runs, the targets of a seed from the same seed's Stage 2.  Every few seconds one of these happens:
+A driver trains small runs, the targets of a seed from the same seed's Stage 2.  Every few seconds, while something
+trains, one of these happens:
     node     a node is removed at once, and another comes
     worker   a process that trains is killed with -9
     driver   the driver is killed with -9, and started again with the same command
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,13 @@ class Campaign:
         """So many faults, the last of them while something is left to do; then wait until the driver has done it."""
         while self._unfinished() and self.done.total() < faults:
             time.sleep(self.draw.uniform(*GAP))
+            self._awake()
+            if not (training := self._training()):
+                continue
             kind = self.draw.choice(("node", "worker", "driver"))
-            if getattr(self, f"_{kind}")():
-                self.done[kind] += 1
-                print(f"{self.done.total()}: {kind}, {len(self._unfinished())} of {len(self.runs)} left", flush=True)
+            self._hit(kind, training)
+            self.done[kind] += 1
+            print(f"{self.done.total()}: {kind}, {len(self._unfinished())} of {len(self.runs)} left", flush=True)
         while self._unfinished() and self.started <= 3 * faults + 3:
             self._awake()
             time.sleep(1)
@@ -94,27 +99,20 @@ class Campaign:
             self.written.setdefault(run, stamp(run, self.root))
         return [run for run in self.runs if run not in self.written]
 
-    def _node(self) -> bool:
-        node = self.nodes.pop(self.draw.randrange(len(self.nodes)))
-        self.cluster.remove_node(node, allow_graceful=False)
-        self.nodes.append(self.cluster.add_node(num_cpus=1))
-        return True
+    def _training(self) -> list[psutil.Process]:
+        """The processes that train now."""
+        return [each for each in psutil.Process().children(recursive=True) if "ray::train" in " ".join(_words(each))]
 
-    def _worker(self) -> bool:
-        """False where no process trains now."""
-        self._awake()
-        own = psutil.Process().children(recursive=True)
-        training = [each for each in own if each.is_running() and "ray::train" in " ".join(_words(each))]
-        if training:
-            self.draw.choice(training).kill()
-        return bool(training)
-
-    def _driver(self) -> bool:
-        self._awake()
-        self.driver.kill()
-        self.driver.wait()
-        self.driver = self._drive()
-        return True
+    def _hit(self, kind: str, training: Sequence[psutil.Process]) -> None:
+        if kind == "worker":
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                self.draw.choice(training).kill()
+        elif kind == "node":
+            self.cluster.remove_node(self.nodes.pop(self.draw.randrange(len(self.nodes))), allow_graceful=False)
+            self.nodes.append(self.cluster.add_node(num_cpus=1))
+        else:
+            self.driver.kill()
+            self.driver.wait()
 
 
 def _words(process: psutil.Process) -> list[str]:
