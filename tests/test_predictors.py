@@ -34,13 +34,15 @@ def test_the_right_one_is_first_and_the_reversed_one_last() -> None:
     assert list(ranked["sign_error"]) == [0, 0.5, 1] and list(ranked["worst"]) == [0, 0.5, 1]
     assert ranked.loc["right", "tau"] == pytest.approx(1) and ranked.loc["wrong", "tau"] == pytest.approx(-1)
     assert ranked.loc["right", "p"] == pytest.approx(1 / math.factorial(5)) and ranked.loc["wrong", "p"] == 1
+    assert (
+        ranked.loc["wrong", "p_wrong"] == pytest.approx(1 / math.factorial(5)) and ranked.loc["right", "p_wrong"] == 1
+    )
     assert (ranked["pairs"] == 60).all() and (ranked["environments"] == 6).all() and (ranked["left_out"] == 0).all()
 
 
 def test_pooling_over_m_flatters_what_knows_nothing_of_starts() -> None:
     row = rank_predictors(drawn(), ["m_only"], WITHIN).iloc[0]
     assert row["pooled"] > 0.4 and row["p"] > 0.025
-    assert row["low"] < row["sign_error"] < row["high"]
 
 
 def test_pairs_within_their_noise_are_left_out() -> None:
@@ -58,7 +60,10 @@ def test_noise_that_starts_share_hides_no_difference() -> None:
         for key, part in table.groupby(WITHIN)
     }
     row = rank_predictors(table, ["right"], WITHIN, forks=forks).iloc[0]
-    assert (row["pairs"], row["left_out"]) == (60, 0)
+    assert (row["pairs"], row["left_out"], row["untested"]) == (60, 0, 0)
+    few = {key: each.head(5) for key, each in forks.items()}
+    row = rank_predictors(table, ["right"], WITHIN, forks=few).iloc[0]
+    assert (row["pairs"], row["left_out"], row["untested"]) == (0, 0, 60)
 
 
 def test_the_worst_environment_is_named() -> None:
@@ -85,9 +90,9 @@ def test_tables_that_cannot_be_ranked_are_refused() -> None:
 
 
 def test_where_no_pair_is_told_apart_nothing_is_said() -> None:
-    row = rank_predictors(drawn(error=1e3), ["right"], WITHIN, beside="same").iloc[0]
+    row = rank_predictors(drawn(error=1e3), ["right"], WITHIN).iloc[0]
     assert (row["pairs"], row["environments"], row["left_out"]) == (0, 0, 60)
-    assert math.isnan(row["sign_error"]) and math.isnan(row["p"]) and math.isnan(row["ahead"])
+    assert math.isnan(row["sign_error"]) and math.isnan(row["p"]) and math.isnan(row["p_wrong"])
 
 
 def test_environments_without_the_predictor_are_not_asked() -> None:
@@ -100,8 +105,6 @@ def test_environments_without_the_predictor_are_not_asked() -> None:
 def test_resamples_take_all_m_of_an_attribute_together() -> None:
     table = drawn()
     table.loc[table["attribute"] == "streaks", "right"] *= -1
-    ranked = rank_predictors(table, ["right", "wrong"], WITHIN, beside="wrong").set_index("predictor")
+    ranked = rank_predictors(table, ["right", "wrong"], WITHIN).set_index("predictor")
     assert ranked.loc["right", "sign_error"] == pytest.approx(0.5)
     assert tuple(ranked.loc["right", ["resampled_low", "resampled_high"]]) == (0, 1)  # two attributes, not six cells
-    assert ranked.loc["right", "ahead"] == pytest.approx(0.875, abs=0.03)  # all but both streaks, which tie
-    assert ranked.loc["wrong", "ahead"] == 0.5

@@ -75,7 +75,7 @@ def measure_bound(
     made |= {"bound_distance": distances(measurement.scene, shared.names(), chosen, shared.machine)} if finetune else {}
     notes = printout.cautions(starts, made["bound"], measurement.scene, sources, tolerance)
     more = {"question": asdict(question), "options": asdict(options) | {"share": share}, "notes": notes}
-    measurement.write(made, starts, more)
+    measurement.write(made, starts, more, ["bound_distance"])
     print(printout.bound_text(shared.folder, notes, finetune), measurement.farewell(made), sep="\n")
 
 

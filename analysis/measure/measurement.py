@@ -142,12 +142,22 @@ class Measurement:
         about |= {"preset": self.shared.preset, "shape": scene.shape, "fold": scene.fold, "seed": scene.seed}
         return about | {"crop": scene.crop, "calibrated": scene.calibrate}
 
-    def write(self, made: dict[str, DataFrame], starts: list[StartNetwork], more: dict[str, Any]) -> None:
-        """One CSV per table, and <name>.json, which says what they were made from, with `more`."""
+    def write(
+        self, made: dict[str, DataFrame], starts: list[StartNetwork], more: dict[str, Any], optional: Sequence[str] = ()
+    ) -> None:
+        """One CSV per table, and <name>.json, which says what they were made from, with `more`.
+
+        Tables of before that are `optional` and were not made now go: they may be of another store or other settings.
+        """
         from tatl.data.store import write_csv
 
         folder = self.shared.folder
         folder.mkdir(parents=True, exist_ok=True)
+        for table in optional:
+            path = folder / f"{table}.csv"
+            if table not in made and path.is_file():
+                path.unlink()
+                print(f"note: {path} was of an earlier command and is removed")
         for table, frame in made.items():
             write_csv(frame, folder / f"{table}.csv")
         write_atomically(folder / f"{self.name}.json", json.dumps(self._provenance(starts) | more, indent=1) + "\n")

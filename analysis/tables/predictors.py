@@ -7,10 +7,10 @@ environment is everything but the start (data set, attribute, m, c, seed), and o
                 Pairs whose measured values differ by less than their noise are left out.
     worst       the environment with the largest sign error
     tau         Kendall's tau between predictor and measured values, averaged over environments (granulated)
-    low, high   95 % of the sign errors that the predictor has when its starts change their names, alike in every
-                environment; p is the share of names under which it errs as little
+    p           the share of orders of the starts' names, alike in every environment, under which it errs as little;
+                p_wrong of those under which it errs as much.  N starts have N! orders, and no p is below one of them
     resampled   from _low to _high: 95 % of the sign errors where `groups` of environments are drawn again, those that
-                share all but m and c; `ahead` is the share of these draws in which it errs less than another
+                share all but m and c, of these starts: it says nothing of others
     pooled      tau over all rows together: a trap, since it is mostly about m and c
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from typing import Any
 
@@ -27,12 +28,12 @@ from scipy.stats import kendalltau, wilcoxon
 
 from analysis.tables.effect import LEVEL, percentiles, resampled
 
-_FEWEST_FORKS = 6  # of fewer no signed-rank test is below 5 %
+FEWEST_FORKS = 6  # of fewer no signed-rank test is below 5 %
 NAMINGS = 5040  # of so many starts' names (7) every order is tried, of more so many that are drawn
 _TOGETHER = ("m", "share", "c")  # environments that differ in these alone are drawn again together
 RANKED = [
-    "predictor", "sign_error", "resampled_low", "resampled_high", "ahead", "worst", "worst_in", "tau", "low", "high",
-    "p", "pooled", "pairs", "environments", "groups", "left_out",
+    "predictor", "sign_error", "resampled_low", "resampled_high", "worst", "worst_in", "tau", "p", "p_wrong", "pooled",
+    "pairs", "environments", "groups", "left_out", "untested",
 ]  # fmt: skip
 _Errors = dict[tuple[Any, ...], float]  # the sign error in each environment
 
@@ -44,11 +45,9 @@ def rank_predictors(
     measured: str = "stability",
     error: str = "error",
     noise: float = 2.0,
-    beside: str = "",
     forks: Mapping[Any, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
-    """One row per predictor, best first: predictor, sign_error, resampled_low, resampled_high, ahead, worst, worst_in,
-    tau, low, high, p, pooled, pairs, environments, groups, left_out; NaN where no pair of starts can be told apart.
+    """One row per predictor, best first, with the columns `RANKED`; NaN where no pair of starts is told apart.
 
     Args:
         table: one row per start and environment: start, the columns of `environment`, `measured`, its standard error
@@ -58,9 +57,9 @@ def rank_predictors(
         measured: the column that is to be predicted
         error: standard errors of it
         noise: pairs nearer than so many standard errors of their difference are left out
-        beside: the predictor that others may be ahead of
         forks: by environment a column per start of what its `measured` is the mean of, rows in pairs: two starts are
-            then told apart by a signed-rank test at 5 %, since few forks make most of a mean and its error
+            then told apart by a signed-rank test at 5 %, since few forks make most of a mean and its error; where
+            there are too few for it, pairs are `untested`
 
     Raises ValueError for a missing column, and a start that is twice in an environment.
     """
@@ -74,31 +73,27 @@ def rank_predictors(
     paired = forks or {}
     pairs = {key: _pairs(group, measured, error, noise, paired.get(key)) for key, group in groups.items()}
     apart = [at for at, name in enumerate(environment) if name not in _TOGETHER]
-    rows, errors = [], dict[str, _Errors]()
-    for name in dict.fromkeys([*predictors, *filter(None, [beside])]):
+    rows = []
+    for name in predictors:
         own = {key: group for key, group in groups.items() if group[name].notna().sum() > 1}
-        row, errors[name] = _ranked(own, {key: pairs[key] for key in own}, name, apart)
+        row = _ranked(own, {key: pairs[key] for key in own}, name, apart)
         taus = [_tau(group, name, measured) for group in own.values()]
         row["tau"] = float(np.nanmean(taus)) if np.isfinite(taus).any() else math.nan
         row["pooled"] = _tau(table, name, measured)
         rows.append(row)
-    for row in rows if beside else ():
-        row["ahead"] = _ahead(errors[row["predictor"]], errors[beside], apart)
-    found = pd.DataFrame(rows, columns=RANKED)
-    return found[found["predictor"].isin(predictors)].sort_values(["sign_error", "worst"]).reset_index(drop=True)
+    return pd.DataFrame(rows, columns=RANKED).sort_values(["sign_error", "worst"]).reset_index(drop=True)
 
 
 def _ranked(
-    groups: Mapping[Any, pd.DataFrame], pairs: Mapping[Any, tuple[list[tuple[str, str]], int]], name: str,
-    apart: Sequence[int],
-) -> tuple[dict[str, Any], _Errors]:  # fmt: skip
-    """What is said of one predictor, and its sign error in each environment."""
-    kept = {key: told for key, (told, _) in pairs.items() if told}
+    groups: Mapping[Any, pd.DataFrame], pairs: Mapping[Any, _Pairs], name: str, apart: Sequence[int]
+) -> dict[str, Any]:
+    """What is said of one predictor."""
+    kept = {key: each.told for key, each in pairs.items() if each.told}
     row: dict[str, Any] = {"predictor": name, "pairs": sum(map(len, kept.values())), "environments": len(kept)}
-    row["left_out"] = sum(left for _, left in pairs.values())
+    row |= {of: sum(getattr(each, of) for each in pairs.values()) for of in ("left_out", "untested")}
     row["groups"] = len({tuple(key[at] for at in apart) for key in kept})
     if not kept:
-        return row, {}
+        return row
     starts = sorted({start for group in groups.values() for start in group.index})
     namings = _namings(len(starts))
     every = {key: _errors(groups[key][name].reindex(starts), told, namings) for key, told in kept.items()}
@@ -106,13 +101,12 @@ def _ranked(
     worst = max(errors, key=lambda key: errors[key])
     drawn = np.mean(list(every.values()), axis=0)
     found = float(drawn[0])
-    low, high = np.percentile(drawn, [2.5, 97.5])
     ends = percentiles(_drawn_again(errors, apart))
     return row | {
         "sign_error": found, "resampled_low": ends[0], "resampled_high": ends[1], "worst": errors[worst],
-        "worst_in": ", ".join(map(str, worst)), "low": low, "high": high,
-        "p": float(np.mean(drawn <= found + 1e-12)),
-    }, errors  # fmt: skip
+        "worst_in": ", ".join(map(str, worst)), "p": float(np.mean(drawn <= found + 1e-12)),
+        "p_wrong": float(np.mean(drawn >= found - 1e-12)),
+    }  # fmt: skip
 
 
 def _drawn_again(errors: _Errors, apart: Sequence[int]) -> np.ndarray:
@@ -125,43 +119,44 @@ def _drawn_again(errors: _Errors, apart: Sequence[int]) -> np.ndarray:
     return np.asarray(sums[picks].sum(axis=1) / counts[picks].sum(axis=1))
 
 
-def _ahead(own: _Errors, others: _Errors, apart: Sequence[int]) -> float:
-    """The share of resamples in which `own` errs less than `others` where both are known; ties count half."""
-    if not (shared := own.keys() & others.keys()):
-        return math.nan
-    drawn = _drawn_again({key: own[key] - others[key] for key in own if key in shared}, apart)
-    return float(np.where(np.isclose(drawn, 0), 0.5, drawn < 0).mean())
-
-
 def _tau(table: pd.DataFrame, one: str, other: str) -> float:
     """Kendall's tau of two columns where the first is known."""
     known = table[table[one].notna()]
     return float(kendalltau(known[one], known[other]).statistic) if len(known) > 1 else math.nan
 
 
-def _pairs(
-    group: pd.DataFrame, measured: str, error: str, noise: float, forks: pd.DataFrame | None
-) -> tuple[list[tuple[str, str]], int]:
-    """Pairs of starts, the more stable first, and how many are inside the noise; an unknown error is no noise."""
-    told, left = list[tuple[str, str]](), 0
-    values, errors = group[measured], group[error].fillna(0)
+@dataclass
+class _Pairs:
+    """Of an environment: pairs of starts, the more stable first, how many are inside the noise, how many not tested."""
+
+    told: list[tuple[str, str]] = field(default_factory=list)
+    left_out: int = 0
+    untested: int = 0
+
+
+def _pairs(group: pd.DataFrame, measured: str, error: str, noise: float, forks: pd.DataFrame | None) -> _Pairs:
+    """An unknown error is no noise."""
+    found, values, errors = _Pairs(), group[measured], group[error].fillna(0)
     for one, other in combinations(group.index, 2):
         difference = float(values[other] - values[one])
-        if forks is not None and {one, other} <= set(forks):
-            alike = not _differ(forks[other] - forks[one], difference)
+        each = forks[other] - forks[one] if forks is not None and {one, other} <= set(forks) else None
+        if each is not None and each.notna().sum() < FEWEST_FORKS:
+            found.untested += 1
+        elif (
+            _differ(each, difference)
+            if each is not None
+            else abs(difference) > noise * math.hypot(errors[one], errors[other])
+        ):
+            found.told.append((one, other) if difference > 0 else (other, one))
         else:
-            alike = abs(difference) <= noise * math.hypot(errors[one], errors[other])
-        if alike:
-            left += 1
-        else:
-            told.append((one, other) if difference > 0 else (other, one))
-    return told, left
+            found.left_out += 1
+    return found
 
 
 def _differ(each: pd.Series, difference: float) -> bool:
     """Whether the signed ranks of differences tell two starts apart, and lie on the side of the mean `difference`."""
     each = each[each.notna() & (each != 0)]
-    if len(each) < _FEWEST_FORKS:
+    if len(each) < FEWEST_FORKS:
         return False
     side = float((np.sign(each) * each.abs().rank()).sum())
     return bool(wilcoxon(each).pvalue <= 1 - LEVEL) and side * difference > 0

@@ -18,6 +18,7 @@ class Fork:
     """At `step` (from 1) of a pass over `m` examples `fresh` was taken in place of `replaced`.
 
     fresh_difference, replaced_difference   l(A_S, z) - l(A_S(i), z) and l(A_S(i), z_i) - l(A_S, z_i): one expectation
+                                            where the start does not know z_i
     diverged_at                             the step at which the fork's loss was not finite; both are NaN then
     """
 

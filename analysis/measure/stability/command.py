@@ -24,9 +24,9 @@ if cli.MYPY:
 def measure_stability(
     settings: Settings,
     shared: Shared,
-    c: str = "1",
+    c: str = ".1",
     shares: str = "30,60,100",
-    forks: int = 10,
+    forks: int = 16,
     images: int = 0,
     predictors: bool = False,
     recipe: bool = False,
@@ -56,12 +56,14 @@ def measure_stability(
     measurement = Measurement("stability", shared, shared.scene(settings, not plan), settings.seed_numbers, "stability")
     drawn = protocol.cells(measurement.scene, measurement.seed_of_each())
     targets = _targets(measurement) if recipe else []
+    if recipe and not targets:
+        print("note: no attribute can be trained in all of the folds, so that the recipe is left out: give --folds")
     if not plan:
         return _measure(protocol, measurement, drawn, targets, workers, predictors)
     from analysis.measure.stability.effort import effort
 
     measurement.plan(target.run for target in targets)
-    print(effort(protocol, measurement.scene, drawn, device, workers))
+    print(effort(protocol, measurement.scene, drawn, device, workers, predictors))
 
 
 def _targets(measurement: Measurement) -> list[Trained]:
@@ -88,7 +90,8 @@ def _measure(
         made |= recipe_tables(measurement.scene, targets, measurement.shared.machine, of_all)
     if predictors:
         made |= _ranked(made, measurement, starts, question, workers)
-    measurement.write(made, starts, {"question": asdict(question), **asdict(protocol)})
+    optional = ["stability_predictors", "stability_ranks", "stability_recipe"]
+    measurement.write(made, starts, {"question": asdict(question), **asdict(protocol)}, optional)
     ranks = [ranks_text(made["stability_ranks"])] if predictors else []
     print(stability_text(made), *ranks, measurement.farewell(made), sep="\n\n")
 

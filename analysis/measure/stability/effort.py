@@ -11,7 +11,7 @@ from torch import Tensor
 
 from analysis.curvature.replace_one import Descent
 from analysis.measure.ledger import image_loss
-from analysis.measure.stability.protocol import Cell, Protocol
+from analysis.measure.stability.protocol import GRID, Cell, Protocol
 from analysis.measure.starts import StartScene
 from tatl.machine.processes import cores
 from tatl.models import build
@@ -19,15 +19,20 @@ from tatl.models import build
 _TIMED = 3  # steps, after one that is not
 
 
-def effort(protocol: Protocol, scene: StartScene, drawn: Sequence[tuple[int, Cell]], device: str, workers: int) -> str:
+def effort(
+    protocol: Protocol, scene: StartScene, drawn: Sequence[tuple[int, Cell]], device: str, workers: int,
+    predictors: bool = False,
+) -> str:  # fmt: skip
     """What the passes take, in words; nothing is read or written."""
     cells = [cell for _, cell in drawn]
     steps = len(protocol.steps) * sum(cell.steps for cell in cells)
     at_once = workers or cores() if device == "cpu" else 1
     minutes = steps * _seconds(scene, device, at_once) / at_once / 60
-    more = ", and those in which the largest c is sought" if protocol.largest else ""
     passes = f"{len(protocol.steps) * len(cells)} passes of m up to {len(cells[0].order)}, {protocol.forks} forks each"
-    return f"{passes}: {steps:,} steps, about {minutes:.0f} min with {at_once} at once, by a step timed here{more}"
+    said = f"{passes}: {steps:,} steps, about {minutes:.0f} min with {at_once} at once, by a step timed here"
+    if protocol.largest:
+        said += f"; as many passes at the largest c, sought in up to {len(GRID)} passes of each without forks"
+    return said + "; predictors take what analysis.bound takes, beside" * predictors
 
 
 def _seconds(scene: StartScene, device: str, at_once: int) -> float:

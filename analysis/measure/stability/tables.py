@@ -14,6 +14,7 @@ from analysis.curvature.replace_one import Fork, Positions, stability
 from analysis.measure.stability.passes import Found, Passes
 from analysis.measure.stability.protocol import GRID, Cell, Protocol
 from analysis.measure.starts import StartNetwork, StartScene
+from analysis.tables.predictors import FEWEST_FORKS
 
 _KEYS = ["start", "attribute", "seed", "c", "m"]
 _READ = [
@@ -115,7 +116,7 @@ def stability_text(made: dict[str, pd.DataFrame]) -> str:
     shown = pd.DataFrame(
         {
             "stability x 1e6": of_start["stability"].mean() * 1e6,
-            "error x 1e6": of_start["error"].agg(lambda each: np.sqrt((each**2).sum()) / len(each)) * 1e6,
+            "error x 1e6": of_start["error"].agg(lambda each: np.sqrt((each**2).sum(min_count=1)) / each.count()) * 1e6,
             "largest x 1e6": of_start["largest"].max() * 1e6,
             "gap opened": of_start["gap"].mean() - of_start["gap_before"].mean(),
             "risk before": of_start["risk_before"].mean(), "risk": of_start["train_risk"].mean(),
@@ -138,7 +139,8 @@ def notes(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
         f"{row.start}, {row.attribute}, seed {row.seed}, c {row.c:g}, m {row.m}: diverged at step {row.diverged_at:.0f}"
         for row in table[table["diverged_at"].notna()].itertuples()
     ]
-    nothing = (table["train_risk"] / (table["positive"] / table["m"]) - 1).abs() < 0.05
+    share = table["positive"] / table["m"]
+    nothing = (table["train_risk"] - share).abs() < 0.05 * share.clip(lower=1 / table["m"])
     if nothing.any():
         what = f"in {nothing.sum()} of {len(table)} rows the risk after training is the share of images that show the"
         said.append(f"{what} attribute, within 5 %: as it is for a network that predicts nothing")
@@ -146,21 +148,33 @@ def notes(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
         means = part.groupby("start")["stability"].mean().dropna().sort_values()
         apart, error = means.max() - means.min(), float(np.sqrt((part["error"] ** 2).mean()))
         if apart > 0 and error > 0:
-            enough = int(np.ceil(part["forks"].mean() * (3 * error / apart) ** 2))
             ratio = f"the standard error of one pass is {error / apart:.2f} of the largest difference between starts"
-            more = f", {enough} forks or as many over more seeds would make it a third" if error > apart / 3 else ""
+            enough = int(np.ceil((3 * error / apart) ** 2))
+            more = f", {enough} times the forks, or seeds, would make it a third" if enough > 1 else ""
             both = _paired(forks, part[part["start"].isin([means.index[0], means.index[-1]])])
             pair = (
                 f"{means.index[-1]} and {means.index[0]}, whose forks are the same, with an error of {both / apart:.2f}"
             )
             said.append(f"{attribute}, c {c:g}, {share} %: {ratio}{more}; it is between {pair}")
+    return said + _few(table, forks)
+
+
+def _few(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
+    """What the intervals of single passes are worth: few forks, of which one may make most of the estimate."""
+    said, few = [], int((table["forks"] < FEWEST_FORKS).sum())
+    if few:
+        said.append(f"{few} of {len(table)} rows have fewer than {FEWEST_FORKS} forks, too few to tell starts apart")
+    sizes = (forks["weight"] * forks["fresh_difference"]).abs().groupby([forks[name] for name in _KEYS])
+    if most := int((sizes.max() > sizes.sum() / 2).sum()):
+        what = f"in {most} of {len(table)} rows one fork makes more than half of the estimate"
+        said.append(f"{what}: the interval is too narrow there (it covered .3 to .9 in simulations, where .95 is said)")
     return said
 
 
 def _paired(forks: pd.DataFrame, part: pd.DataFrame) -> float:
     """The standard error of the mean difference of two starts over all seeds, from the differences of their forks."""
     rows = forks.merge(part[_KEYS], on=_KEYS)
-    pairs = rows["weight"] * (rows["fresh_difference"] + rows["replaced_difference"]) / 2
+    pairs = rows["weight"] * rows["fresh_difference"]
     same = [rows[name] for name in ("seed", "step", "fresh")]
     each = pairs.groupby(same).agg(lambda two: two.iloc[-1] - two.iloc[0] if len(two) == 2 else np.nan).dropna()
     return float(each.std(ddof=1) / np.sqrt(len(each)))

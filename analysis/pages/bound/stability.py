@@ -15,16 +15,25 @@ from analysis.pages import html
 from analysis.pages.bound.lanes import fit_axis, vacuous_kind
 from analysis.pages.drawing import axes_grid, legend
 from analysis.pages.html import Html
-from analysis.pages.text import counted, plain
+from analysis.pages.text import counted, listed, plain
 from analysis.pages.theme import GREY, STYLES, Look, theme
 from analysis.tables.bound.frames import from_to, three
-from analysis.tables.bound.stability import BOUND, PREDICTORS, RECIPE, StabilityTables, pooled, said_of, tried
+from analysis.tables.bound.stability import (
+    BOUND,
+    PREDICTORS,
+    PRETRAINED,
+    RECIPE,
+    StabilityTables,
+    pooled,
+    said_of,
+    tried,
+)
 from analysis.tables.predictors import rank_predictors
 
 _LINEAR = 0.1  # share of the sizes that an axis with signs shows linearly, round zero
 _DECADES = 30.0
 _TITLES = {
-    "sign error": "sign_error", "worst": "worst", "tau": "tau", "p": "p", "ahead": "ahead", "pooled tau": "pooled",
+    "sign error": "sign_error", "worst": "worst", "tau": "tau", "p": "p", "p wrong": "p_wrong", "pooled tau": "pooled",
     "pairs": "pairs", "worst in": "worst_in",
 }  # fmt: skip
 
@@ -87,7 +96,10 @@ class StabilityPage:
         return html.table(frame, tried(self.ranks), pooled(self.ranks)) if len(frame) else html.paragraph("No ranks.")
 
     def gap(self) -> Html:
-        """What training opened between held-out and training images, over stability: both have one expectation."""
+        """What training opened between held-out and training images, over stability.
+
+        Both have one expectation where a start does not know the training images.
+        """
         points = self.tables.points
         if points.empty:
             return html.paragraph("No pass has a gap.")
@@ -104,7 +116,10 @@ class StabilityPage:
             f"The gap is {from_to(points['gap'])} and stability {from_to(points['stability'])}; they agree within two "
             f"standard errors for {int(within.sum())} of {counted(len(points), 'row')}."
         )
-        return html.figure(figure, "The gap of every start and attribute over its stability.", said)
+        seen = [name for name in self.tables.starts if name in PRETRAINED]
+        known = f"which closes the gap: {listed(seen)} {'have' if len(seen) > 1 else 'has'}"
+        note = f"Both have one expectation where a start has not seen the training images, {known}." if seen else ""
+        return html.figure(figure, "The gap of every start and attribute over its stability.", said, note)
 
     def recipe(self) -> Html:
         """Stability of the recipe that people train by, and whether one pass orders starts alike."""
@@ -126,7 +141,7 @@ class StabilityPage:
         table, attributes = self.tables["stability_forks"], self.tables.attributes
         whole = table["m"] == table.groupby("attribute")["m"].transform("max")
         table = table[(table["c"] == self.tables.c) & whole]
-        table = table.assign(pair=(table["fresh_difference"] + table["replaced_difference"]) / 2).dropna(subset="pair")
+        table = table.assign(pair=table["fresh_difference"]).dropna(subset="pair")
         if table.empty:
             return html.paragraph("No fork was followed to its end.")
         with theme():

@@ -19,9 +19,9 @@ LOWEST, EXPLAINS = "TATL's bound is lowest", "The bound explains which start is 
 BOUND_RULES = (
     "The bound is lowest: in 95 % of resamples of images (contradicted: in at most 5 %), of two seeds or more. It "
     "explains, where stability was measured: Eq. 6 orders pairs of starts better than 95 % of orders of their names "
-    "do, and errs no more than gradient noise and risk (contradicted: where environments are drawn again, its sign "
-    "error is at least a coin's in 97.5 %, or one of these two errs less in 95 %), of five attributes times seeds or "
-    "more. Elsewhere: it orders starts against the reference as Dice does, wherever both tell them apart."
+    "do, and errs no more than gradient noise and risk (contradicted: worse than 95 % of these orders), of five "
+    "attributes times seeds or more. Elsewhere: it orders starts against the reference as Dice does, wherever both "
+    "tell them apart."
 )
 _TATL = "tatl"
 

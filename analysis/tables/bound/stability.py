@@ -19,13 +19,14 @@ from analysis.tables.bound.tables import origin_line
 from analysis.tables.claims import CONTRADICTED, SUPPORTED
 from analysis.tables.effect import FEWEST_TRAININGS, LEVEL, UNDECIDED
 from analysis.tables.paper import Origin
-from analysis.tables.predictors import rank_predictors
+from analysis.tables.predictors import FEWEST_FORKS, rank_predictors
 from analysis.tables.read import attributes_asked, ordered, read_about, read_optional, read_table
 from analysis.tables.words import counted, listed
-from tatl.names import BOUND_STARTS
+from tatl.names import BOUND_STARTS, CONTEXT, ROTATION
 
 STABILITY_COMMAND = "python -m analysis.stability --start all --predictors"
 ENVIRONMENT = ("data", "attribute", "m", "c", "seed")
+PRETRAINED = (ROTATION, CONTEXT, "tatl")  # on the training images of the fold, which passes are over
 _KEYS = ["start", "attribute", "seed"]
 BOUND, RISK, NOISE = "bound", "risk", "first_order"
 BASELINES = (RISK, NOISE)
@@ -43,6 +44,7 @@ PREDICTORS = {  # each the larger the less stable a start should be; what a page
     "path": "vᵀHv, trained",
     "curvature_trained": "mean norm, trained",
 }
+TRAINED = ("path", "curvature_trained")  # of these, what is known after training alone
 STABILITY_COLUMNS = {
     "stability": [
         *_KEYS, "c", "m", "forks", "stability", "error", "largest", "gap", "gap_error", "risk_before", "train_risk",
@@ -81,8 +83,7 @@ def stability_ranks(stability: pd.DataFrame, known: pd.DataFrame, forks: pd.Data
     table = beside_predictors(stability, known)
     there = [name for name in PREDICTORS if name in table and table[name].notna().any()]
     environment = [name for name in ENVIRONMENT if name in table]
-    beside = BOUND if BOUND in there else ""
-    return rank_predictors(table, there, environment, beside=beside, forks=_paired(stability, forks, environment))
+    return rank_predictors(table, there, environment, forks=_paired(stability, forks, environment))
 
 
 def _paired(stability: pd.DataFrame, forks: pd.DataFrame | None, environment: list[str]) -> dict[Any, pd.DataFrame]:
@@ -91,17 +92,16 @@ def _paired(stability: pd.DataFrame, forks: pd.DataFrame | None, environment: li
         return {}
     keys = [*_KEYS, "c", "m"]
     table = forks.merge(stability[list(dict.fromkeys([*keys, *environment]))], on=keys)
-    each = table["weight"] * (table["fresh_difference"] + table["replaced_difference"]) / 2
-    table = table.assign(each=each, turn=table.groupby([*keys, "step"]).cumcount())
+    table = table.assign(each=table["weight"] * table["fresh_difference"])
+    table = table.assign(turn=table.groupby([*keys, "step"]).cumcount())
     groups = table.groupby(environment, dropna=False)
     return {key: part.pivot(index=["step", "turn"], columns="start", values="each") for key, part in groups}
 
 
 def ranks_text(ranks: pd.DataFrame) -> str:
     """The table in a terminal, and what it says."""
-    shown = ranks.assign(predictor=ranks["predictor"].map(PREDICTORS)).drop(
-        columns=["environments", "groups", "left_out"]
-    )
+    counts = ["environments", "groups", "left_out", "untested"]
+    shown = ranks.assign(predictor=ranks["predictor"].map(PREDICTORS)).drop(columns=counts)
     text = shown.to_string(index=False, float_format="%.2f", na_rep="-")
     return "\n".join([text, said_of(ranks), *([tried(ranks), pooled(ranks)] if len(ranks) else [])])
 
@@ -109,12 +109,19 @@ def ranks_text(ranks: pd.DataFrame) -> str:
 def said_of(ranks: pd.DataFrame) -> str:
     """Which predictor ranks best and worst, and Eq. 6 and its baselines where they are neither: one sentence."""
     known = ranks.dropna(subset="sign_error")
+    if known.empty and not ranks[["left_out", "untested"]].to_numpy().any():
+        return "One start cannot be ranked: measure two or more."
     if known.empty:
-        return "No two starts differ in stability by more than its noise: more forks or seeds are needed."
+        return "No two starts differ in stability by more than its noise: more forks are needed."
     best, worst = known.iloc[0], known.iloc[-1]
-    said = f"Of pairs of starts, of which a coin errs in .50, {_errs(best)} ranks stability best, {_errs(worst)} worst"
+    said = f"Of {_number(ranks)}, of which a coin errs in .50, {_errs(best)} ranks stability best, {_errs(worst)} worst"
     rest = known.iloc[1:-1].set_index("predictor", drop=False).reindex([BOUND, *BASELINES]).dropna(subset="predictor")
     return f"{'; beside them '.join([said, *filter(None, [listed([_errs(row) for _, row in rest.iterrows()])])])}."
+
+
+def _number(ranks: pd.DataFrame) -> str:
+    """15 pairs of starts in 7 environments."""
+    return f"{counted(ranks['pairs'].max(), 'pair')} of starts in {counted(ranks['environments'].max(), 'environment')}"
 
 
 def _errs(row: pd.Series) -> str:
@@ -124,22 +131,21 @@ def _errs(row: pd.Series) -> str:
 
 
 def tried(ranks: pd.DataFrame) -> str:
-    """How many predictors were tried, and what p is of."""
-    pairs, left = int(ranks["pairs"].max()), int(ranks["left_out"].max())
-    where = counted(float(ranks["environments"].max()), "environment")
+    """How many predictors were tried, on what, and what p is of."""
+    left, untested = int(ranks["left_out"].max()), int(ranks["untested"].max())
+    few = f", {untested} have fewer than {FEWEST_FORKS} forks, too few to tell" if untested else ""
     return (
-        f"{counted(len(ranks), 'predictor')} were tried on {counted(pairs, 'pair')} of starts in {where} ({left} pairs "
-        "inside the noise left out). p is the share of orders of the starts' names, the same in every "
-        "environment, under which a predictor errs as little: it is of one named before, and of the best of all to be "
-        f"below {0.05 / max(len(ranks), 1):.4f}; 95 % of these errors lie from low to high. "
-        "Where environments are drawn again, an error lies from resampled_low to resampled_high in 95 %, and is below "
-        "that of Eq. 6 as often as ahead says."
+        f"{counted(len(ranks), 'predictor')} were tried on {_number(ranks)} ({left} pairs are inside the noise{few}). "
+        "p is the share of orders of the starts' names, the same in every environment, under which a predictor errs as "
+        f"little, p wrong that under which it errs as much; of the best of all p would have to be below "
+        f"{0.05 / max(len(ranks), 1):.4f}, and of five starts none can be below .0083. Environments are drawn again "
+        "(95 % from resampled_low to resampled_high), not starts: these intervals are of the starts that were measured."
     )
 
 
 def pooled(ranks: pd.DataFrame) -> str:
-    """The trap: which predictor looks better by most where all rows are thrown together."""
-    known = ranks.dropna(subset=["pooled", "tau"])
+    """The trap: what known before training looks better by most where all rows are thrown together."""
+    known = ranks[~ranks["predictor"].isin(TRAINED)].dropna(subset=["pooled", "tau"])
     if known.empty:
         return ""
     first = known.iloc[int((known["pooled"] - known["tau"]).argmax())]
@@ -153,15 +159,16 @@ def decided(ranks: pd.DataFrame) -> tuple[str, str, str]:
     """Does Eq. 6 explain stability?  The word, what it rests on and what would decide, by `BOUND_RULES`."""
     own = ranks[(ranks["predictor"] == BOUND) & (ranks["pairs"] > 0)]
     if own.empty:
-        return UNDECIDED, "by measured stability no pair of starts is told apart", "more forks or seeds"
-    row, others = own.iloc[0], ranks[ranks["predictor"].isin(BASELINES)]
+        return UNDECIDED, "by measured stability no pair of starts is told apart", "more forks"
+    row, others = own.iloc[0], ranks[ranks["predictor"].isin(BASELINES)].dropna(subset="sign_error")
     ends = f"{row['sign_error']:.2f} ({row['resampled_low']:.2f} to {row['resampled_high']:.2f})"
     beside = [f"{PREDICTORS[name]} {error:.2f}" for name, error in others[["predictor", "sign_error"]].to_numpy()]
-    facts = [f"sign error {ends} of {counted(row['pairs'], 'pair')} of starts", f"p {row['p']:.3f}", *beside]
+    chance = f"p {row['p']:.3f}, p wrong {row['p_wrong']:.3f}"
+    facts = [f"sign error {ends} of {counted(row['pairs'], 'pair')} of starts", chance, *beside]
     said = f"by measured stability, {', '.join(facts)}"
     if row["groups"] < FEWEST_TRAININGS:
         return UNDECIDED, said, f"{FEWEST_TRAININGS} attributes times seeds"
-    if row["resampled_low"] >= 0.5 or (others["ahead"] >= LEVEL).any():
+    if row["p_wrong"] <= 1 - LEVEL:
         return CONTRADICTED, said, ""
     lacks = {
         "an order that chance does not make": not row["p"] <= 1 - LEVEL,

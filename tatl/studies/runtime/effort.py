@@ -57,8 +57,8 @@ class Plan:
         """For people: a line of sums, then one a run."""
         time = f"{self.seconds / 3600:.1f} h" if self.seconds >= 5400 else f"{max(self.seconds / 60, 1):.0f} min"
         todo = len(self.runs) - len(self.there)
-        head = f"{len(self.runs)} runs: {len(self.there)} are there, {todo} to do; about {time} one after another"
-        head += f" ({self.pace if todo else 'nothing to do'}), {self.bytes / 1e6:.0f} MB"
+        head = f"{len(self.runs)} runs: {len(self.there)} are there, {todo} to do"
+        head += f"; about {time} one after another ({self.pace}), {self.bytes / 1e6:.0f} MB" if todo else ""
         return "\n".join([head, *(f"  {'done' if run in self.there else 'to do'}  {run.title()}" for run in self.runs)])
 
 
