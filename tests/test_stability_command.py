@@ -55,9 +55,9 @@ def test_tables_are_tidy_and_starts_paired(measured: Path) -> None:
     assert not set(forks["fresh"]) & set(forks["replaced"])
     for _, row in table.iterrows():
         part = forks[(forks["start"] == row["start"]) & (forks["m"] == row["m"])]
-        pairs = part["weight"] * (part["fresh_difference"] + part["replaced_difference"]) / 2
-        assert row["stability"] == pytest.approx(pairs.mean()) and (part["step"] <= row["m"]).all()
-        assert np.isnan(row["error"]) or row["error"] == pytest.approx(pairs.std() / np.sqrt(len(pairs)))
+        each = part["weight"] * part["fresh_difference"]
+        assert row["stability"] == pytest.approx(each.mean()) and (part["step"] <= row["m"]).all()
+        assert np.isnan(row["error"]) or row["error"] == pytest.approx(each.std() / np.sqrt(len(each)))
 
 
 def test_a_stop_loses_the_cell_in_progress_alone(
@@ -129,6 +129,8 @@ def test_predictors_are_measured_beside_the_passes_that_are_there(
     about, said = json.loads(Path("predicted/stability.json").read_text()), capsys.readouterr().out.splitlines()
     assert about["forks"] == 4 and about["c"] == ".05" and about["seeds"] == [0] and about["question"]["sources"] == 4
     assert said[-1] == "next: python -m analysis.report --study stability --tables predicted"
+    assert run(toy_store, *STARTS, tables="predicted") == 0  # what a command without predictors may not leave beside it
+    assert "is removed" in capsys.readouterr().out and not Path("predicted/stability_predictors.csv").exists()
 
 
 def test_the_recipe_is_compared_over_folds(
