@@ -139,8 +139,8 @@ def notes(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
         f"{row.start}, {row.attribute}, seed {row.seed}, c {row.c:g}, m {row.m}: diverged at step {row.diverged_at:.0f}"
         for row in table[table["diverged_at"].notna()].itertuples()
     ]
-    share = table["positive"] / table["m"]
-    nothing = (table["train_risk"] - share).abs() < 0.05 * share.clip(lower=1 / table["m"])
+    positive = table["positive"] / table["m"]
+    nothing = (table["train_risk"] - positive).abs() < 0.05 * positive.clip(lower=1 / table["m"])
     if nothing.any():
         what = f"in {nothing.sum()} of {len(table)} rows the risk after training is the share of images that show the"
         said.append(f"{what} attribute, within 5 %: as it is for a network that predicts nothing")
