@@ -91,7 +91,8 @@ class StabilityPage:
         """The ranks, and how they are to be read."""
         frame = pd.DataFrame({title: self.ranks[name].map(_cell) for title, name in _TITLES.items()})
         ends = self.ranks[["resampled_low", "resampled_high"]].map(_cell)
-        frame.insert(1, "drawn again", ends["resampled_low"].str.cat(ends["resampled_high"], " to "))
+        drawn = ends["resampled_low"].str.cat(ends["resampled_high"], " to ")
+        frame.insert(1, "drawn again", drawn.where(self.ranks["resampled_low"].notna(), ""))
         frame.index = pd.Index(self.ranks["predictor"].map(PREDICTORS), name=None)
         return html.table(frame, tried(self.ranks), pooled(self.ranks)) if len(frame) else html.paragraph("No ranks.")
 
