@@ -9,7 +9,7 @@ trains, one of these happens:
     worker   a process that trains is killed with -9
     driver   the driver is killed with -9, and started again with the same command
 Printed at the end: faults of each kind, drivers started, runs that never came about, finished runs whose weights were
-written again, and runs whose weights differ in any bit from those of one process without faults: all three are to be 0.
+written again, and runs whose weights differ in any bit from those of this machine alone: all three are to be 0.
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def stamp(run: Run, root: Path) -> int:
 
 
 def different(runs: Sequence[Run], root: Path, store: Store, alone: Path) -> list[Run]:
-    """The finished runs whose weights are not, to the bit, those of one process."""
-    execute(runs, alone, store, Machine("cpu", progress=False))
+    """The finished runs whose weights are not, to the bit, those of this machine, of one thread as on the nodes."""
+    execute(runs, alone, store, Machine("cpu", progress=False, workers=2))
     files = [[run.folder(each) / "weights.safetensors" for each in (root, alone)] for run in runs]
     return [run for run, (one, other) in zip(runs, files, strict=True) if one.read_bytes() != other.read_bytes()]
 
