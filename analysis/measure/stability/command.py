@@ -26,7 +26,7 @@ def measure_stability(
     shared: Shared,
     c: str = ".1",
     shares: str = "30,60,100",
-    forks: int = 16,
+    forks: int = 0,
     images: int = 0,
     predictors: bool = False,
     recipe: bool = False,
@@ -42,7 +42,7 @@ def measure_stability(
             pass diverges or ends with a higher risk
         shares: percent of the training images that passes are over, with commas
         forks: of the pass over most images, each with another image at one of its steps; at smaller shares those that
-            lie there
+            lie there; 0: 16, or as many as there are held-out images
         images: training images at most; 0: all of the fold
         predictors: also measure what may predict stability (norms, on the images of analysis.bound), and rank it
         recipe: also of training as studies do it: what the target segmenters of all --folds and seeds lose on images

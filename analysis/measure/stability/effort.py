@@ -28,7 +28,9 @@ def effort(
     steps = len(protocol.steps) * sum(cell.steps for cell in cells)
     at_once = workers or cores() if device == "cpu" else 1
     minutes = steps * _seconds(scene, device, at_once) / at_once / 60
-    passes = f"{len(protocol.steps) * len(cells)} passes of m up to {len(cells[0].order)}, {protocol.forks} forks each"
+    passes = (
+        f"{len(protocol.steps) * len(cells)} passes of m up to {len(cells[0].order)}, {len(cells[0].swaps)} forks each"
+    )
     said = f"{passes}: {steps:,} steps, about {minutes:.0f} min with {at_once} at once, by a step timed here"
     if protocol.largest:
         said += f"; as many passes at the largest c, sought in up to {len(GRID)} passes of each without forks"

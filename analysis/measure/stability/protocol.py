@@ -16,6 +16,7 @@ from analysis.measure.starts import StartScene
 from tatl.studies.settings import comma_list, comma_numbers
 
 LARGEST = "largest"
+FORKS = 16  # of a pass, where as many held-out images are there
 GRID = tuple(10 ** (k / 2) for k in range(4, -5, -1))  # of c, from 100 down to .01
 
 
@@ -46,7 +47,7 @@ class Protocol:
 
     c       of the steps c/t: numbers with commas, `largest` among them
     shares  percent of the training images, with commas
-    forks   of the pass over most images
+    forks   of the pass over most images; 0: `FORKS`, or as many as held-out images allow
     images  training images at most, the first of the order; 0: all
     """
 
@@ -60,7 +61,7 @@ class Protocol:
             raise ValueError(f"c {self.c!r} is empty: give numbers above 0, or {LARGEST}, with commas")
         if not self.percent or not all(1 <= share <= 100 for share in self.percent):
             raise ValueError(f"shares {self.shares!r} are percentages of the training images: give some of 1 to 100")
-        if self.forks < 2 or self.images < 0:
+        if self.forks < 0 or self.forks == 1 or self.images < 0:
             least = "forks must be at least 2, for a standard error, and images not negative"
             raise ValueError(f"forks {self.forks}, images {self.images}: {least}")
 
@@ -93,14 +94,15 @@ class Protocol:
         where = f"{attribute} of store {store.name!r}, fold {scene.fold}"
         if len(train) < max(self.images, 2):
             raise ValueError(f"{self.images or 2} training images are asked for, and {where}, has {len(train)} known")
-        if len(held) < self.forks:
-            what = f"{where}, has {len(held)} images in held-out groups"
-            raise ValueError(f"{what}, and each of {self.forks} forks takes another one of them: give fewer --forks")
         rng, m = np.random.default_rng([seed, 1]), self.images or len(train)
         ends = tuple(max(1, round(m * share / 100)) for share in self.percent)
+        forks = self.forks or max(2, min(FORKS, len(held), max(ends)))
+        if len(held) < forks:
+            what = f"{where}, has {len(held)} images in held-out groups"
+            raise ValueError(f"{what}, and each of {forks} forks takes another one of them: give fewer --forks")
         order = rng.permutation(train)[: max(ends)]
-        steps = Positions(len(order)).draw(self.forks, rng)
-        fresh = drawn_by_share(held, store.present(attribute), self.forks, rng)
+        steps = Positions(len(order)).draw(forks, rng)
+        fresh = drawn_by_share(held, store.present(attribute), forks, rng)
         swaps = tuple(zip(steps.tolist(), fresh.tolist(), strict=True))
         return Cell(attribute, 1.0, tuple(order.tolist()), tuple(held.tolist()), ends, swaps)
 
