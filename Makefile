@@ -1,4 +1,4 @@
-# make report   set up, then a first report on the phantom: two attributes, one seed; ends in reports/quick/index.html
+# make report   set up, then a first report on the phantom: two attributes, three starts; ends in reports/quick/index.html
 # make studies  the same of all attributes and seeds of the preset, and every other study
 # make test     set up, then ruff, mypy and the tests; TESTS="" adds those of large networks
 PYTHON ?= python3
@@ -15,7 +15,7 @@ report: .venv/ready
 	$(BIN)/python -m analysis.report --study variants --tables reports/$(PRESET)/tables --out reports/$(PRESET)
 	@echo "reports/$(PRESET)/variants.html shows the first two variants; the others, and the bound, follow"
 	$(BIN)/python -m tatl study variants --preset $(PRESET) $(FIRST)
-	$(BIN)/python -m analysis.bound --init all --preset $(PRESET) $(FIRST) --seeds 1
+	$(BIN)/python -m analysis.bound --init random,source,tatl --preset $(PRESET) $(FIRST) --seeds 1
 	$(PAGES)
 
 studies: report
