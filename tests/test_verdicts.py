@@ -308,10 +308,12 @@ def test_a_neighbour_that_is_just_written_is_left_out(
 
 def test_unequal_steps_are_said_where_they_were_written(tmp_path: Path) -> None:
     fake_study.write(tmp_path, folds=2)
-    table = pd.read_csv(tmp_path / "variants.csv")
-    steps = table["variant"].map({"stage3": 45, "stage23": 120, "stage13": 75, "stage123": 78})
+    table, folds = (pd.read_csv(tmp_path / f"variants{kind}.csv") for kind in ("", "_folds"))
     falling = table["variant"].map({"stage3": 0.6, "stage23": 0.5})
-    table.assign(steps_in_all=steps, still_falling=falling).to_csv(tmp_path / "variants.csv", index=False)
+    table.assign(still_falling=falling).to_csv(tmp_path / "variants.csv", index=False)
+    steps = folds["variant"].map({"stage3": 45, "stage23": 120, "stage13": 75, "stage123": 78})
+    steps[(folds["variant"] == "stage13") & (folds["fold"] == 1)] = 20  # patience ended these
+    folds.assign(steps_in_all=steps).to_csv(tmp_path / "variants_folds.csv", index=False)
     said = {name: finding.said for name, finding in words(data_sets([tmp_path])[0]).items()}
     assert said["Stage 2 helps, whole images"].count("unequal") == 1
     assert said["Stage 2 helps, whole images"].endswith("at unequal steps (120 against 45), stage3 not trained out")
@@ -321,7 +323,8 @@ def test_unequal_steps_are_said_where_they_were_written(tmp_path: Path) -> None:
 
 def test_shares_of_data_are_compared_by_the_steps_of_all_of_it(tmp_path: Path) -> None:
     rows = [f"{start} {share} %" for start, share in product(("tatl", "source"), (100, 40))]
-    tables: Any = SimpleNamespace(study="data-size", average=pd.DataFrame({"steps_in_all": [80, 32, 40, 40]}, rows))
+    folds = pd.DataFrame({"variant": rows, "steps_in_all": [80, 32, 40, 40]})
+    tables: Any = SimpleNamespace(study="data-size", folds=folds)
     assert _unequal(tables, weights("data-size", "tatl", "source", rows)) == "at unequal steps (80 against 40)"
 
 
