@@ -30,8 +30,8 @@ FIELDS: dict[str, type] = {  # whose fields are options of their own
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")
 RETIRED = {  # what old command lines hold, and what there is now
-    "bound": "the bound is no study any more: give python -m analysis.bound --start all with the same options "
-    "(for --variants random,tatl: --start random tatl)",
+    "bound": "the bound is no study any more: give python -m analysis.bound --init all with the same options "
+    "(for --variants random,tatl: --init random,tatl)",
     "--devices": "there is no --devices any more: several GPUs train several runs (--workers of study)",
 }
 

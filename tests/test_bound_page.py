@@ -383,7 +383,7 @@ def test_rows_given_twice_are_refused(tmp_path: Path) -> None:
 
 def test_the_hessian_distance_is_read_where_it_was_measured(tmp_path: Path) -> None:
     page = BoundPage.read(write(tmp_path, store="stores/leaves")).folded().text
-    assert "`python -m analysis.bound --finetune --start random source tatl --store=stores/leaves " in page
+    assert "`python -m analysis.bound --finetune --init random source tatl --store=stores/leaves " in page
     measured = BoundTables.read(write(tmp_path, distance=True))
     assert DistanceTravelled(measured).say().startswith("By distance random is lowest for 2 of 2 attributes")
     assert len(DistanceTravelled(measured).figure().axes[0].lines) >= 6
@@ -393,7 +393,7 @@ def test_the_hessian_distance_is_read_where_it_was_measured(tmp_path: Path) -> N
 @pytest.mark.parametrize("starts", [("source",), ("source", "tatl", *FILES)])
 def test_spectra_are_read_where_they_were_measured(starts: tuple[str, ...], tmp_path: Path) -> None:
     page = BoundPage.read(write(tmp_path, starts=starts, store="stores/leaves")).folded().text
-    assert "`python -m analysis.spectrum --start source" in page and "--store=stores/leaves" in page
+    assert "`python -m analysis.spectrum --init source" in page and "--store=stores/leaves" in page
     tables = BoundTables.read(write(tmp_path, starts=starts, spectrum=True))
     assert f"negative in {len(starts) // 2 * 2} of {2 * len(starts)} rows" in LeadingEigenvalues(tables).say()
     assert SpectralDensity(tables).say().startswith("The density reaches from -5 to 20;")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tatl.data.case import Size
 from tatl.names import VARIANTS, WINNERS
 from tatl.run import Recipe
 from tatl.studies.catalogue import LONG
+from tatl.studies.places import command_like
 from tatl.studies.settings import Settings, comma_list, comma_numbers, load_preset, presets
 
 
@@ -108,3 +110,10 @@ def test_numbers_are_read_once_each() -> None:
 def test_what_cannot_be_is_refused_at_once(values: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Settings(**values)
+
+
+def test_what_a_study_records_takes_the_place_of_an_option_of_the_command() -> None:
+    plain = "python -m analysis.suspects --store stores/phantom-quick"
+    assert command_like(plain, {}, Path("t")) == f"{plain} --tables=t"
+    told = command_like(plain, {"store": "stores/leaf"}, Path("t"))
+    assert told == "python -m analysis.suspects --store=stores/leaf --tables=t"

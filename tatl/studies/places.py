@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -55,9 +56,13 @@ def command_line(command: str, options: Mapping[str, object]) -> str:
 def command_like(command: str, about: Mapping[str, Any], tables: Path) -> str:
     """A plain command (`python -m tatl study crop`) with the options of the study that wrote `about`, into `tables`.
 
-    `about` is what a study records beside its tables; where it is empty, the command keeps its defaults.
+    `about` is what a study records beside its tables; where it is empty, the command keeps its defaults.  What it
+    records takes the place of an option that the command has (`--store STORE`).
     """
-    return f"{command} {shlex.join([*_options(about), f'--tables={tables}'])}"
+    options = [*_options(about), f"--tables={tables}"]
+    for option in options:
+        command = re.sub(rf" {option.partition('=')[0]} \S+", "", command)
+    return f"{command} {shlex.join(options)}"
 
 
 def _options(about: Mapping[str, Any]) -> Iterator[str]:

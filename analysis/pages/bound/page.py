@@ -81,7 +81,7 @@ class BoundPage:
         if part.of in self.tables.tables:
             return part(self.tables).html()
         does = "analysis.bound --finetune" if part.of == "bound_distance" else "analysis.spectrum"
-        command = self.tables.command(shlex.join(["python", "-m", *does.split(), "--start", *self.tables.starts]))
+        command = self.tables.command(shlex.join(["python", "-m", *does.split(), "--init", *self.tables.starts]))
         return html.paragraph(f"Not measured: `{command}` does it.")
 
 

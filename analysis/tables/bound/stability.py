@@ -24,7 +24,7 @@ from analysis.tables.read import attributes_asked, ordered, read_about, read_opt
 from analysis.tables.words import counted, listed
 from tatl.names import BOUND_STARTS, CONTEXT, ROTATION
 
-STABILITY_COMMAND = "python -m analysis.stability --start all --predictors"
+STABILITY_COMMAND = "python -m analysis.stability --init all --predictors"
 ENVIRONMENT = ("data", "attribute", "m", "c", "seed")
 PRETRAINED = (ROTATION, CONTEXT, "tatl")  # on the training images of the fold, which passes are over
 _KEYS = ["start", "attribute", "seed"]

@@ -21,7 +21,7 @@ from analysis.tables.words import counted, listed, measured_on
 from tatl.names import AVERAGE, BOUND_STARTS
 from tatl.studies.places import command_like
 
-_COMMANDS = {"bound": "python -m analysis.bound --start all", "spectrum": "python -m analysis.spectrum --start all"}
+_COMMANDS = {"bound": "python -m analysis.bound --init all", "spectrum": "python -m analysis.spectrum --start all"}
 _KEYS = ["start", "attribute"]
 _SPREADS = [
     f"{of}_{over}_{end}" for of in ("bound", "ratio") for over in ("seeds", "images") for end in ("low", "high")
