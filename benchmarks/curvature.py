@@ -51,6 +51,7 @@ from tatl.data.case import Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
 from tatl.names import B0, BOUND_STARTS, LITE0
+from tatl.studies.execution.crew import Crew
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.studies.planner import Planner
@@ -237,7 +238,7 @@ def spread_out(start: StartNetwork, indices: np.ndarray, device: str) -> float:
     wanted = {name: indices for name in start.subject.store.attributes}
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        Curvatures(Options(), Path(folder), device, progress=False)([start.subject], wanted)
+        Curvatures(Options(), Path(folder), Crew(device), progress=False)([start.subject], wanted)
         return time.perf_counter() - started
 
 

@@ -33,6 +33,7 @@ from tatl.data.case import Case, Size
 from tatl.data.phantom.drawing import Phantom
 from tatl.data.store import Store, prepare
 from tatl.names import LESION
+from tatl.studies.execution.crew import Crew
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.schedule import execute
 from tatl.studies.planner import Planner
@@ -171,7 +172,7 @@ def main(
     made = juries(runs, folder / "runs", spoilt)
     tables = [judged(suspects(made), spoilt, wrong).assign(masks="all")]
     if right:
-        curvatures = Curvatures(Options(0.1, 16), folder / "runs" / spoilt.name / "curvature", workers=workers)
+        curvatures = Curvatures(Options(0.1, 16), folder / "runs" / spoilt.name / "curvature", Crew(workers=workers))
         some = suspects(sample(made, wrong, right), curvatures)
         tables.append(judged(some, spoilt, wrong).assign(masks="sample"))
     table = pd.concat(tables, ignore_index=True)

@@ -24,6 +24,7 @@ from analysis.measure.stability.predictors import predictors, trimmed
 from analysis.measure.starts import StartNetwork, StartScene
 from small_networks import dense_hessian, example, image_loss, networks
 from tatl.models import build
+from tatl.studies.execution.crew import Crew
 from toy import SMALL, make_store
 
 
@@ -79,7 +80,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, An
     few = np.array([1, 7])
     chosen = {name: TrainingSample(few, 16) for name in ("disc", "dot")}
     scene = cast(StartScene, SimpleNamespace(train=lambda: np.arange(16), store=store))
-    how = Curvatures(Options(max_products=12), folder / "curvature", workers=1, progress=False)
+    how = Curvatures(Options(max_products=12), folder / "curvature", Crew(workers=1), progress=False)
 
     def make() -> pd.DataFrame:
         torch.manual_seed(3)

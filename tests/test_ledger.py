@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from analysis.curvature.norms import Options, spectral_norms
+from analysis.measure import solve
 from analysis.measure.ledger import (
     DOUBLE,
     LEDGER_COLUMNS,
@@ -28,6 +29,8 @@ from analysis.measure.solve import Curvatures
 from tatl.data.batches import Feed
 from tatl.data.store import Store
 from tatl.models import build
+from tatl.studies.execution import crew
+from tatl.studies.execution.crew import Crew, Hand
 from toy import SMALL
 
 HEADER = ",".join(LEDGER_COLUMNS) + "\n"
@@ -38,7 +41,7 @@ WANTED = {"disc": np.array([1, 3, 0]), "dot": np.array([1, 3, 7])}
 def curvatures(
     subjects: list[Subject], wanted: Any, options: Options, folder: Path, workers: int = 1, **more: Any
 ) -> list[pd.DataFrame]:
-    return Curvatures(options, folder, "cpu", workers, progress=False, **more)(subjects, wanted)
+    return Curvatures(options, folder, Crew(workers=workers), progress=False, **more)(subjects, wanted)
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +128,9 @@ def test_threads_do_not_depend_on_how_much_is_left(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One image alone is solved here, with one thread as in a process of several."""
-    import analysis.measure.solve as module
-
     seen: list[int] = []
-    monkeypatch.setattr(module.Worker, "__call__", lambda self, task: seen.append(self.threads) or (task[0], []))
-    monkeypatch.setattr(module, "cores", lambda: 4)
+    monkeypatch.setattr(solve.Worker, "do", lambda self, task: seen.append(self.threads) or (task[0], []))
+    monkeypatch.setattr(crew, "cores", lambda: 4)
     Curvatures(OPTIONS, tmp_path)._solve([subject], [(0, 1, {})], [Ledger(tmp_path / "a.csv", "a")], tqdm(disable=True))
     assert seen == [1]
 
@@ -137,19 +138,17 @@ def test_threads_do_not_depend_on_how_much_is_left(
 def test_threads_are_as_before_where_a_solve_fails(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import analysis.measure.solve as module
-
     before = torch.get_num_threads()
 
     def fails(*_: object) -> None:
         torch.set_num_threads(before + 1)
         raise ValueError("refused")
 
-    monkeypatch.setattr(module.Worker, "__call__", fails)
+    monkeypatch.setattr(solve.Worker, "do", fails)
     ledgers = [Ledger(tmp_path / "a.csv", "a")]
     try:
         with pytest.raises(ValueError, match="refused"):
-            Curvatures(OPTIONS, tmp_path, workers=1)._solve([subject], [(0, 1, {})], ledgers, tqdm(disable=True))
+            Curvatures(OPTIONS, tmp_path, Crew(workers=1))._solve([subject], [(0, 1, {})], ledgers, tqdm(disable=True))
         assert torch.get_num_threads() == before
     finally:
         torch.set_num_threads(before)
@@ -268,12 +267,12 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
         Ledger(path, "a").read(circumstances(OPTIONS))
 
 
-def test_places(tmp_path: Path) -> None:
-    three, every = (Curvatures(OPTIONS, tmp_path, workers=workers) for workers in (3, 0))
-    assert three.places(10) == ["cpu"] * 3 and three.places(2) == ["cpu"] * 2 and every.places(1) == ["cpu"]
+def test_there_are_no_more_hands_than_tasks_or_devices() -> None:
+    counts = [len(Crew(workers=workers).hands(Hand(), tasks)) for workers, tasks in ((3, 10), (3, 2), (0, 1))]
+    assert counts == [3, 2, 1]
     if torch.cuda.device_count() < 9:
         with pytest.raises(ValueError, match="9 devices were asked for"):
-            Curvatures(OPTIONS, tmp_path, "cuda", 9).places(20)
+            Crew("cuda", 9).hands(Hand(), 20)
 
 
 def test_networks_of_one_architecture_are_checked_once(
@@ -288,7 +287,7 @@ def test_networks_of_one_architecture_are_checked_once(
     asked = list[int]()
     monkeypatch.setattr("analysis.curvature.norms.check", lambda *given: asked.append(1) or "")
     options = Options(tolerance=0.5, max_products=1)
-    solved = Curvatures(options, tmp_path, workers=1, progress=False)
+    solved = Curvatures(options, tmp_path, Crew(workers=1), progress=False)
     for image in (1, 2):  # the second time in processes that are new
         solved([subject, second], {"disc": np.array([image])})
     replace(solved, precision=DOUBLE)([subject], {"disc": np.array([1])})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,15 +20,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from analysis.measure.commands import measure_bound, run_command
 from tatl.data.store import Store
 from tatl.run import Run, finished
 from tatl.studies.execution import nodes, on_ray, piece, travel
+from tatl.studies.execution.crew import Crew, Hand
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
 from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer
 from tatl.studies.execution.schedule import execute
 from tatl.studies.settings import Cluster
-from toy import toy_run
+from toy import SMALL, toy_run
 
 ON_RAY = Machine("cpu", progress=False, cluster=Cluster("ray"))
 pytestmark = pytest.mark.filterwarnings("default")
@@ -90,6 +93,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 import test_ray
+from analysis.measure.commands import measure_bound, run_command
 from tatl.data.store import Store
 from tatl.studies.execution.schedule import execute
 root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
@@ -203,6 +207,50 @@ def test_without_a_shared_disk_runs_come_back_whole(cluster: Any, toy_store: Sto
     (copy,) = travel.cache().glob(f"*/{toy_store.name}")
     assert Store.open(copy) == toy_store
     assert [path.name for path in travel.cache().iterdir()] == [copy.parent.name]  # no run is left on a node
+
+
+WORDS = ["--preset", "smoke", "--shapes", "link", "--backbone", SMALL, "--device", "cpu", "--attributes", "disc"]
+WORDS += ["--init", "random", "tatl", "--images", "4"]
+
+
+@slow
+@pytest.mark.parametrize("more", [[], ["--fetch"]], ids=["shared", "fetch"])
+def test_the_bound_is_that_of_one_machine_to_the_bit(
+    cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*WORDS, "--store", str(toy_store.path), "--max-products", "6"]
+    for name, where in (("here", ["--workers", "1"]), ("ray", ["--on", "ray", *more])):
+        given = [*words, "--runs", name, "--tables", f"{name}-tables", *where]
+        assert run_command(measure_bound, "analysis.bound", given) == 0
+    paths = sorted(Path("here-tables").glob("*.csv"))
+    assert paths and all(path.read_bytes() == Path("ray-tables", path.name).read_bytes() for path in paths)
+
+
+@dataclass
+class Marker(Hand):
+    """Its process ends itself at one of the tasks, the first time."""
+
+    marks: Path
+
+    def do(self, task: int) -> int:
+        time.sleep(0.2)
+        mark = self.marks / "killed-5"
+        if task == 5 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return task
+
+
+@slow
+def test_images_of_a_node_that_goes_away_go_elsewhere(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=1)
+    answers = list[int]()
+    for answer in Crew("cpu", cluster=Cluster("ray")).share(Marker(marks=tmp_path), range(30), toy_store):
+        answers.append(answer)
+        if len(answers) == 3:
+            cluster.remove_node(node, allow_graceful=False)
+    assert sorted(answers) == list(range(30)) and (tmp_path / "killed-5").exists()
 
 
 def test_memory_that_runs_out_elsewhere_is_tried_with_more(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser
 from analysis.measure.measurement import Measurement, Shared
 from tatl import cli
 from tatl.__main__ import asked_preset
-from tatl.studies.settings import Settings, load_preset
-from tatl.training.device import device_kind, pick_device
+from tatl.studies.settings import Cluster, Settings, load_preset
+from tatl.training.device import device_kind
 
 if cli.MYPY:
     from pandas import DataFrame
@@ -104,7 +104,7 @@ def _bound_tables(
     from analysis.measure.solve import Curvatures
 
     scene, named = measurement.scene, [start.name for start in starts]
-    curvatures = Curvatures(options, scene.folder, pick_device(measurement.shared.device).type, workers, share=share)
+    curvatures = Curvatures(options, scene.folder, measurement.shared.crew(workers), share=share)
     measured = figure7.measure(starts, chosen, curvatures)
     reference = "source" if "source" in named else named[0]
     made = figure7.compared(measured, chosen, question, reference) | {"bound_images": measured}
@@ -127,6 +127,7 @@ def measure_spectrum(
     top: int = 5,
     tolerance: float = 0.01,
     chunk: int = 12,
+    workers: int = 1,
 ) -> None:
     """The Hessian spectrum of starts: density, trace and leading eigenvalues of the mean loss over images.
 
@@ -141,6 +142,7 @@ def measure_spectrum(
         top: how many leading eigenvalues
         tolerance: relative residual at which these are found
         chunk: images that pass through the network at once; halved where memory runs out
+        workers: processes that share the spectra; 0: one a core, or a GPU
     """
     from analysis.measure import printout
     from analysis.measure.landscape import Effort, landscapes
@@ -149,7 +151,7 @@ def measure_spectrum(
     effort = Effort(probes, steps, products, top, tolerance, chunk, settings.seed_numbers[0])
     measurement, chosen = _opened("spectrum", settings, shared, Question(images, few=12))
     starts = measurement.starts()
-    made, effort = landscapes(starts, chosen, effort, pick_device(shared.device))
+    made, effort = landscapes(starts, chosen, effort, shared.crew(workers))
     made["spectrum"] = made["spectrum"].assign(**measurement.about())
     measurement.write(made, starts, vars(effort))
     print(printout.spectrum_text(shared.folder), measurement.farewell(made), sep="\n")
@@ -161,7 +163,8 @@ def parser_of(function: Callable[..., None], module: str, preset: str) -> Argume
     line = (function.__doc__ or "").partition("\n")[0].rstrip(".")
     parser = cli.parser(prog=f"python -m {module}", description=cli.describe(function, line))
     parser.add_argument("--init", "--start", dest="starts", nargs="+", default=["tatl"], help=_help(Shared, "starts"))
-    parser.add_class_arguments(Shared, skip={"starts"}, as_group=False)
+    parser.add_class_arguments(Shared, skip={"starts", "cluster"}, as_group=False)
+    parser.add_class_arguments(Cluster, as_group=False)
     parser.add_function_arguments(function, skip={"settings", "shared"}, as_group=False)
     parser.add_class_arguments(Settings, as_group=False)
     parser.set_defaults({**settings, "preset": preset})
@@ -178,12 +181,13 @@ def run_command(function: Callable[..., None], module: str, arguments: list[str]
     arguments = sys.argv[1:] if arguments is None else arguments
 
     def command() -> None:
-        words = cli.spelled_out(arguments, cli.flags(Settings, Shared, function))
+        words = cli.spelled_out(arguments, cli.flags(Settings, Shared, Cluster, function))
         given: dict[str, Any] = dict(vars(parser_of(function, module, asked_preset(words)).parse_args(words)))
-        settings, shared = (
+        made: list[Any] = [
             kind(**{k: given.pop(k) for k in list(given) if k in kind.__dataclass_fields__})
-            for kind in (Settings, Shared)
-        )
-        function(settings, shared, **given)
+            for kind in (Settings, Cluster, Shared)
+        ]
+        settings, cluster, shared = made
+        function(settings, replace(shared, cluster=cluster), **given)
 
     return cli.run(command, resumes=function is not measure_spectrum)

@@ -39,7 +39,7 @@ def measure(starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], c
     ledger's columns."""
     wanted = {name: sample.indices for name, sample in chosen.items()}
     losses = [
-        np.concatenate([_losses(start, name, indices, curvatures.device) for name, indices in wanted.items()])
+        np.concatenate([_losses(start, name, indices, curvatures.crew.here) for name, indices in wanted.items()])
         for start in starts
     ]
     tables = curvatures([start.subject for start in starts], wanted)

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 from tqdm import tqdm
 
 from analysis.curvature.evaluation import ImageFeed, memory_ran_out, per_image_losses
 from analysis.curvature.spectrum import MeanHessian, density, top, trace
-from analysis.measure.ledger import image_loss
+from analysis.measure.ledger import Subject, image_loss
 from analysis.measure.sample import TrainingSample
 from analysis.measure.starts import StartNetwork
 from tatl.data.batches import Feed
+from tatl.studies.execution.crew import Crew, Hand
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Effort:
 
 
 def landscapes(
-    starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], effort: Effort, device: torch.device
+    starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], effort: Effort, crew: Crew
 ) -> tuple[dict[str, pd.DataFrame], Effort]:
     """The tables of all starts, and the effort that memory allowed: where it runs out the chunk is halved.
 
@@ -54,18 +54,39 @@ def landscapes(
     attribute, eigenvalue, density, error: the standard error over probes.  MemoryError where one image at a time is too
     much.
     """
-    rows, curves = [], []
-    with tqdm(desc="spectrum", unit="spectrum", total=len(starts) * len(chosen)) as bar:
-        for start, (attribute, sample) in product(starts, chosen.items()):
-            model = start.subject.model.to(device)
-            feed = partial(Feed(start.subject.store, attribute, start.subject.boxes), device=device)
-            loss = per_image_losses(model, feed, sample.indices, image_loss)
-            row, curve, effort = _within_memory(model, feed, sample.indices, effort)
-            keys: dict[str, Any] = {"start": start.name, "attribute": attribute}
-            rows.append({**keys, "images": len(sample.indices), "loss": float(loss.mean()), **row})
-            curves.append(curve.assign(**keys)[[*keys, *curve.columns]])
+    cells = list(product(range(len(starts)), chosen))
+    tasks = [(place, number, name, chosen[name].indices) for place, (number, name) in enumerate(cells)]
+    surveyor, found = Surveyor([start.subject for start in starts], effort), dict[int, Any]()
+    with tqdm(desc="spectrum", unit="spectrum", total=len(cells)) as bar:
+        for place, *told in crew.share(surveyor, tasks, starts[0].subject.store):
+            found[place] = told
             bar.update()
+    rows, curves = [], []
+    for place, (number, attribute) in enumerate(cells):
+        row, curve, spent = found[place]
+        keys: dict[str, Any] = {"start": starts[number].name, "attribute": attribute}
+        rows.append({**keys, "images": len(chosen[attribute].indices), **row})
+        curves.append(curve.assign(**keys)[[*keys, *curve.columns]])
+        effort = min(effort, spent, key=lambda each: each.chunk)
     return {"spectrum": pd.DataFrame(rows), "spectrum_density": pd.concat(curves, ignore_index=True)}, effort
+
+
+@dataclass
+class Surveyor(Hand):
+    """Takes one spectrum after another, with the effort that memory allowed the one before."""
+
+    subjects: Sequence[Subject]
+    effort: Effort
+
+    def do(self, task: tuple[int, int, str, np.ndarray]) -> tuple[int, dict[str, float], pd.DataFrame, Effort]:
+        """The place of the task, a row, the curve of its density, and the effort."""
+        place, number, attribute, indices = task
+        subject = self.subjects[number]
+        model = subject.model.to(self.device)
+        feed = partial(Feed(subject.store, attribute, subject.boxes), device=self.device)
+        loss = per_image_losses(model, feed, indices, image_loss)
+        row, curve, self.effort = _within_memory(model, feed, indices, self.effort)
+        return place, {"loss": float(loss.mean()), **row}, curve, self.effort
 
 
 def _within_memory(

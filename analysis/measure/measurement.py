@@ -13,12 +13,13 @@ from tatl import cli
 from tatl.names import BOUND_STARTS
 from tatl.run import Run, write_atomically
 from tatl.studies.execution.machine import Machine
-from tatl.studies.settings import Settings, comma_list
+from tatl.studies.settings import Cluster, Settings, comma_list
 
 if cli.MYPY:
     from pandas import DataFrame
 
     from analysis.measure.starts import StartNetwork, StartScene
+    from tatl.studies.execution.crew import Crew
 
 # pandas and torch take seconds to import: the functions import what needs them, so that --help does not.
 
@@ -49,11 +50,18 @@ class Shared:
     tables: Path | None = None
     device: str = "auto"
     imagenet_weights: Path | None = None
+    cluster: Cluster = field(default_factory=Cluster)
 
     @property
     def machine(self) -> Machine:
         """What trains the runs that a start copies from."""
-        return Machine(self.device, self.imagenet_weights, workers=0)
+        return Machine(self.device, self.imagenet_weights, workers=0, cluster=self.cluster)
+
+    def crew(self, workers: int) -> Crew:
+        """Who measures, on this machine so many at once (0: as it has room for)."""
+        from tatl.studies.execution.crew import Crew
+
+        return Crew.of(self.device, workers, self.cluster)
 
     @property
     def folder(self) -> Path:

@@ -1,4 +1,4 @@
-"""Curvature of weights over the images of a store: what no ledger has yet is solved, spread over processes.
+"""Curvature of weights over the images of a store: what no ledger has yet is solved, shared by a crew.
 
 What is wanted is the mean of norms over the images of an attribute (a row of Figure 7), and many norms are a small part
 of it.  So a solve stops at an absolute error that is a `share` of the scale of its row, the mean norm
@@ -13,7 +13,6 @@ A pair that is in several rows is solved to the least error of theirs; the pilot
 from __future__ import annotations
 
 import copy
-import pickle
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from tqdm import tqdm
 from analysis.curvature.norms import Options, Solver
 from analysis.measure.ledger import FOUND, PAIR, SINGLE, Ledger, Solved, Subject, circumstances, image_loss
 from tatl.data.store import Store
-from tatl.machine.processes import cores, spread
+from tatl.studies.execution.crew import Crew, Hand
 
 Wanted = dict[str, np.ndarray]
 # A subject, an image, and per checksum of a mask the name of one that has it, with the absolute error.
@@ -38,32 +37,18 @@ PILOT = 2  # images of each kind
 
 
 @dataclass
-class Worker:
-    """Solves the masks of one image; pickled into its process, where a solver is built per subject.
-
-    With several processes on a CPU each takes one thread: threads of one product wait for each other, images do not.
-    """
+class Worker(Hand):
+    """Solves the masks of one image; a solver is built per subject."""
 
     subjects: Sequence[Subject]
     how: Curvatures
-    device: str
-    threads: int = 0
     _current: int = -1
     _solver: Solver | None = field(default=None, repr=False)
     _said: bool = False
     _checked: dict[str, set[Any]] = field(default_factory=dict, repr=False)  # kinds of input per architecture
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The standard pickler copies tensors; multiprocessing's own would share them through file descriptors.
-        return self.__dict__ | {"subjects": pickle.dumps(self.subjects), "_solver": None, "_current": -1}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"subjects": pickle.loads(state["subjects"])}
-
     def solver(self, number: int) -> Solver:
         if self._solver is None or number != self._current:
-            if self.threads:
-                torch.set_num_threads(self.threads)
             if self.device.startswith("cuda"):
                 torch.cuda.set_device(self.device)
             self._solver = None  # its graph goes before the next one comes
@@ -73,7 +58,7 @@ class Worker:
             self._solver, self._current = Solver(model, image_loss, self.how.options, checked, trusted), number
         return self._solver
 
-    def __call__(self, task: _Task) -> tuple[int, list[Solved]]:
+    def do(self, task: _Task) -> tuple[int, list[Solved]]:
         """The subject's number, and one row per distinct mask (without the subject's name)."""
         number, index, masks = task
         subject, solver = self.subjects[number], self.solver(number)
@@ -97,8 +82,7 @@ class Curvatures:
 
     options    of the solves
     folder     of the ledgers, which are appended to
-    device     cpu or cuda
-    workers    processes that share the images; 0: one a core, or a GPU
+    crew       who shares the images
     precision  float32, or float64 of the same weights and images
     share      of a row's mean norm that a norm in it may be off by; 0: each to the relative tolerance
     progress   show a bar
@@ -107,8 +91,7 @@ class Curvatures:
 
     options: Options
     folder: Path
-    device: str = "cpu"
-    workers: int = 0
+    crew: Crew = field(default_factory=Crew)
     precision: str = SINGLE
     share: float = 0.0
     progress: bool = True
@@ -156,32 +139,16 @@ class Curvatures:
 
     @property
     def circumstances(self) -> Solved:
-        return circumstances(self.options, self.device, self.precision)
-
-    def places(self, tasks: int) -> list[str]:
-        """The device of each process; no more processes than tasks."""
-        if self.device == "cpu":
-            return ["cpu"] * max(1, min(self.workers or cores(), tasks))
-        there = torch.cuda.device_count()
-        count = self.workers or there
-        if count > there:
-            raise ValueError(f"{count} devices were asked for and there are {there}: give fewer --workers")
-        return [f"cuda:{number}" for number in range(max(1, min(count, tasks)))]
+        return circumstances(self.options, self.crew.device, self.precision)
 
     def _solve(self, subjects: Sequence[Subject], todo: list[_Task], ledgers: list[Ledger], bar: tqdm) -> None:
-        # However few are left to do: another number of threads rounds otherwise, and results are to be the same.
-        threads = 1 if self.device == "cpu" and (self.workers or cores()) > 1 else 0
-        workers = [Worker(subjects, self, device, threads) for device in self.places(len(todo))]
-        solves, failed, before = 0, 0, torch.get_num_threads()
-        try:
-            with bar:
-                for number, rows in spread(workers, todo):
-                    ledgers[number].append([{"subject": subjects[number].name, **row} for row in rows])
-                    solves, failed = solves + len(rows), failed + sum(not row["converged"] for row in rows)
-                    bar.set_postfix({"solves": solves, "not converged": failed}, refresh=False)
-                    bar.update()
-        finally:
-            torch.set_num_threads(before)
+        solves, failed, shared = 0, 0, self.crew.share(Worker(subjects, self), todo, subjects[0].store)
+        with bar:
+            for number, rows in shared:
+                ledgers[number].append([{"subject": subjects[number].name, **row} for row in rows])
+                solves, failed = solves + len(rows), failed + sum(not row["converged"] for row in rows)
+                bar.set_postfix({"solves": solves, "not converged": failed}, refresh=False)
+                bar.update()
         self.trusted.update(str(subjects[number].model) for number, _, _ in todo)
 
 

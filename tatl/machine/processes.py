@@ -1,18 +1,20 @@
 """Work spread over processes: bounded tasks in flight, no orphans.
 
-Processes ignore Ctrl-C (the parent stops them) and end with their parent, however that ends.
+Processes ignore Ctrl-C (the parent stops them) and end with their parent, however that ends.  The standard pickler
+copies what they are given; multiprocessing's own would share tensors through file descriptors.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -44,10 +46,10 @@ def spread(workers: Sequence[Callable[[Task], Result]], tasks: Iterable[Task]) -
         return
     waiting = iter(tasks)
     with pool(workers) as processes:
-        flying = {processes.submit(do, task) for task in islice(waiting, AHEAD * len(workers))}
+        flying = {give(processes, task) for task in islice(waiting, AHEAD * len(workers))}
         while flying:
             done, flying = wait(flying, return_when=FIRST_COMPLETED)
-            flying |= {processes.submit(do, task) for task in islice(waiting, len(done))}
+            flying |= {give(processes, task) for task in islice(waiting, len(done))}
             yield from (future.result() for future in done)
 
 
@@ -60,7 +62,7 @@ def end(processes: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def pool(workers: Sequence[Callable[[Any], Any]]) -> Iterator[ProcessPoolExecutor]:
-    """One process per worker, which is pickled into it; `submit(do, task)` gives a task to one of them.
+    """One process per worker, which is pickled into it; `give` hands a task to one of them.
 
     When it is left, what is being done is waited for and the rest is dropped.  OSError where the system has no shared
     memory for it.
@@ -86,7 +88,7 @@ def start(workers: Sequence[Callable[[Any], Any]]) -> ProcessPoolExecutor:
         turns = context.SimpleQueue()
         for number in range(len(workers)):
             turns.put(number)
-        return ProcessPoolExecutor(len(workers), context, _begin, (list(workers), turns))
+        return ProcessPoolExecutor(len(workers), context, _begin, (pickle.dumps(list(workers)), turns))
     except OSError as error:
         what = "several processes need shared memory, and this system's (/dev/shm) is full, read-only or absent"
         raise OSError(f"{what}: mount it (docker run --shm-size 1g), or give --workers 1") from error
@@ -112,9 +114,9 @@ def raise_unstarted(processes: ProcessPoolExecutor) -> None:
         raise RuntimeError(f"a process could not start, for the reason above: {remedy}")
 
 
-def _begin(workers: list[Callable[[Any], Any]], turns: Any) -> None:
+def _begin(workers: bytes, turns: Any) -> None:
     global _work
-    _work = workers[turns.get()]
+    _work = pickle.loads(workers)[turns.get()]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -126,7 +128,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def do(task: Any) -> Any:
-    """The task, by this process's worker."""
+def give(processes: ProcessPoolExecutor, task: Any) -> Future[Any]:
+    """A task for the worker of one of these processes."""
+    return processes.submit(_do, pickle.dumps(task))
+
+
+def _do(task: bytes) -> Any:
     assert _work is not None
-    return _work(task)
+    return _work(pickle.loads(task))

@@ -135,11 +135,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A Ray cluster that trains the runs; by default none does.
+    """A Ray cluster that trains the runs and measures starts; by default none does.
 
     Args:
-        on: a Ray cluster to train on: ray (the one of this job, or this machine alone), HOST:6379 or ray://HOST:10001;
-            empty: this machine, without Ray
+        on: a Ray cluster to work on: ray (the one of this job, or this machine alone), HOST:6379 or ray://HOST:10001;
+            empty: this machine, without Ray; Ctrl-C ends what runs there, and the same command goes on
         gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
         fetch: its nodes share no disk: the store is copied to each, and a finished run comes back
     """

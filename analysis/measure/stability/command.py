@@ -17,6 +17,7 @@ if cli.MYPY:
     from analysis.measure.stability.protocol import Cell, Protocol
     from analysis.measure.stability.recipe import Trained
     from analysis.measure.starts import StartNetwork
+    from tatl.studies.execution.crew import Crew
 
 # torch and pandas take seconds to import: the functions import what needs them, so that --help does not.
 
@@ -47,7 +48,7 @@ def measure_stability(
         predictors: also measure what may predict stability (norms, on the images of analysis.bound), and rank it
         recipe: also of training as studies do it: what the target segmenters of all --folds and seeds lose on images
             that they were not trained on, against those that were
-        workers: processes that share the passes; 0: one a core
+        workers: processes that share the passes; 0: one a core, or a GPU
         plan: say what would be trained, how many passes and steps, and how long they may take; write nothing
     """
     from analysis.measure.stability.protocol import Protocol
@@ -59,11 +60,12 @@ def measure_stability(
     if recipe and not targets:
         print("note: no attribute can be trained in all of the folds, so that the recipe is left out: give --folds")
     if not plan:
-        return _measure(protocol, measurement, drawn, targets, workers, predictors)
+        return _measure(protocol, measurement, drawn, targets, shared.crew(workers), predictors)
     from analysis.measure.stability.effort import effort
+    from tatl.studies.execution.crew import Crew
 
     measurement.plan(target.run for target in targets)
-    print(effort(protocol, measurement.scene, drawn, device, workers, predictors))
+    print(effort(protocol, measurement.scene, drawn, Crew(device, workers), predictors))
 
 
 def _targets(measurement: Measurement) -> list[Trained]:
@@ -73,7 +75,7 @@ def _targets(measurement: Measurement) -> list[Trained]:
 
 
 def _measure(
-    protocol: Protocol, measurement: Measurement, drawn: list[tuple[int, Cell]], targets: list[Trained], workers: int,
+    protocol: Protocol, measurement: Measurement, drawn: list[tuple[int, Cell]], targets: list[Trained], crew: Crew,
     predictors: bool,
 ) -> None:  # fmt: skip
     """Take the passes, write the tables and print what they tell."""
@@ -83,13 +85,13 @@ def _measure(
     from analysis.tables.bound.stability import ranks_text
 
     starts, question, about = measurement.starts(), Question(), measurement.about()
-    made = measured(protocol, drawn, starts, measurement.scene, device_kind(measurement.shared.device), workers)
+    made = measured(protocol, drawn, starts, measurement.scene, crew)
     made["stability"] = made["stability"].assign(**{key: about[key] for key in about if key not in made["stability"]})
     if targets:
         of_all = {key: value for key, value in about.items() if key not in ("fold", "seed", "calibrated")}
         made |= recipe_tables(measurement.scene, targets, measurement.shared.machine, of_all)
     if predictors:
-        made |= _ranked(made, measurement, starts, question, workers)
+        made |= _ranked(made, measurement, starts, question, crew)
     optional = ["stability_predictors", "stability_ranks", "stability_recipe"]
     measurement.write(made, starts, {"question": asdict(question), **asdict(protocol)}, optional)
     ranks = [ranks_text(made["stability_ranks"])] if predictors else []
@@ -97,7 +99,7 @@ def _measure(
 
 
 def _ranked(
-    made: dict[str, DataFrame], measurement: Measurement, starts: list[StartNetwork], question: Question, workers: int
+    made: dict[str, DataFrame], measurement: Measurement, starts: list[StartNetwork], question: Question, crew: Crew
 ) -> dict[str, DataFrame]:
     """What may predict stability, and how it ranks the starts."""
     from analysis.curvature.norms import Options
@@ -106,8 +108,8 @@ def _ranked(
     from analysis.measure.stability.predictors import predictors
     from analysis.tables.bound.stability import stability_ranks
 
-    scene, device = measurement.scene, device_kind(measurement.shared.device)
-    curvatures = Curvatures(Options(seed=scene.seed), scene.folder, device, workers, share=ERROR_SHARE)
+    scene = measurement.scene
+    curvatures = Curvatures(Options(seed=scene.seed), scene.folder, crew, share=ERROR_SHARE)
     known = predictors(starts, samples(question, scene), curvatures, scene)
     ranks = stability_ranks(made["stability"], known, made["stability_forks"])
     return {"stability_predictors": known, "stability_ranks": ranks}

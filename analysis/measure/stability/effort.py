@@ -13,21 +13,20 @@ from analysis.curvature.replace_one import Descent
 from analysis.measure.ledger import image_loss
 from analysis.measure.stability.protocol import GRID, Cell, Protocol
 from analysis.measure.starts import StartScene
-from tatl.machine.processes import cores
 from tatl.models import build
+from tatl.studies.execution.crew import Crew
 
 _TIMED = 3  # steps, after one that is not
 
 
 def effort(
-    protocol: Protocol, scene: StartScene, drawn: Sequence[tuple[int, Cell]], device: str, workers: int,
-    predictors: bool = False,
-) -> str:  # fmt: skip
+    protocol: Protocol, scene: StartScene, drawn: Sequence[tuple[int, Cell]], crew: Crew, predictors: bool = False
+) -> str:
     """What the passes take, in words; nothing is read or written."""
     cells = [cell for _, cell in drawn]
     steps = len(protocol.steps) * sum(cell.steps for cell in cells)
-    at_once = workers or cores() if device == "cpu" else 1
-    minutes = steps * _seconds(scene, device, at_once) / at_once / 60
+    at_once = crew.at_once
+    minutes = steps * _seconds(scene, crew.device, at_once) / at_once / 60
     passes = (
         f"{len(protocol.steps) * len(cells)} passes of m up to {len(cells[0].order)}, {len(cells[0].swaps)} forks each"
     )

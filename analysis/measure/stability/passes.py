@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import hashlib
 import json
-import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +29,7 @@ from analysis.curvature.replace_one import PASSES, Diverged, forks, within_unit
 from analysis.measure.ledger import LOSS, Subject, image_loss
 from analysis.measure.stability.protocol import Cell
 from tatl.data.batches import Feed
-from tatl.machine.processes import cores, spread
+from tatl.studies.execution.crew import Crew, Hand
 
 _loss = within_unit(image_loss)
 Found = dict[str, Any]  # of a cell: its key, `readings` and `forks`, one dict each, and `diverged_at`
@@ -48,18 +47,16 @@ class Passes:
 
     subjects  the starts
     folder    of the records, which are appended to
-    device    cpu or cuda
-    workers   processes that share the cells; 0: one a core, or one in all on a GPU
+    crew      who shares the cells
     """
 
     subjects: Sequence[Subject]
     folder: Path
-    device: str = "cpu"
-    workers: int = 0
+    crew: Crew = field(default_factory=Crew)
 
     def __call__(self, wanted: Sequence[tuple[int, Cell]], label: str = "stability") -> list[Found]:
         """What was found of each (number of the subject, cell), as in `wanted`."""
-        keys = [key(self.subjects[number].name, cell, self.device) for number, cell in wanted]
+        keys = [key(self.subjects[number].name, cell, self.crew.device) for number, cell in wanted]
         known = {number: self._read(number) for number in {number for number, _ in wanted}}
         todo = [each for each, name in zip(wanted, keys, strict=True) if name not in known[each[0]]]
         if todo:
@@ -68,21 +65,14 @@ class Passes:
         return [known[number][name] for (number, _), name in zip(wanted, keys, strict=True)]
 
     def _solve(self, todo: Sequence[tuple[int, Cell]], label: str, total: int) -> Iterator[tuple[int, Found]]:
-        count = (self.workers or cores()) if self.device == "cpu" else 1
-        # However few are left to do: another number of threads rounds otherwise, and results are to be the same.
-        threads, before = (1 if count > 1 else 0), torch.get_num_threads()
-        workers = [PassWorker(self.subjects, self.device, threads) for _ in range(min(count, len(todo)))]
-        steps = sum(cell.steps for _, cell in todo)
-        try:
-            with tqdm(desc=label, total=steps, unit="step", smoothing=0) as bar:
-                bar.set_postfix({"cells": f"{total - len(todo)}/{total}"}, refresh=False)
-                for done, (number, cell, found) in enumerate(spread(workers, todo), start=total - len(todo) + 1):
-                    self._append(number, found)
-                    bar.set_postfix({"cells": f"{done}/{total}"}, refresh=False)
-                    bar.update(cell.steps)
-                    yield number, found
-        finally:
-            torch.set_num_threads(before)
+        shared = self.crew.share(PassWorker(self.subjects), todo, self.subjects[0].store)
+        with tqdm(desc=label, total=sum(cell.steps for _, cell in todo), unit="step", smoothing=0) as bar:
+            bar.set_postfix({"cells": f"{total - len(todo)}/{total}"}, refresh=False)
+            for done, (number, cell, found) in enumerate(shared, start=total - len(todo) + 1):
+                self._append(number, found)
+                bar.set_postfix({"cells": f"{done}/{total}"}, refresh=False)
+                bar.update(cell.steps)
+                yield number, found
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{self.subjects[number].name}.jsonl"
@@ -110,32 +100,20 @@ def _whole(line: bytes) -> Found:
 
 
 @dataclass
-class PassWorker:
-    """Takes the passes of one cell; pickled into its process, on one thread where there are several."""
+class PassWorker(Hand):
+    """Takes the passes of one cell."""
 
     subjects: Sequence[Subject]
-    device: str
-    threads: int = 0
-    _ready: bool = field(default=False, repr=False)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The standard pickler copies tensors; multiprocessing's own would share them through file descriptors.
-        return self.__dict__ | {"subjects": pickle.dumps(self.subjects)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state | {"subjects": pickle.loads(state["subjects"])}
-
-    def __call__(self, task: tuple[int, Cell]) -> tuple[int, Cell, Found]:
+    def do(self, task: tuple[int, Cell]) -> tuple[int, Cell, Found]:
         """The task, and what was found; ValueError where a loss is outside [0, 1]."""
         number, cell = task
-        if self.threads and not self._ready:
-            torch.set_num_threads(self.threads)
-            self._ready = True
         subject = self.subjects[number]
         model = copy.deepcopy(subject.model).to(self.device)
         feed = partial(Feed(subject.store, cell.attribute, subject.boxes), device=self.device)
         scale = _Scale(model, feed, cell, subject.store.cases["group"].to_numpy())
-        found: Found = {"key": key(subject.name, cell, self.device), "attribute": cell.attribute, "c": cell.c}
+        kind = self.device.partition(":")[0]
+        found: Found = {"key": key(subject.name, cell, kind), "attribute": cell.attribute, "c": cell.c}
         found |= {"readings": scale.readings, "forks": [], "diverged_at": None}
         try:
             for fork in forks(model, feed, _loss, cell.order, cell.swaps, cell.c, cell.ends, scale.read):

@@ -15,6 +15,7 @@ by a checksum of all that decides it.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -43,9 +44,9 @@ from analysis.measure.sample import TrainingSample
 from analysis.measure.solve import Curvatures
 from analysis.measure.starts import StartNetwork, StartScene
 from tatl.data.batches import Feed
-from tatl.machine.processes import cores, spread
 from tatl.models.starts import load_exactly, read_weights
 from tatl.run import finished, write_atomically
+from tatl.studies.execution.crew import Hand
 from tatl.training.tasks import start_model
 
 GRADIENTS = 64  # images of the gradients at most, of the fold's training images
@@ -74,8 +75,8 @@ def predictors(
     table = _of_norms(figure7.measure(starts, chosen, curvatures)).join(_scaled(starts, chosen, curvatures))
     each = pd.DataFrame(_measured(cells, curvatures), pd.MultiIndex.from_tuples([c.names for c in cells], names=_KEYS))
     table = table.join(each).join(_trained(cells, curvatures))
-    table = table.join(_feature_distances(starts, scene.train()[:gradients], curvatures.device), on=["start", "seed"])
-    return table.reset_index()
+    distances = _feature_distances(starts, scene.train()[:gradients], curvatures.crew.here)
+    return table.join(distances, on=["start", "seed"]).reset_index()
 
 
 def _of_norms(measured: pd.DataFrame) -> pd.DataFrame:
@@ -190,34 +191,24 @@ def _end_of(start: StartNetwork, attribute: str, scene: StartScene) -> nn.Module
     return model.requires_grad_(True).eval()
 
 
-@dataclass(frozen=True)
-class _Hand:
-    """Measures pickled cells: the standard pickler copies tensors, multiprocessing's own would share them."""
+class _Hand(Hand):
+    """Measures cells, on copies of their networks."""
 
-    device: str
-    threads: int
-
-    def __call__(self, task: tuple[int, bytes]) -> tuple[int, _Values]:
-        if self.threads:
-            torch.set_num_threads(self.threads)
+    def do(self, task: tuple[int, _Cell]) -> tuple[int, _Values]:
         number, cell = task
-        return number, pickle.loads(cell).measure(self.device)
+        return number, copy.deepcopy(cell).measure(self.device)
 
 
 def _measured(cells: Sequence[_Cell], curvatures: Curvatures) -> list[_Values]:
     """The values of every cell, read where they are kept, else measured, in several processes, and kept."""
-    paths = [cell.path(curvatures.folder.parent / "predictors", curvatures.device) for cell in cells]
-    todo = [number for number, path in enumerate(paths) if not path.is_file()]
-    threads, before = int(curvatures.device == "cpu" and (curvatures.workers or cores()) > 1), torch.get_num_threads()
-    hands = [_Hand(device, threads) for device in curvatures.places(len(todo))] if todo else []
-    tasks = ((number, pickle.dumps(cells[number])) for number in todo)
+    crew = curvatures.crew
+    paths = [cell.path(curvatures.folder.parent / "predictors", crew.device) for cell in cells]
+    todo = [(number, cells[number]) for number, path in enumerate(paths) if not path.is_file()]
     bar = partial(tqdm, desc="gradients and traces", total=len(cells), unit="start", disable=not curvatures.progress)
-    try:
-        for number, values in bar(spread(hands, tasks), initial=len(cells) - len(todo)) if todo else ():
-            paths[number].parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(paths[number], json.dumps(values) + "\n")
-    finally:
-        torch.set_num_threads(before)
+    shared = crew.share(_Hand(), todo, cells[0].start.subject.store)
+    for number, values in bar(shared, initial=len(cells) - len(todo)) if todo else ():
+        paths[number].parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(paths[number], json.dumps(values) + "\n")
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

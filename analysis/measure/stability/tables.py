@@ -15,6 +15,7 @@ from analysis.measure.stability.passes import Found, Passes
 from analysis.measure.stability.protocol import GRID, Cell, Protocol
 from analysis.measure.starts import StartNetwork, StartScene
 from analysis.tables.predictors import FEWEST_FORKS
+from tatl.studies.execution.crew import Crew
 
 _KEYS = ["start", "attribute", "seed", "c", "m"]
 _READ = [
@@ -45,12 +46,11 @@ def measured(
     drawn: Sequence[tuple[int, Cell]],
     starts: Sequence[StartNetwork],
     scene: StartScene,
-    device: str,
-    workers: int,
+    crew: Crew,
 ) -> dict[str, pd.DataFrame]:
     """The tables of all starts and c; `drawn` are the passes at one c, each with the number of its start."""
     folder, cells = scene.root / scene.store.name / "stability", []
-    passes = Passes([start.subject for start in starts], folder, device, workers)
+    passes = Passes([start.subject for start in starts], folder, crew)
     for _, group in groupby(drawn, lambda each: each[1].attribute):
         together = list(group)
         largest = largest_stable(passes, together) if protocol.largest else None

@@ -87,10 +87,10 @@ def _curvatures(
 ) -> Any:
     from analysis.curvature.norms import Options
     from analysis.measure.solve import Curvatures
-    from tatl.training.device import pick_device
+    from tatl.studies.execution.crew import Crew
 
     options, folder = Options(tolerance, max_products), runs / chosen[0].store / "curvature"
-    return Curvatures(options, folder, pick_device(device).type, workers)
+    return Curvatures(options, folder, Crew.of(device, workers))
 
 
 def _notes(juries: Sequence[Jury], store: Store) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 
 from tatl.data.store import Store
-from tatl.machine.processes import cores, do, end, raise_unstarted, start
+from tatl.machine.processes import cores, end, give, raise_unstarted, start
 from tatl.run import Run
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer
@@ -75,7 +75,7 @@ class Seat:
         if self.process is None:
             self.process = start([self.trainer])
         try:
-            return self.process.submit(do, piece)
+            return give(self.process, piece)
         except BrokenProcessPool:  # ended while it had nothing to do
             self.end()
             return self.submit(piece)

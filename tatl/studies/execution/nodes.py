@@ -23,9 +23,9 @@ PATIENCE = 5.0  # seconds in which an address answers
 
 
 class Disk(NamedTuple):
-    """What every node is to see, at these paths: a file among the runs, and a store."""
+    """What every node is to see, at these paths: a file among the runs, if any, and a store."""
 
-    runs: Path
+    runs: Path | None
     store: Path
 
 
@@ -70,8 +70,8 @@ def check_nodes(ray: Any, shared: Disk | None) -> None:
 
     A node that goes away while it is asked is left out.
     """
-    token = shared.runs / f".seen-{uuid.uuid4().hex}" if shared else None
-    asked_of = shared._replace(runs=token) if shared and token else None
+    token = shared.runs / f".seen-{uuid.uuid4().hex}" if shared and shared.runs else None
+    asked_of = shared and shared._replace(runs=token)
     try:
         if token:
             token.touch()
@@ -95,7 +95,8 @@ def probe(shared: Disk | None) -> dict[str, str]:
         digest = Store.open(shared.store).digest
     except (OSError, ValueError) as error:
         digest = f"unreadable ({sentence(error)})"
-    return found | {"runs": "seen" if shared.runs.is_file() else "unseen", "store": digest}
+    runs = {"runs": "seen" if shared.runs.is_file() else "unseen"} if shared.runs else {}
+    return found | runs | {"store": digest}
 
 
 @cache

@@ -1,17 +1,18 @@
-"""Pieces trained on a Ray cluster: this machine's own, one at an address, or that of the job in which this runs.
+"""Work of a Ray cluster (this machine's own, one at an address, that of the job in which this runs): pieces, tasks.
 
 Runs and store lie where every node sees them; else they travel (`tatl.studies.execution.fetching`).  Any machine may
 vanish: its runs begin again elsewhere, from their last checkpoints.  A run whose process is lost, or whose memory runs
 out, is tried once more with twice the share of a machine, then recorded; and where the driver is lost, what its tasks
-were at ends with it and the same command goes on.
+were at ends with it and the same command goes on.  Tasks of a crew are tried again likewise, in processes that stay.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -21,10 +22,13 @@ from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
 from tatl.studies.execution.nodes import Disk, alive, check_nodes, connect, first_line, has
 from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer, Vanished
+from tatl.studies.execution.travel import Parcel, copy_here, packed, parcel, unpacked
 from tatl.studies.runtime.cost import resident
 from tatl.studies.settings import Cluster
 
 RECYCLED = 20  # pieces after which a process of a CPU ends and a fresh one comes; of a GPU every one does
+TRIES = 5  # processes that may be lost before they have done anything
+LOOK = 2.0  # seconds between two looks at what nodes there are, where nothing else is to be done
 
 
 class Answer(NamedTuple):
@@ -42,19 +46,43 @@ def train(trainer: Callable[..., Any], *given: Any) -> Answer:
     return Answer(found, resident(place))
 
 
-class OnRay:
-    """Tasks of a cluster; ValueError where it cannot train these runs."""
+class Connection:
+    """To a cluster, with the share of a machine that each piece or task has; ValueError where no node has it."""
 
-    def __init__(self, root: Path, store: Store, machine: Machine, told: Path | None = None) -> None:
-        self.ray = connect(machine.cluster.on)
+    def __init__(self, cluster: Cluster, device: str) -> None:
+        self.ray = connect(cluster.on)
         nodes = alive(self.ray)
-        gpu = machine.device != "cpu" and any(has(node, "GPU") for node in nodes)
-        self.share = {"CPU": 1.0, "GPU": machine.cluster.gpus_per_run if gpu else 0.0}
+        gpu = device != "cpu" and any(has(node, "GPU") for node in nodes)
+        self.share = {"CPU": 1.0, "GPU": cluster.gpus_per_run if gpu else 0.0}
         self.most = {kind: max(has(node, kind) for node in nodes) for kind in ("CPU", "GPU", "memory")}
         for kind, asked in self.share.items():
             if asked > self.most[kind]:
                 what = f"a run is to have {asked:g} {kind}s and no node of the cluster has more than"
                 raise ValueError(f"{what} {self.most[kind]:g}: give fewer --gpus-per-run")
+
+    def places(self) -> int:
+        """How many such shares there are now; 0 where no node is left."""
+        there = self.ray.cluster_resources()
+        return int(min(there.get(kind, 0) // asked for kind, asked in self.share.items() if asked))
+
+    def lost(self, error: BaseException, gone: bool = False) -> BaseException:
+        """What an error of Ray's own is for its runs, whose machine is `gone`; of the program it is what it is."""
+        known = self.ray.exceptions
+        if isinstance(error, known.RayTaskError):
+            return error.cause if isinstance(error.cause, Exception) else error
+        if not isinstance(error, known.RayError):
+            return error
+        if gone or isinstance(error, known.NodeDiedError | known.ObjectLostError):
+            return Vanished(f"its machine went away ({first_line(error)})")
+        remedy = "give the same command again where more is free, or with a smaller --batch"
+        return Lost(f"its process on the cluster was lost ({first_line(error)}): {remedy}")
+
+
+class OnRay(Connection):
+    """Tasks of a cluster, one a piece; ValueError where it cannot train these runs."""
+
+    def __init__(self, root: Path, store: Store, machine: Machine, told: Path | None = None) -> None:
+        super().__init__(machine.cluster, machine.device)
         root.mkdir(parents=True, exist_ok=True)
         self.root, self.store = root.absolute(), Store.open(store.path.absolute())
         check_nodes(self.ray, self._shared())
@@ -62,13 +90,11 @@ class OnRay:
         weights = machine.imagenet_weights and machine.imagenet_weights.absolute()
         own = replace(machine, cluster=Cluster(), imagenet_weights=weights)
         self.trainer = self.ray.put(self._trainer(own, told))
-        self.task = self.ray.remote(max_retries=0, max_calls=1 if gpu else RECYCLED)(train)
+        self.task = self.ray.remote(max_retries=0, max_calls=1 if self.share["GPU"] else RECYCLED)(train)
         self._taken = dict[Pending, Any]()
 
     def free(self) -> int:
-        there = self.ray.cluster_resources()
-        places = min(there.get(kind, 0) // asked for kind, asked in self.share.items() if asked)
-        ahead = AHEAD * max(1, int(places))  # where no node is left, what is asked for waits for one
+        ahead = AHEAD * max(1, self.places())  # where no node is left, what is asked for waits for one
         return max(0, ahead - len(self._taken))
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
@@ -77,7 +103,7 @@ class OnRay:
     def collect(self, piece: Piece, done: Pending) -> list[Outcome]:
         del self._taken[done]
         if error := done.exception():
-            return [self._lost(error)] * len(piece)
+            return [self.lost(error)] * len(piece)
         answer: Any = done.result()
         self.memory.note(piece[0], answer.peak)
         return answer.found
@@ -110,14 +136,86 @@ class OnRay:
             "memory": int(min(times * memory, self.most["memory"])),
         }
 
-    def _lost(self, error: BaseException) -> BaseException:
-        """What an error of Ray's own is for its runs; of the program it is what it is."""
-        known = self.ray.exceptions
-        if isinstance(error, known.RayTaskError):
-            return error.cause if isinstance(error.cause, Exception) else error
-        if not isinstance(error, known.RayError):
-            return error
-        if isinstance(error, known.NodeDiedError | known.ObjectLostError):
-            return Vanished(f"its machine went away ({first_line(error)})")
-        remedy = "give the same command again where more is free, or with a smaller --batch"
-        return Lost(f"its process on the cluster was lost ({first_line(error)}): {remedy}")
+
+class _Seated:
+    """A hand in a process of a node, with its copy of the store."""
+
+    def __init__(self, hand: bytes, store: Path | Parcel) -> None:
+        import ray
+
+        self.node = ray.get_runtime_context().get_node_id()
+        self.store = Store.open(copy_here(ray, store) if isinstance(store, Parcel) else store)
+        self.hand = unpacked(hand, self.store)
+
+    def where(self) -> str:
+        return self.node
+
+    def do(self, task: bytes) -> Any:
+        return self.hand(unpacked(task, self.store))
+
+
+class _Seat(NamedTuple):
+    """A process of the cluster, and the node that it is on."""
+
+    actor: Any
+    node: str
+
+
+class Hands(Connection):
+    """Processes of a cluster, each of which keeps what it made ready for a task (networks, graphs) for those to come.
+
+    One that is lost is replaced, on a node that is there; nodes that join are taken in.
+    """
+
+    def __init__(self, cluster: Cluster, device: str, hand: Callable[[Any], Any], store: Store) -> None:
+        super().__init__(cluster, device)
+        path = store.path.absolute()
+        check_nodes(self.ray, None if cluster.fetch else Disk(None, path))
+        given = self.ray.put(packed(hand)), parcel(self.ray, path) if cluster.fetch else path
+        room = {"num_cpus": self.share["CPU"], "num_gpus": self.share["GPU"]}
+        self._new = lambda: self.ray.remote(_Seated).options(**room).remote(*given)
+        self._coming, self._idle, self._taken = dict[Any, Any](), list[_Seat](), dict[Pending, _Seat]()
+        self._unseated = 0
+
+    def free(self) -> int:
+        """The processes that are ready; where none is at work, one is waited for."""
+        while True:
+            for _ in range(self.places() - len(self._coming) - len(self._idle) - len(self._taken)):
+                actor = self._new()
+                self._coming[actor.where.remote()] = actor
+            coming = list(self._coming)
+            patience = 0 if self._taken or self._idle else LOOK
+            ready, _ = self.ray.wait(coming, num_returns=len(coming), timeout=patience) if coming else ([], [])
+            self._idle += filter(None, map(self._seat, ready))
+            if self._idle or self._taken:
+                return len(self._idle)
+            time.sleep(0 if coming else LOOK)
+
+    def submit(self, piece: Any, alone: bool = False) -> Pending:
+        seat = self._idle.pop()
+        pending: Pending = seat.actor.do.remote(packed(piece[0].task)).future()
+        self._taken[pending] = seat
+        return pending
+
+    def collect(self, piece: Any, done: Pending) -> list[Outcome]:
+        seat, error = self._taken.pop(done), done.exception()
+        if isinstance(error, self.ray.exceptions.RayActorError):
+            return [self.lost(error, all(seat.node != node["NodeID"] for node in alive(self.ray)))]
+        self._idle.append(seat)
+        return [self.lost(error)] if error else [cast(Any, done.result())]
+
+    def end(self) -> None:
+        seats = [*self._idle, *self._taken.values()]
+        for actor in [*self._coming.values(), *(seat.actor for seat in seats)]:
+            self.ray.kill(actor)
+
+    def _seat(self, ready: Any) -> _Seat | None:
+        """The process that came; nothing where it was lost on its way, which may happen a few times."""
+        actor = self._coming.pop(ready)
+        try:
+            return _Seat(actor, self.ray.get(ready))
+        except self.ray.exceptions.RayError as error:
+            self._unseated += 1
+            if self._unseated > TRIES or isinstance(error, self.ray.exceptions.RayTaskError):
+                raise self.lost(error) from error
+            return None

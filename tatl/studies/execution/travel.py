@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import io
+import pickle
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from tatl.data.store import Store
 from tatl.machine.disk import file_sha256, room_for
 from tatl.run import put_in_place
 
@@ -110,3 +113,31 @@ def put_down(found: Contents, folder: Path) -> None:
             (arriving / name).write_bytes(found[name])
             put_in_place(arriving / name, folder / name)
     shutil.rmtree(arriving)
+
+
+class _Packer(pickle.Pickler):
+    """Leaves stores out: of every node its own copy takes their place."""
+
+    def persistent_id(self, found: Any) -> Any:
+        return True if isinstance(found, Store) else None
+
+
+class _Unpacker(pickle.Unpickler):
+    def __init__(self, file: Any, store: Store) -> None:
+        super().__init__(file)
+        self.store = store
+
+    def persistent_load(self, _: Any) -> Store:
+        return self.store
+
+
+def packed(what: Any) -> bytes:
+    """Pickled, without the one store that it is about."""
+    made = io.BytesIO()
+    _Packer(made).dump(what)
+    return made.getvalue()
+
+
+def unpacked(what: bytes, store: Store) -> Any:
+    """What was packed, with this copy of its store."""
+    return _Unpacker(io.BytesIO(what), store).load()

@@ -35,7 +35,7 @@ from tqdm import tqdm
 from tatl.cli import out_of_memory
 from tatl.data.case import Size
 from tatl.losses import segmentation_loss
-from tatl.machine.processes import do, pool
+from tatl.machine.processes import give, pool
 from tatl.models import OwnLoss, count_parameters
 from tatl.run import Recipe, Run, write_atomically
 from tatl.training.base import TrainingTask
@@ -128,7 +128,7 @@ def _alone(network: Network, place: Place) -> dict[str, float]:
     """`Measure` in a process of its own; nothing where memory runs out there, which may end the process."""
     try:
         with pool([Measure(place)]) as processes:
-            return cast(dict[str, float], processes.submit(do, network).result())
+            return cast(dict[str, float], give(processes, network).result())
     except (RuntimeError, MemoryError) as error:
         if not (out_of_memory(error) or "a process was ended from outside" in str(error)):
             raise
