@@ -251,6 +251,7 @@ def test_a_plan_trains_nothing_and_counts(trained: Path, toy_store: Store, tmp_p
     fresh = plan(runs, tmp_path, toy_store, "cpu")
     assert (len(fresh.runs), len(fresh.there)) == (4, 0) and not any(tmp_path.iterdir())
     assert fresh.bytes > 4 * 4 * 9e4 and fresh.seconds > 0  # four Link networks of 0.09 million numbers
+    assert "on 1 GPU 1 min, on 8 GPUs 1 min (a guess: no run on a GPU is there)" in fresh.words()
     head, *lines = fresh.words().splitlines()
     assert "4 runs: 0 are there, 4 to do" in head and "not measured here" in head
     assert [line.split()[:3] for line in lines] == [["to", "do", run.task] for run in fresh.runs]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tatl.data.case import Size
 from tatl.data.store import Store
@@ -44,7 +45,12 @@ class Experiment:
         """Say what would be trained."""
         members = self._members()
         print(f"study {self.name} ({STUDIES[self.name].paper}): {len(members)} target segmenters")
-        show_plan([member.run for member in members], self.runs, self.planner.store, self.machine.device)
+        there: dict[str, Any] = {}
+        if self.machine.cluster.on:
+            from tatl.studies.execution.on_ray import size_of
+
+            there = size_of(self.machine.cluster, self.machine.device)
+        show_plan([member.run for member in members], self.runs, self.planner.store, self.machine.device, **there)
 
     def carry_out(self) -> None:
         """Train what is not there and write the tables; RuntimeError names the runs that failed.
@@ -110,11 +116,11 @@ def check_runs(runs: Iterable[Run]) -> None:
             )
 
 
-def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> None:
-    """Say what training these would take, and list them; nothing is trained or written."""
+def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto", **on: Any) -> None:
+    """Say what training these would take, here and `on` other devices, and list them; nothing is trained or written."""
     needed = list(runs)
     check_runs(needed)
-    print(plan_of(needed, root, store, device).words())
+    print(plan_of(needed, root, store, device, **on).words())
     note_runs(needed, root)
 
 

@@ -78,6 +78,14 @@ class Connection:
         return Lost(f"its process on the cluster was lost ({first_line(error)}): {remedy}")
 
 
+def size_of(cluster: Cluster, device: str) -> dict[str, Any]:
+    """The kind of device on which a cluster trains, and how many there are, as a plan takes them."""
+    found = Connection(cluster, device)
+    kind = "GPU" if found.share["GPU"] else "CPU"
+    count = found.ray.cluster_resources().get(kind, 0) // max(1.0, found.share[kind])
+    return {"kind": {"GPU": "cuda", "CPU": "cpu"}[kind], "counts": [max(1, int(count))]}
+
+
 class OnRay(Connection):
     """Tasks of a cluster, one a piece; ValueError where it cannot train these runs."""
 

@@ -24,6 +24,7 @@ from tatl.training.device import device_kind
 # Seconds of training per operation of a forward pass where nothing was trained yet: of one of two runs at once on two
 # CPU cores, where the 31 runs of the quick variants took 12.5 minutes, and of a GPU in bf16 (a guess).
 PACES = {"cpu": 1.5e-10, "cuda": 2e-13}
+GPUS = 1, 8  # of which a plan speaks where no cluster says how many there are
 
 Kind = tuple[str, str, bool]  # backbone, shape, and whether the encoder is kept fixed
 
@@ -44,7 +45,7 @@ def operations(run: Run) -> float:
 class Plan:
     """What would be trained: the runs in their order, those that are there, and seconds and bytes of the others.
 
-    `pace` says where the seconds come from.
+    `pace` says where the seconds come from, `elsewhere` what it would take on GPUs, or on the cores of a cluster.
     """
 
     runs: Sequence[Run]
@@ -52,18 +53,32 @@ class Plan:
     seconds: float
     bytes: float
     pace: str
+    elsewhere: str
 
     def words(self) -> str:
         """For people: a line of sums, then one a run."""
-        time = f"{self.seconds / 3600:.1f} h" if self.seconds >= 5400 else f"{max(self.seconds / 60, 1):.0f} min"
         todo = len(self.runs) - len(self.there)
         head = f"{len(self.runs)} runs: {len(self.there)} are there, {todo} to do"
-        head += f"; about {time} one after another ({self.pace}), {self.bytes / 1e6:.0f} MB" if todo else ""
+        head += (
+            f"; about {_time(self.seconds)} one after another ({self.pace}), {self.bytes / 1e6:.0f} MB" if todo else ""
+        )
+        head += f"; {self.elsewhere}" if todo else ""
         return "\n".join([head, *(f"  {'done' if run in self.there else 'to do'}  {run.title()}" for run in self.runs)])
 
 
-def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") -> Plan:
-    """What training these runs would take; nothing is trained, timed or written.
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(seconds / 60, 1):.0f} min"
+
+
+def plan(
+    runs: Iterable[Run],
+    root: Path,
+    store: Store,
+    device: str = "auto",
+    counts: Sequence[int] = GPUS,
+    kind: str = "cuda",
+) -> Plan:
+    """What training these runs would take, here, and on `counts` of devices of a kind; nothing is trained or written.
 
     A network that was trained here takes as long an operation as it did, on this kind of device; another as long as
     those on average; and where nothing was trained, what is usual (PACES).
@@ -71,11 +86,36 @@ def plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto") ->
     ordered, place = in_order(runs), device_kind(device)
     there = frozenset(run for run in ordered if finished(run, root))
     todo = [run for run in ordered if run not in there]
-    paces = _paces(there, root, place)
-    usual = statistics.median(paces.values()) if paces else PACES[place]
-    needed = sum(work(run, store) * paces.get(_kind(run), usual) for run in todo)
-    pace = f"at the pace of the runs that are there on this {place}" if paces else "at a usual pace, not measured here"
-    return Plan(ordered, there, needed, sum(_bytes(run, store) for run in todo), pace)
+    costs, measured = _costs(todo, there, root, store, place)
+    pace = (
+        f"at the pace of the runs that are there on this {place}" if measured else "at a usual pace, not measured here"
+    )
+    room = sum(_bytes(run, store) for run in todo)
+    elsewhere = _on(counts, kind, *_costs(todo, there, root, store, kind))
+    return Plan(ordered, there, sum(costs.values()), room, pace, elsewhere)
+
+
+def _costs(
+    todo: Sequence[Run], there: Iterable[Run], root: Path, store: Store, kind: str
+) -> tuple[dict[Run, float], bool]:
+    """Seconds of each run on a kind of device, and whether any were measured."""
+    paces = _paces(there, root, kind)
+    usual = statistics.median(paces.values()) if paces else PACES[kind]
+    return {run: work(run, store) * paces.get(_kind(run), usual) for run in todo}, bool(paces)
+
+
+def _on(counts: Sequence[int], kind: str, costs: dict[Run, float], measured: bool) -> str:
+    """What all would take on so many devices that never wait but for what a run needs.
+
+    However many share a GPU, it does not do more in all.
+    """
+    ends = dict[Run, float]()
+    for run, cost in costs.items():  # in their order
+        ends[run] = cost + max((ends.get(need, 0.0) for need in run.needs()), default=0.0)
+    longest, unit = max(ends.values(), default=0.0), "GPU" if kind == "cuda" else "core"
+    said = [f"on {n} {unit}{'s' * (n != 1)} {_time(max(sum(costs.values()) / n, longest))}" for n in counts]
+    pace = "at the pace of such runs that are there" if measured else f"a guess: no run on a {unit} is there"
+    return f"{', '.join(said)} ({pace})"
 
 
 def _kind(run: Run) -> Kind:
@@ -110,11 +150,13 @@ def _trained(run: Run, store: Store) -> float:
 def seconds(run: Run, root: Path, device: str = "") -> float:
     """What a run's training took, all its processes together, in seconds; 0 where it left no log.
 
-    With a `device` (cpu or cuda) 0 too where any of it was on another kind of device.
+    With a `device` (cpu or cuda) 0 too where any of it was on another kind of device; of GPUs those like the one that
+    is here count, and where none is here all.
     """
     found = re.findall(r"^([\d.]+) s in this process on (.*)", log_in(run.folder(root)), re.MULTILINE)
     here = _gpu() if device == "cuda" else device.upper()
-    return sum(float(took) for took, _ in found) if all(where.startswith(here) for _, where in found) else 0.0
+    alike = all(where.startswith(here) and (device != "cuda" or not where.startswith("CPU")) for _, where in found)
+    return sum(float(took) for took, _ in found) if alike else 0.0
 
 
 def _bytes(run: Run, store: Store) -> float:
@@ -124,6 +166,9 @@ def _bytes(run: Run, store: Store) -> float:
 
 
 def _gpu() -> str:
+    """The name of the GPU that is here, empty without one."""
+    if device_kind() != "cuda":
+        return ""
     import torch
 
     return torch.cuda.get_device_name()
