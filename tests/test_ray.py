@@ -253,6 +253,74 @@ def test_images_of_a_node_that_goes_away_go_elsewhere(cluster: Any, toy_store: S
     assert sorted(answers) == list(range(30)) and (tmp_path / "killed-5").exists()
 
 
+LITTLE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster as Nodes
+import test_ray
+from tatl.data.store import Store
+from tatl.run import finished
+from tatl.studies.execution.schedule import execute
+from tatl.studies.settings import Cluster
+root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
+head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
+nodes = Nodes(initialize_head=True, head_node_args=head | {"object_store_memory": 80 << 20})
+ray.init(address=nodes.address, log_to_driver=False)
+runs = test_ray.family(store)
+execute(runs, root, store, replace(test_ray.ON_RAY, cluster=Cluster("ray", fetch=True)))
+print("made" if all(finished(run, root) for run in runs) else "lost")
+ray.shutdown()
+nodes.shutdown()
+"""
+
+
+@slow
+def test_what_the_object_store_cannot_hold_goes_to_disk(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    large = Store.open(shutil.copytree(toy_store.path, tmp_path / toy_store.name))
+    (large.path / "more").write_bytes(os.urandom(130 << 20))  # travels with it
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
+    words = [sys.executable, "-c", LITTLE, tmp_path / "runs", large.path]
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", check=False, timeout=280)
+    assert ended.stdout.endswith("made\n"), ended.stderr
+
+
+def test_a_full_object_store_without_a_disk_is_named(toy_store: Store) -> None:
+    def full(_: bytes) -> None:
+        raise MemoryError("full")
+
+    errors = SimpleNamespace(ObjectStoreFullError=MemoryError, OutOfDiskError=MemoryError)
+    with pytest.raises(OSError, match=r"object store of Ray is full.* give the nodes more --object-store-memory"):
+        travel.parcel(SimpleNamespace(put=full, exceptions=errors), toy_store.path)
+
+
+@dataclass
+class Begun(Hand):
+    """Tells in a folder what it began."""
+
+    place: Path
+
+    def do(self, task: int) -> int:
+        (self.place / str(task)).touch()
+        time.sleep(0.5)
+        return task
+
+
+@slow
+def test_ctrl_c_asks_for_no_more_and_ends_what_runs(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        for _ in Crew("cpu", cluster=Cluster("ray")).share(Begun(place=tmp_path), range(50), toy_store):
+            os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(2)
+    begun = len(list(tmp_path.iterdir()))
+    time.sleep(3)
+    assert begun < 10 and len(list(tmp_path.iterdir())) == begun
+
+
 def test_memory_that_runs_out_elsewhere_is_tried_with_more(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

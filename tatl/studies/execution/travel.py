@@ -55,7 +55,11 @@ def _chunks(ray: Any, path: Path) -> tuple[str, list[Any]]:
     with path.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             checksum.update(chunk)
-            chunks.append(ray.put(chunk))
+            try:
+                chunks.append(ray.put(chunk))
+            except (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError) as error:
+                what = f"the object store of Ray is full, and so is the disk that it spills to, at {path}"
+                raise OSError(f"{what}: give the nodes more --object-store-memory, or a larger disk") from error
     return checksum.hexdigest(), chunks
 
 
