@@ -101,10 +101,10 @@ def probe(shared: Disk | None) -> dict[str, str]:
 
 @cache
 def code() -> str:
-    """A digest of the source of this package, whether or not it lies in a checkout."""
-    seen = hashlib.sha256()
-    for path in sorted(HERE.rglob("*.py")):
-        seen.update(path.relative_to(HERE).as_posix().encode() + path.read_bytes())
+    """A digest of the source of this package and of `analysis` beside it, whether or not it lies in a checkout."""
+    seen, place = hashlib.sha256(), HERE.parent
+    for path in sorted([*HERE.rglob("*.py"), *(place / "analysis").rglob("*.py")]):
+        seen.update(path.relative_to(place).as_posix().encode() + path.read_bytes())
     return seen.hexdigest()[:12]
 
 
