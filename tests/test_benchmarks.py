@@ -17,8 +17,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.curvature.norms import Options, spectral_norms
-from analysis.measure.solve import Curvatures
 from tatl import cli
+from tatl.studies.execution.crew import Crew
 from tatl.studies.settings import load_preset
 from toy import SMALL as SMALLEST
 
@@ -90,7 +90,7 @@ def test_a_command_line_of_a_docstring_runs(
         smoke = load_preset("smoke")
         monkeypatch.setattr(module, "load_preset", lambda _: smoke)
         monkeypatch.setattr(module, "BOUND_STARTS", ("tatl",))
-        monkeypatch.setattr(module, "Curvatures", partial(Curvatures, workers=1))
+        monkeypatch.setattr(module, "Crew", partial(Crew, workers=1))
         monkeypatch.setattr(module, "Options", partial(Options, max_products=3))
         monkeypatch.setattr(module, "spectral_norms", lambda *a, **k: spectral_norms(*a, **k | {"max_products": 3}))
     if name == "prepare":
