@@ -342,6 +342,37 @@ def test_where_no_node_is_left_runs_wait_for_one() -> None:
         assert executor.free() == places
 
 
+@pytest.mark.parametrize(("share", "places"), [(0.0, 8), (0.1, 8), (0.2, 8), (0.3, 6), (0.5, 4), (1.0, 2), (2.0, 1)])
+def test_a_gpu_holds_whole_shares(share: float, places: int) -> None:
+    connection = on_ray.Connection.__new__(on_ray.Connection)
+    connection.share = {"CPU": 1.0, "GPU": share}
+    connection.ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0})
+    assert connection.places() == places
+
+
+def test_what_is_asked_for_again_fits_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms = ({"CPU": 8.0, "memory": 9e9}, {"CPU": 1.0, "GPU": 1.0, "memory": 3e9})
+    monkeypatch.setattr(on_ray, "connect", lambda on: None)
+    monkeypatch.setattr(on_ray, "alive", lambda ray: [{"Resources": room} for room in rooms])
+    executor = on_ray.OnRay.__new__(on_ray.OnRay)
+    on_ray.Connection.__init__(executor, Cluster("ray", 0.25), "auto")
+    assert executor._room(4e9, 2) == {"num_cpus": 1.0, "num_gpus": 0.5, "memory": 3e9}
+    with pytest.raises(ValueError, match="5 GPUs and no node of the cluster has more than 1"):
+        on_ray.Connection(Cluster("ray", 5), "auto")
+    monkeypatch.setattr(on_ray, "alive", lambda ray: [{"Resources": {"CPU": 8.0}}])
+    with pytest.raises(ValueError, match="5 GPUs and no node of the cluster has more than 0"):
+        on_ray.Connection(Cluster("ray", 5), "auto")
+
+
+def test_what_a_task_asked_for_may_have_gone_with_a_node() -> None:
+    known = pytest.importorskip("ray").exceptions
+    connection = on_ray.Connection.__new__(on_ray.Connection)
+    connection.ray = SimpleNamespace(exceptions=known)
+    inside = known.RayTaskError("train", "traceback", known.ObjectLostError("0" * 56, None, ""))
+    assert isinstance(connection.lost(inside), on_ray.Vanished)
+    assert isinstance(connection.lost(known.RayTaskError("train", "traceback", KeyError("x"))), KeyError)
+
+
 def test_the_memory_of_a_network_is_kept_among_the_runs(toy_store: Store, tmp_path: Path) -> None:
     run, other = toy_run(toy_store), toy_run(toy_store, shape="u")
     for peak in (5e8, 7e8, 6e8):

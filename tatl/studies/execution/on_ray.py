@@ -52,30 +52,41 @@ class Connection:
     def __init__(self, cluster: Cluster, device: str) -> None:
         self.ray = connect(cluster.on)
         nodes = alive(self.ray)
-        gpu = device != "cpu" and any(has(node, "GPU") for node in nodes)
+        gpu = device != "cpu" and (cluster.gpus_per_run > 1 or any(has(node, "GPU") for node in nodes))
         self.share = {"CPU": 1.0, "GPU": cluster.gpus_per_run if gpu else 0.0}
-        self.most = {kind: max(has(node, kind) for node in nodes) for kind in ("CPU", "GPU", "memory")}
         for kind, asked in self.share.items():
-            if asked > self.most[kind]:
+            if asked > (most := max(has(node, kind) for node in nodes)):
                 what = f"a run is to have {asked:g} {kind}s and no node of the cluster has more than"
-                raise ValueError(f"{what} {self.most[kind]:g}: give fewer --gpus-per-run")
+                raise ValueError(f"{what} {most:g}: give fewer --gpus-per-run")
+        able = [node for node in nodes if all(has(node, kind) >= asked for kind, asked in self.share.items())]
+        if not able:
+            raise ValueError("a run is to have a CPU and a GPU, and no node of the cluster has both")
+        largest = max(able, key=lambda node: has(node, "memory"))
+        self.most = {kind: has(largest, kind) for kind in ("CPU", "GPU", "memory")}  # what one node has together
 
     def places(self) -> int:
         """How many such shares there are now; 0 where no node is left."""
         there = self.ray.cluster_resources()
-        return int(min(there.get(kind, 0) // asked for kind, asked in self.share.items() if asked))
+        of_gpus = there.get("GPU", 0) * _whole(1 / self.share["GPU"]) if 0 < self.share["GPU"] < 1 else None
+        others = [_whole(there.get(kind, 0) / asked) for kind, asked in self.share.items() if asked]
+        return int(min([*others, *([] if of_gpus is None else [of_gpus])]))
 
     def lost(self, error: BaseException, gone: bool = False) -> BaseException:
         """What an error of Ray's own is for its runs, whose machine is `gone`; of the program it is what it is."""
         known = self.ray.exceptions
-        if isinstance(error, known.RayTaskError):
-            return error.cause if isinstance(error.cause, Exception) else error
-        if not isinstance(error, known.RayError):
+        if isinstance(error, known.RayTaskError) and isinstance(error.cause, Exception):
+            error = error.cause  # one of Ray's own where what a task asked the cluster for went with a node
+        if not isinstance(error, known.RayError) or isinstance(error, known.RayTaskError):
             return error
         if gone or isinstance(error, known.NodeDiedError | known.ObjectLostError):
             return Vanished(f"its machine went away ({first_line(error)})")
         remedy = "give the same command again where more is free, or with a smaller --batch"
         return Lost(f"its process on the cluster was lost ({first_line(error)}): {remedy}")
+
+
+def _whole(number: float) -> int:
+    """As many whole ones, as 1 / .2 are 5."""
+    return int(number + 1e-6)
 
 
 def size_of(cluster: Cluster, device: str) -> dict[str, Any]:
