@@ -59,10 +59,9 @@ class Plan:
         """For people: a line of sums, then one a run."""
         todo = len(self.runs) - len(self.there)
         head = f"{len(self.runs)} runs: {len(self.there)} are there, {todo} to do"
-        head += (
-            f"; about {_time(self.seconds)} one after another ({self.pace}), {self.bytes / 1e6:.0f} MB" if todo else ""
-        )
-        head += f"; {self.elsewhere}" if todo else ""
+        if todo:
+            here = f"about {_time(self.seconds)} one after another ({self.pace}), {self.bytes / 1e6:.0f} MB"
+            head += f"; {here}; {self.elsewhere}"
         return "\n".join([head, *(f"  {'done' if run in self.there else 'to do'}  {run.title()}" for run in self.runs)])
 
 
