@@ -79,14 +79,13 @@ def report(folder: Path, preset: str, install: bool) -> tuple[float, float, int]
     # The clone's files are newer than the environment: without -o make would install the clone into it.
     command = ["make", "report", f"PRESET={preset}", *([] if install else ["-o", ".venv/ready"])]
     pages = folder / "reports" / preset
-    started, peak, first = time.perf_counter(), 0, 0.0
-    made = time.time()
+    started, peak, first, begun = time.perf_counter(), 0, 0.0, time.time()
     with subprocess.Popen(command, cwd=folder, env=environment(folder, install)) as make:
         watched = psutil.Process(make.pid)
         while make.poll() is None:
             peak = max(peak, resident(watched))
             page = pages / "variants.html"
-            if not first and page.is_file() and page.stat().st_mtime > made:
+            if not first and page.is_file() and page.stat().st_mtime > begun:
                 first = time.perf_counter() - started
             time.sleep(EVERY)
     seconds = time.perf_counter() - started
@@ -103,7 +102,9 @@ def timed(command: str, folder: Path, install: bool) -> float:
     """Seconds of a command of the clone, in a process of its own."""
     started = time.perf_counter()
     words = [str(folder / ".venv/bin/python"), *shlex.split(command)]
-    subprocess.run(words, cwd=folder, env=environment(folder, install), check=True, stdout=subprocess.DEVNULL)
+    told = subprocess.run(words, cwd=folder, env=environment(folder, install), capture_output=True, text=True)
+    if told.returncode:
+        raise SystemExit(f"`python {command}` failed with status {told.returncode}:\n{told.stderr}")
     return time.perf_counter() - started
 
 

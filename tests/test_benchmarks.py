@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from analysis.curvature.norms import Options, spectral_norms
 from tatl import cli
+from tatl.data.case import Size
+from tatl.data.phantom.drawing import Phantom
+from tatl.data.store import prepare
 from tatl.studies.execution.crew import Crew
 from tatl.studies.settings import load_preset
 from toy import SMALL as SMALLEST
@@ -35,7 +39,7 @@ SMALL = {
     f"--backbone {SMALLEST}",
     "training": "--device cpu --size 32x64 --cases 8 --batches 2 --rounds 1 --steps 2 --camera 64x96 --compiled false",
     "prepare": "--cases 2",
-    "report": "--preset smoke",
+    "report": "--preset smoke --install false",
     "gpu": "--device cpu --only store",
     "phantom": "--cases 4 --repeats 1",
     "tables": "--folds 1 --cases 30 --size 32x64",
@@ -100,9 +104,14 @@ def test_a_command_line_of_a_docstring_runs(
     if name == "gpu":
         monkeypatch.setattr(module, "LARGE", module.SMALL)
     if name == "report":  # making the smoke report is another test's
-        monkeypatch.setattr(module, "clone", lambda folder: None)
-        monkeypatch.setattr(module, "report", lambda folder, preset: (61.0, int(2e9)))
-    if name in ("prepare", "report", "gpu"):
+        prepare(Phantom(30, enrich=True), tmp_path / "store", Size(32, 64), progress=False)
+        monkeypatch.setattr(
+            module, "clone", lambda folder, _: shutil.copytree(tmp_path / "store", folder / "stores/phantom-smoke")
+        )
+        monkeypatch.setattr(module, "report", lambda *_: (61.0, 30.0, int(2e9)))
+        monkeypatch.setattr(module, "timed", lambda *_: 0.3)
+        monkeypatch.setattr(module, "OTHERS", {})
+    if name in ("prepare", "gpu"):
         module.main()
     else:
         assert cli.script(module.main) == 0, capsys.readouterr().err
