@@ -102,7 +102,7 @@ def timed(command: str, folder: Path, install: bool) -> float:
     """Seconds of a command of the clone, in a process of its own."""
     started = time.perf_counter()
     words = [str(folder / ".venv/bin/python"), *shlex.split(command)]
-    told = subprocess.run(words, cwd=folder, env=environment(folder, install), capture_output=True, text=True)
+    told = subprocess.run(words, cwd=folder, env=environment(folder, install), capture_output=True, encoding="utf-8")
     if told.returncode:
         raise SystemExit(f"`python {command}` failed with status {told.returncode}:\n{told.stderr}")
     return time.perf_counter() - started
