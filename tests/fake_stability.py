@@ -29,7 +29,7 @@ def frames(
     """`right` grows as stability does, its rivals fall; `error` is in steps between starts."""
     rng, rows, known, forks = np.random.default_rng(0), [], [], []
     for start, attribute, seed in [(s, a, k) for s in starts for a in attributes for k in range(seeds)]:
-        keys = {"start": start, "attribute": attribute, "seed": seed}
+        keys = {"start": start, "attribute": attribute, "seed": seed, "fold": 0}
         at = AT.get(start, 2.5)
         values = {name: (at if name == right else 6 - at) * (1 + seed / 10) for name in KNOWN}
         known.append({**keys, "images": 8, **values, "risk": values["risk"] / 10, "path": np.nan})
@@ -40,7 +40,7 @@ def frames(
                 "largest": 3 * value, "low": value - 2 * error * c / m, "high": value + 2 * error * c / m,
                 "gap": value + c / m * rng.normal(), "gap_error": c / m, "risk_before": 0.9, "train_risk": 0.8,
                 "held_risk": 0.8 + value, "moved": c, "moved_relative": c / 10, "diverged_at": np.nan, "positive": 9,
-                "data": "phantom", "source": "textures", "preset": "quick", "shape": "link", "fold": 0,
+                "data": "phantom", "source": "textures", "preset": "quick", "shape": "link",
             })  # fmt: skip
             forks += [
                 {**keys, "c": c, "m": m, "step": step, "replaced": "a", "fresh": "b", "fresh_difference": value,

@@ -14,6 +14,7 @@ from analysis.measure.commands import run_command
 from analysis.measure.stability.command import measure_stability
 from analysis.measure.stability.passes import PassWorker
 from analysis.measure.stability.protocol import drawn_by_share
+from analysis.tables.bound.stability import STABILITY_COLUMNS, StabilityTables
 from tatl.data.store import Store
 
 FAST = ["--preset", "smoke", "--shapes", "link", "--workers", "1", "--device", "cpu", "--forks", "4"]
@@ -131,6 +132,23 @@ def test_predictors_are_measured_beside_the_passes_that_are_there(
     assert said[-1] == "next: python -m analysis.report --study stability --tables predicted"
     assert run(toy_store, *STARTS, tables="predicted") == 0  # what a command without predictors may not leave beside it
     assert "is removed" in capsys.readouterr().out and not Path("predicted/stability_predictors.csv").exists()
+
+
+def test_starts_are_compared_within_each_of_several_folds(
+    measured: Path, toy_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(measured)
+    assert run(toy_store, *STARTS, "--predictors", "--folds", "0,1", tables="splits") == 0
+    table, known, forks = (read("splits", name) for name in STABILITY_COLUMNS)
+    for frame in (table, known, forks):
+        assert frame.groupby("fold")["start"].agg(set).to_dict() == {0: {"random", "tatl"}, 1: {"random", "tatl"}}
+    alone = read("tables")
+    pd.testing.assert_frame_equal(table[table["fold"] == 0].reset_index(drop=True)[list(alone)], alone)
+    taken = {fold: set(part["replaced"]) for fold, part in forks.groupby("fold")}
+    assert not {*forks.loc[forks["fold"] == 0, "fresh"]} & taken[0] and taken[0] != taken[1]
+    told = StabilityTables.read("splits")
+    assert len(told.shown) == 4 and len(told.points) == 2 and told["stability_ranks"]["environments"].max() <= 6
+    assert "fold 0 and 1 of 3" in told.origin() and "passes" in capsys.readouterr().out
 
 
 def test_the_recipe_is_compared_over_folds(

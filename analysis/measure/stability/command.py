@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from analysis.measure.commands import ERROR_SHARE
 from analysis.measure.measurement import Measurement, Shared
@@ -34,7 +34,7 @@ def measure_stability(
     workers: int = 0,
     plan: bool = False,
 ) -> None:
-    """On-average stability of one-pass SGD from starts (Definition 1), the gap it leaves, and how far weights move.
+    """Stability of one-pass SGD from starts (Definition 1), the gap it leaves and how far weights move, in each fold.
 
     Example: python -m analysis.stability --init all --attributes streaks,globules --c .01,.1,1 --predictors
 
@@ -53,19 +53,24 @@ def measure_stability(
     """
     from analysis.measure.stability.protocol import Protocol
 
-    protocol, device = Protocol(c, shares, forks, images), device_kind(shared.device)
-    measurement = Measurement("stability", shared, shared.scene(settings, not plan), settings.seed_numbers, "stability")
-    drawn = protocol.cells(measurement.scene, measurement.seed_of_each())
-    targets = _targets(measurement) if recipe else []
+    protocol, scene = Protocol(c, shares, forks, images), shared.scene(settings, not plan)
+    splits = [
+        Measurement("stability", shared, replace(scene, fold=fold), settings.seed_numbers, "stability")
+        for fold in settings.fold_numbers
+    ]
+    drawn = [protocol.cells(each.scene, each.seed_of_each()) for each in splits]
+    targets = _targets(splits[0]) if recipe else []
     if recipe and not targets:
         print("note: no attribute can be trained in all of the folds, so that the recipe is left out: give --folds")
     if not plan:
-        return _measure(protocol, measurement, drawn, targets, shared.crew(workers), predictors)
+        return _measure(protocol, splits, drawn, targets, shared.crew(workers), predictors)
     from analysis.measure.stability.effort import effort
     from tatl.studies.execution.crew import Crew
 
-    measurement.plan(target.run for target in targets)
-    print(effort(protocol, measurement.scene, drawn, Crew(device, workers), predictors))
+    others = [run for each in splits[1:] for run in each.needed()]
+    splits[0].plan([*others, *(target.run for target in targets)])
+    cells = [cell for of_fold in drawn for cell in of_fold]
+    print(effort(protocol, scene, cells, Crew(device_kind(shared.device), workers), predictors))
 
 
 def _targets(measurement: Measurement) -> list[Trained]:
@@ -75,41 +80,48 @@ def _targets(measurement: Measurement) -> list[Trained]:
 
 
 def _measure(
-    protocol: Protocol, measurement: Measurement, drawn: list[tuple[int, Cell]], targets: list[Trained], crew: Crew,
-    predictors: bool,
+    protocol: Protocol, splits: list[Measurement], drawn: list[list[tuple[int, Cell]]], targets: list[Trained],
+    crew: Crew, predictors: bool,
 ) -> None:  # fmt: skip
-    """Take the passes, write the tables and print what they tell."""
+    """Take the passes of every fold, write the tables and print what they tell."""
+    import pandas as pd
+
     from analysis.measure.sample import Question
     from analysis.measure.stability.recipe import recipe_tables
     from analysis.measure.stability.tables import measured, stability_text
-    from analysis.tables.bound.stability import ranks_text
+    from analysis.tables.bound.stability import STABILITY_COLUMNS, ranks_text, stability_ranks
+    from analysis.tables.words import listed
 
-    starts, question, about = measurement.starts(), Question(), measurement.about()
-    made = measured(protocol, drawn, starts, measurement.scene, crew)
+    question, starts, found = Question(), [], []
+    for split, cells in zip(splits, drawn, strict=True):
+        of_fold = split.starts()
+        tables = measured(protocol, cells, of_fold, split.scene, crew)
+        if predictors:
+            tables["stability_predictors"] = _predictors(split, of_fold, question, crew)
+        found.append({name: table.assign(fold=split.scene.fold) for name, table in tables.items()})
+        starts += of_fold
+    made = {name: pd.concat([tables[name] for tables in found], ignore_index=True) for name in found[0]}
+    about = splits[0].about()
     made["stability"] = made["stability"].assign(**{key: about[key] for key in about if key not in made["stability"]})
     if targets:
         of_all = {key: value for key, value in about.items() if key not in ("fold", "seed", "calibrated")}
-        made |= recipe_tables(measurement.scene, targets, measurement.shared.machine, of_all)
+        made |= recipe_tables(splits[0].scene, targets, splits[0].shared.machine, of_all)
     if predictors:
-        made |= _ranked(made, measurement, starts, question, crew)
-    optional = ["stability_predictors", "stability_ranks", "stability_recipe"]
-    measurement.write(made, starts, {"question": asdict(question), **asdict(protocol)}, optional)
+        made["stability_ranks"] = stability_ranks(*(made[name] for name in STABILITY_COLUMNS))
+    folds = [split.scene.fold for split in splits]
+    asked = {"question": asdict(question), **asdict(protocol), "fold": listed(folds) if folds[1:] else folds[0]}
+    splits[0].write(made, starts, asked, ["stability_predictors", "stability_ranks", "stability_recipe"])
     ranks = [ranks_text(made["stability_ranks"])] if predictors else []
-    print(stability_text(made), *ranks, measurement.farewell(made), sep="\n\n")
+    print(stability_text(made), *ranks, splits[0].farewell(made), sep="\n\n")
 
 
-def _ranked(
-    made: dict[str, DataFrame], measurement: Measurement, starts: list[StartNetwork], question: Question, crew: Crew
-) -> dict[str, DataFrame]:
-    """What may predict stability, and how it ranks the starts."""
+def _predictors(split: Measurement, starts: list[StartNetwork], question: Question, crew: Crew) -> DataFrame:
+    """What may predict the stability of the starts of a fold."""
     from analysis.curvature.norms import Options
     from analysis.measure.sample import samples
     from analysis.measure.solve import Curvatures
     from analysis.measure.stability.predictors import predictors
-    from analysis.tables.bound.stability import stability_ranks
 
-    scene = measurement.scene
+    scene = split.scene
     curvatures = Curvatures(Options(seed=scene.seed), scene.folder, crew, share=ERROR_SHARE)
-    known = predictors(starts, samples(question, scene), curvatures, scene)
-    ranks = stability_ranks(made["stability"], known, made["stability_forks"])
-    return {"stability_predictors": known, "stability_ranks": ranks}
+    return predictors(starts, samples(question, scene), curvatures, scene)

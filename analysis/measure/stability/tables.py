@@ -17,7 +17,7 @@ from analysis.measure.starts import StartNetwork, StartScene
 from analysis.tables.predictors import FEWEST_FORKS
 from tatl.studies.execution.crew import Crew
 
-_KEYS = ["start", "attribute", "seed", "c", "m"]
+_KEYS = ["start", "attribute", "seed", "fold", "c", "m"]
 _READ = [
     "gap", "gap_error", "gap_before", "risk_before", "train_risk", "held_risk", "moved", "moved_relative",
 ]  # fmt: skip
@@ -109,7 +109,7 @@ def _named(fork: Fork, weight: float, start: StartNetwork) -> dict[str, Any]:
 
 
 def stability_text(made: dict[str, pd.DataFrame]) -> str:
-    """The mean over seeds per start, attribute, c and share, in 1e-6 of the loss, and how sure it is."""
+    """The mean over seeds and folds per start, attribute, c and share, in 1e-6 of the loss, and how sure it is."""
     table = made["stability"]
     groups = ["attribute", "c", "share"]
     of_start = table.groupby([*groups, "start"], sort=False)
@@ -120,7 +120,7 @@ def stability_text(made: dict[str, pd.DataFrame]) -> str:
             "largest x 1e6": of_start["largest"].max() * 1e6,
             "gap opened": of_start["gap"].mean() - of_start["gap_before"].mean(),
             "risk before": of_start["risk_before"].mean(), "risk": of_start["train_risk"].mean(),
-            "moved": of_start["moved_relative"].mean(), "seeds": of_start["stability"].count(),
+            "moved": of_start["moved_relative"].mean(), "passes": of_start["stability"].count(),
         }
     )  # fmt: skip
     shown.columns.name = "one pass"
@@ -136,7 +136,8 @@ def stability_text(made: dict[str, pd.DataFrame]) -> str:
 def notes(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
     """Where passes diverged or ended at nothing, and whether an estimate tells the starts apart."""
     said = [
-        f"{row.start}, {row.attribute}, seed {row.seed}, c {row.c:g}, m {row.m}: diverged at step {row.diverged_at:.0f}"
+        f"{row.start}, {row.attribute}, fold {row.fold}, seed {row.seed}, c {row.c:g}, m {row.m}: diverged at step "
+        f"{row.diverged_at:.0f}"
         for row in table[table["diverged_at"].notna()].itertuples()
     ]
     positive = table["positive"] / table["m"]
@@ -172,9 +173,9 @@ def _few(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
 
 
 def _paired(forks: pd.DataFrame, part: pd.DataFrame) -> float:
-    """The standard error of the mean difference of two starts over all seeds, from the differences of their forks."""
+    """The standard error of the mean difference of two starts, from the differences of their forks."""
     rows = forks.merge(part[_KEYS], on=_KEYS)
     pairs = rows["weight"] * rows["fresh_difference"]
-    same = [rows[name] for name in ("seed", "step", "fresh")]
+    same = [rows[name] for name in ("seed", "fold", "step", "fresh")]
     each = pairs.groupby(same).agg(lambda two: two.iloc[-1] - two.iloc[0] if len(two) == 2 else np.nan).dropna()
     return float(each.std(ddof=1) / np.sqrt(len(each)))

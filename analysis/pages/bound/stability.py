@@ -75,8 +75,9 @@ class StabilityPage:
             figure.supylabel(f"measured stability, c = {self.tables.c:g}", fontsize=9.5)
             legend(figure, self.look.handles(), vacuous_kind(points[BOUND]))
         alt = "Measured stability of every start and attribute over each predictor."
-        said = f"{self.tables.origin()} Points are means over seeds with standard errors; a line joins an attribute's."
-        return html.figure(figure, alt, self._best(), f"Shown at c = {self.tables.c:g} and the largest m. {said}")
+        said = "Points are means over seeds and folds with standard errors; a line joins an attribute's."
+        note = f"Shown at c = {self.tables.c:g} and the largest m. {self.tables.origin()} {said}"
+        return html.figure(figure, alt, self._best(), note)
 
     def _best(self) -> str:
         """Of how many predictors a chance order would rank as well."""
@@ -140,7 +141,7 @@ class StabilityPage:
     def forks(self) -> Html:
         """Every pair of trainings that differ in one image, by the step of the exchange."""
         table, attributes = self.tables["stability_forks"], self.tables.attributes
-        whole = table["m"] == table.groupby("attribute")["m"].transform("max")
+        whole = table["m"] == table.groupby(["attribute", "fold"])["m"].transform("max")
         table = table[(table["c"] == self.tables.c) & whole]
         table = table.assign(pair=table["fresh_difference"]).dropna(subset="pair")
         if table.empty:

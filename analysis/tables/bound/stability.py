@@ -1,6 +1,7 @@
 """Measured stability beside what may predict it: joined, ranked within environments, said, and what it decides.
 
-An environment is a data set, attribute, m, c and seed; of it alone starts are compared (`analysis.tables.predictors`).
+An environment is a data set, attribute, m, c, seed and fold: starts are compared within it
+(`analysis.tables.predictors`).
 Eq. 6 and the first-order baseline c H_m / m tr Cov are taken at each environment's c and m.
 """
 
@@ -25,9 +26,9 @@ from analysis.tables.words import counted, listed
 from tatl.names import BOUND_STARTS, CONTEXT, ROTATION
 
 STABILITY_COMMAND = "python -m analysis.stability --init all --predictors"
-ENVIRONMENT = ("data", "attribute", "m", "c", "seed")
+ENVIRONMENT = ("data", "attribute", "m", "c", "seed", "fold")
 PRETRAINED = (ROTATION, CONTEXT, "tatl")  # on the training images of the fold, which passes are over
-_KEYS = ["start", "attribute", "seed"]
+_KEYS = ["start", "attribute", "seed", "fold"]
 BOUND, RISK, NOISE = "bound", "risk", "first_order"
 BASELINES = (RISK, NOISE)
 PREDICTORS = {  # each the larger the less stable a start should be; what a page and a terminal call it
@@ -47,11 +48,11 @@ PREDICTORS = {  # each the larger the less stable a start should be; what a page
 TRAINED = ("path", "curvature_trained")  # of these, what is known after training alone
 STABILITY_COLUMNS = {
     "stability": [
-        *_KEYS, "c", "m", "forks", "stability", "error", "largest", "gap", "gap_error", "risk_before", "train_risk",
-        "held_risk", "moved", "diverged_at",
+        *_KEYS, "c", "m", "share", "forks", "stability", "error", "largest", "gap", "gap_error", "risk_before",
+        "train_risk", "held_risk", "moved", "diverged_at",
     ],
-    "stability_predictors": [*_KEYS, "images", "risk", "curvature"],
-    "stability_forks": [*_KEYS, "c", "m", "step", "fresh_difference", "replaced_difference"],
+    "stability_predictors": [*_KEYS[:-1], "images", "risk", "curvature"],
+    "stability_forks": [*_KEYS[:-1], "c", "m", "step", "fresh_difference", "replaced_difference"],
 }  # fmt: skip
 RECIPE = "stability_recipe"  # of the recipe that people train by; where it was asked for
 _RECIPE_COLUMNS = ["start", "attribute", "runs", "images", "stability", "error", "gap", "gap_error"]
@@ -167,7 +168,7 @@ def decided(ranks: pd.DataFrame) -> tuple[str, str, str]:
     facts = [f"sign error {ends} of {counted(row['pairs'], 'pair')} of starts", chance, *beside]
     said = f"by measured stability, {', '.join(facts)}"
     if row["groups"] < FEWEST_TRAININGS:
-        return UNDECIDED, said, f"{FEWEST_TRAININGS} attributes times seeds"
+        return UNDECIDED, said, f"{FEWEST_TRAININGS} attributes times seeds and folds"
     if row["p_wrong"] <= 1 - LEVEL:
         return CONTRADICTED, said, ""
     lacks = {
@@ -194,6 +195,7 @@ class StabilityTables(Origin):
         folder = Path(folder).expanduser().resolve()
         about = read_about(folder / "stability.json", STABILITY_COMMAND) | ({"label": dataset} if dataset else {})
         tables = {n: read_table(folder / f"{n}.csv", of, STABILITY_COMMAND) for n, of in STABILITY_COLUMNS.items()}
+        tables = {n: table if "fold" in table else table.assign(fold=about["fold"]) for n, table in tables.items()}
         tables[RECIPE] = read_optional(folder / f"{RECIPE}.csv", _RECIPE_COLUMNS, STABILITY_COMMAND)
         measured = list(dict.fromkeys(tables["stability"]["attribute"]))
         asked = attributes_asked(attributes, measured, folder)
@@ -220,18 +222,18 @@ class StabilityTables(Origin):
 
     @cached_property
     def shown(self) -> pd.DataFrame:
-        """All rows at that c and the largest m of each attribute, with the predictors beside them.
+        """All rows at that c and the largest share of the images, with the predictors beside them.
 
         `gap` is what training opened: less what held-out and training images differed by before.
         """
         table = beside_predictors(self["stability"], self["stability_predictors"])
         table = table.assign(gap=table["gap"] - table.get("gap_before", 0))
-        whole = table["m"] == table.groupby("attribute")["m"].transform("max")
+        whole = table["share"] == table["share"].max()
         return table[(table["c"] == self.c) & whole & table["stability"].notna()]
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """Of these a row per start and attribute: means over seeds with standard errors, `error` and `gap_error`."""
+        """Of these a row per start and attribute: means over seeds and folds, `error` and `gap_error` their errors."""
         groups = self.shown.groupby(["start", "attribute"], sort=False)
         means, count = groups.mean(numeric_only=True), groups.size()
         for of, error in (("stability", "error"), ("gap", "gap_error")):
