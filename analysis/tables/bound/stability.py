@@ -1,7 +1,6 @@
 """Measured stability beside what may predict it: joined, ranked within environments, said, and what it decides.
 
-An environment is a data set, attribute, m, c, seed and fold: starts are compared within it
-(`analysis.tables.predictors`).
+Starts are compared within an environment: a data set, attribute, m, c, seed, fold (`analysis.tables.predictors`).
 Eq. 6 and the first-order baseline c H_m / m tr Cov are taken at each environment's c and m.
 """
 
@@ -168,7 +167,7 @@ def decided(ranks: pd.DataFrame) -> tuple[str, str, str]:
     facts = [f"sign error {ends} of {counted(row['pairs'], 'pair')} of starts", chance, *beside]
     said = f"by measured stability, {', '.join(facts)}"
     if row["groups"] < FEWEST_TRAININGS:
-        return UNDECIDED, said, f"{FEWEST_TRAININGS} attributes times seeds and folds"
+        return UNDECIDED, said, f"{FEWEST_TRAININGS} attributes times seeds"
     if row["p_wrong"] <= 1 - LEVEL:
         return CONTRADICTED, said, ""
     lacks = {
@@ -244,9 +243,8 @@ class StabilityTables(Origin):
     def origin(self) -> str:
         """Data, source, preset, seeds, m, c, forks: what a figure must carry."""
         table = self["stability"]
-        forks = listed(sorted({int(forks) for forks in table["forks"].dropna()}))
+        counts = (table["forks"].dropna(), table["m"], self["stability_predictors"]["images"])
+        forks, m, images = (listed(sorted(set(each.astype(int)))) for each in counts)
         of = listed([f"{c:g}" for c in sorted(table["c"].dropna().unique())])
-        m = listed(sorted({int(m) for m in table["m"]}))
-        images = listed(sorted({int(n) for n in self["stability_predictors"]["images"]}))
         facts = f"m = {m} training images, c = {of}, {forks} forks a pass; norms of {images} images"
         return origin_line(self, facts)
