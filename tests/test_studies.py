@@ -345,6 +345,13 @@ def test_a_study_from_plan_to_tables(
     assert set(table["variant"]) == {"tatl", "shuffled-union", "augmentation", "frozen-random"}
     assert table.query("variant == 'augmentation'")["augment"].all() and "start" in table.columns
     assert json.loads((made / "paradigms.json").read_text())["study"] == "paradigms"
+    effects = made / "paradigms_effects.csv"
+    effects.write_text("of these runs\n")
+    capsys.readouterr()
+    assert main(some) == 0 and effects.is_file()
+    assert main([word.replace(",augmentation", "") for word in some]) == 0 and not effects.exists()
+    assert "paradigms_effects.csv was of other runs and is removed" in capsys.readouterr().out
+    assert main(some) == 0
     capsys.readouterr()
     assert main(["study", "data-size", "--variants", "tatl", "--fractions", "100,50", *words, "--tables", "t"]) == 0
     assert "2 are there" in capsys.readouterr().out  # the agnostic network and the target of 100 %

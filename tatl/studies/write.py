@@ -37,6 +37,7 @@ from tatl.studies.results import (
 from tatl.studies.runtime.cost import Place, costs, networks
 from tatl.studies.settings import Settings, comma_list
 
+DERIVED = ("effects", "ranks")  # tables that `analysis.statistics` makes of those of a study
 SHOWN = ("variant", "attribute", "jaccard", "jaccard_std", "dice", "dice_std", "folds", "positives")
 
 
@@ -101,7 +102,13 @@ def _write_images(scores: pd.DataFrame, store: Store, path: Path) -> None:
     group = dict(zip(store.cases["id"].astype(str), store.cases["group"].astype(str), strict=True))
     mean = scores[scores["shape"] == ENSEMBLE]
     table = mean.assign(group=mean["image"].map(group))[[*KEYS, "image", "group", "attribute", "tp", "fp", "fn"]]
+    before = path.read_bytes() if path.is_file() else b""
     table.to_csv(path, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
+    stale = [path.with_name(path.name.replace("_images.csv.gz", f"_{made}.csv")) for made in DERIVED]
+    for each in stale if path.read_bytes() != before else ():
+        if each.is_file():
+            each.unlink()
+            print(f"note: {each} was of other runs and is removed: python -m analysis.statistics makes it anew")
 
 
 def _write_gallery(path: Path, members: list[Member], runs: Path, store: Store) -> list[str]:
