@@ -51,10 +51,12 @@ SLEEP = 0.02
 class Asleep:
     """An executor whose runs sleep, and write what makes a run a finished one."""
 
+    patient = False
+
     def __init__(self, root: Path) -> None:
         self.root, self.threads, self.flying = root, ThreadPoolExecutor(PLACES), 0
 
-    def free(self) -> int:
+    def free(self, alone: bool = False) -> int:
         return PLACES - self.flying
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:

@@ -157,6 +157,10 @@ def study_command(
     from tatl.studies.places import open_store, tables_of
     from tatl.studies.planner import Planner
 
+    if cluster.on and store is None:  # what cannot be had is refused before a phantom is prepared
+        from tatl.studies.execution.on_ray import Connection
+
+        Connection(cluster, device)
     planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)
     machine = Machine(device, imagenet_weights, workers=workers, cluster=cluster)
     asked_for = Experiment(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import Future
 from typing import Any
+
+import pytest
 
 from tatl.run import Run
 from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Vanished, pieces_of
@@ -13,12 +17,14 @@ from tatl.studies.execution.schedule import outcomes
 class Instant:
     """An executor whose runs take no time; its process is lost at those of `losing`, at first or always."""
 
+    patient = True
+
     def __init__(self, places: int, losing: dict[Run, list[BaseException]] | None = None) -> None:
         self.places, self.losing, self.flying, self.most = places, losing or {}, 0, 0
         self.order: list[Run] = []
         self.alone: list[Run] = []
 
-    def free(self) -> int:
+    def free(self, alone: bool = False) -> int:
         return self.places - self.flying
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
@@ -64,3 +70,37 @@ def test_what_is_lost_is_tried_once_more_alone_and_what_vanished_at_once() -> No
     found = dict(outcomes(pieces_of([lesion, union, *targets]), instant))
     assert {run for run, outcome in found.items() if outcome != 1.0} == {targets[1]} and str(found[targets[1]]) == "b"
     assert instant.alone == targets[:2] and instant.order.count(union) == 3
+
+
+class Noting(Instant):
+    """Notes whether anything was under way when a lost run was begun again."""
+
+    beside = False
+
+    def submit(self, piece: Piece, alone: bool = False) -> Pending:
+        self.beside |= alone and self.flying > 0
+        return super().submit(piece, alone)
+
+
+def test_what_was_lost_is_tried_beside_others() -> None:
+    lesions = [Run("s", "d", "32x64", "lesion", seed=seed) for seed in range(9)]
+    noting = Noting(2, {lesions[0]: [Lost("a")], lesions[1]: [Lost("a")]})
+    assert dict(outcomes(pieces_of(lesions), noting)) == dict.fromkeys(lesions, 1.0)
+    assert noting.beside and noting.order[2:4] == noting.alone == lesions[:2]
+
+
+def test_the_first_ctrl_c_leaves_what_is_under_way_to_finish(capsys: pytest.CaptureFixture[str]) -> None:
+    lesions = [Run("s", "d", "32x64", "lesion", seed=seed) for seed in range(9)]
+    made, instant, before = list[Run](), Instant(3), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        for run, _ in outcomes(pieces_of(lesions), instant):
+            made += [run]
+            if len(made) == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+    assert made == lesions[:3] and instant.places == 0 and "Ctrl-C again" in capsys.readouterr().err
+    made.clear()
+    with pytest.raises(KeyboardInterrupt):
+        for run, _ in outcomes(pieces_of(lesions), Instant(3)):
+            made += [run]
+            os.kill(os.getpid(), signal.SIGINT)
+    assert made == lesions[:2] and signal.getsignal(signal.SIGINT) is before

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from tatl.studies.execution import nodes, on_ray, piece, travel
 from tatl.studies.execution.crew import Crew, Hand
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
-from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer
+from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer, Vanished
 from tatl.studies.execution.schedule import execute
 from tatl.studies.settings import Cluster
 from toy import SMALL, toy_run
@@ -179,13 +180,13 @@ def test_memory_that_runs_out_gets_the_next_larger_share(
 def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
     import ray
 
-    shared = nodes.Disk(tmp_path, toy_store.path)
-    nodes.check_nodes(ray, shared)
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "seen").touch()
+    shared = nodes.Disk(tmp_path / "seen", toy_store.path)
+    assert len(nodes.Roster(ray, shared).nodes) == 2
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nodes, "code", lambda: "of another version")
         with pytest.raises(ValueError, match=r"node \S+ has code of tatl [0-9a-f]+ \(here of another version\)"):
-            nodes.check_nodes(ray, shared)
+            nodes.Roster(ray, shared)
     with pytest.raises(ValueError, match=r"2 GPUs and no node .* more than 1: give fewer --gpus-per-run"):
         gpu = cluster.add_node(num_cpus=1, num_gpus=1)
         try:
@@ -334,43 +335,159 @@ def test_memory_that_runs_out_elsewhere_is_tried_with_more(
     assert not isinstance(here, Lost) and isinstance(elsewhere, Lost) and "smaller --batch" in str(elsewhere)
 
 
-def test_where_no_node_is_left_runs_wait_for_one() -> None:
+class Played:
+    """Ray as far as a roster asks it: nodes, each with what it answers to `probe`."""
+
+    exceptions = SimpleNamespace(RayError=ZeroDivisionError, RayTaskError=ArithmeticError)
+
+    def __init__(self, *cpus: float) -> None:
+        self.answers, self.there = dict[str, dict[str, str]](), list[dict[str, Any]]()
+        for number, count in enumerate(cpus):
+            self.join(f"n{number}", CPU=count)
+
+    def join(self, name: str, answer: str = "same", **has: float) -> None:
+        self.answers[name] = {"torch": answer}
+        self.there.append({"NodeID": name, "NodeManagerHostname": name, "Alive": True, "Resources": has})
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.there
+
+    def wait(self, tasks: list[str], num_returns: int, timeout: float | None) -> tuple[list[str], list[str]]:
+        return tasks, []
+
+    def get(self, task: str) -> dict[str, str]:
+        return self.answers[task]
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    """Two nodes of two cores."""
+    monkeypatch.setattr(nodes, "probe", lambda shared: {"torch": "same"})
+    monkeypatch.setattr(nodes, "_asked", lambda ray, number, shared: number)
+    return Played(2.0, 2.0)
+
+
+CORE = {"CPU": 1.0, "GPU": 0.0, "memory": 0.0}
+
+
+def test_a_node_that_joins_is_asked_too(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
+    roster = nodes.Roster(played, None)
+    played.join("good", CPU=4.0)
+    played.join("odd", "other", CPU=64.0)
+    for _ in range(2):
+        roster.look()
+        assert set(roster.nodes) == {"n0", "n1", "good"} and roster.room(CORE) == 8
+    assert capsys.readouterr().err == "node odd has torch other (here same): it is left out\n"
+    with pytest.raises(ValueError, match=r"node odd has torch other .*give all nodes one environment"):
+        nodes.Roster(played, None)
+
+
+def test_a_node_on_which_pieces_are_lost_is_left_out_where_others_make_theirs(
+    played: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roster = nodes.Roster(played, None)
+    good, bad = roster.nodes.values()
+    for _ in range(nodes.STRIKES + 1):
+        roster.note(bad, Lost("the disk is full"))
+    assert set(roster.nodes) == {"n0", "n1"}  # as long as none is known to work
+    roster.note(good, 3.0)
+    good.take(CORE)
+    assert roster.choose(CORE) is good and roster.choose(CORE | {"CPU": 2.0}, again=True) is good
+    roster.note(bad, Vanished("elsewhere"))
+    roster.note(bad, Lost("the disk is full"))
+    assert set(roster.nodes) == {"n0"} and "node n1: 3 pieces" in capsys.readouterr().err
+    roster.look()
+    assert set(roster.nodes) == {"n0"}
+
+
+def on(played: Played, monkeypatch: pytest.MonkeyPatch, root: Path = Path(), share: float = 1.0) -> on_ray.OnRay:
+    """An executor on a cluster that is played."""
+    monkeypatch.setattr(on_ray, "connect", lambda on: played)
     executor = on_ray.OnRay.__new__(on_ray.OnRay)
-    executor.share, executor._taken = {"CPU": 1.0, "GPU": 0.0}, {}
-    for there, places in (({}, 2), ({"CPU": 1.0}, 2), ({"CPU": 3.0}, 6)):
-        executor.ray = SimpleNamespace(cluster_resources=lambda there=there: there)
-        assert executor.free() == places
+    on_ray.Connection.__init__(executor, Cluster("ray", share), "auto")
+    executor.roster, executor.root, executor._taken = nodes.Roster(played, None), root, {}
+    executor.memory = Memory(root)
+    return executor
 
 
-@pytest.mark.parametrize(("share", "places"), [(0.0, 8), (0.1, 8), (0.2, 8), (0.3, 6), (0.5, 4), (1.0, 2), (2.0, 1)])
-def test_a_gpu_holds_whole_shares(share: float, places: int) -> None:
-    connection = on_ray.Connection.__new__(on_ray.Connection)
-    connection.share = {"CPU": 1.0, "GPU": share}
-    connection.ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": 2.0})
-    assert connection.places() == places
+def test_pieces_go_where_there_is_room_and_what_was_lost_beside_them(
+    played: Played, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = on(played, monkeypatch, tmp_path)
+    asked = list[dict[str, Any]]()
+
+    def options(**given: Any) -> Any:
+        asked.append(given)
+        return SimpleNamespace(remote=lambda *_: SimpleNamespace(future=Future))
+
+    executor.task, executor.trainer = SimpleNamespace(options=options), None
+    monkeypatch.setattr(on_ray, "at", lambda number: {"on": number})
+    first = executor.submit((toy_run(toy_store),))
+    executor.submit((toy_run(toy_store),), alone=True)
+    assert [(each["on"], each["num_cpus"]) for each in asked] == [("n0", 1.0), ("n1", 2.0)]
+    assert executor.free() == 1 and executor.free(alone=True) == 1
+    executor.submit((toy_run(toy_store),), alone=True)  # waits on its node until there is room
+    assert asked[-1] == {"on": "n0", "num_cpus": 2.0, "num_gpus": 0.0, "memory": 0} and executor.free() == 0
+    played.join("n2", CPU=1.0)
+    assert executor.free() == 1
+    first.set_result(on_ray.Answer([ValueError("of the run")], 1e9))  # type: ignore[arg-type]
+    executor.collect((toy_run(toy_store),), first)
+    assert executor.free() == 1 and executor.memory.of(toy_run(toy_store)) == 1e9
 
 
-def test_what_is_asked_for_again_fits_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    rooms = ({"CPU": 8.0, "memory": 9e9}, {"CPU": 1.0, "GPU": 1.0, "memory": 3e9})
-    monkeypatch.setattr(on_ray, "connect", lambda on: None)
-    monkeypatch.setattr(on_ray, "alive", lambda ray: [{"Resources": room} for room in rooms])
-    executor = on_ray.OnRay.__new__(on_ray.OnRay)
-    on_ray.Connection.__init__(executor, Cluster("ray", 0.25), "auto")
-    assert executor._room(4e9, 2) == {"num_cpus": 1.0, "num_gpus": 0.5, "memory": 3e9}
-    with pytest.raises(ValueError, match="5 GPUs and no node of the cluster has more than 1"):
-        on_ray.Connection(Cluster("ray", 5), "auto")
-    monkeypatch.setattr(on_ray, "alive", lambda ray: [{"Resources": {"CPU": 8.0}}])
-    with pytest.raises(ValueError, match="5 GPUs and no node of the cluster has more than 0"):
-        on_ray.Connection(Cluster("ray", 5), "auto")
+def test_a_run_that_a_node_finished_elsewhere_is_lost(
+    played: Played, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "ARRIVAL", 0.05)
+    executor, run = on(played, monkeypatch, tmp_path), toy_run(toy_store)
+    node, done = executor.roster.nodes["n0"], Future[Any]()
+    done.set_result(on_ray.Answer([3.0], 1e9))
+    executor._taken[done] = on_ray.Flight(None, node, {})
+    (found,) = executor.collect((run,), done)
+    assert isinstance(found, Lost) and "node n0 says" in str(found) and "--fetch" in str(found) and node.strikes == 1
+    Trainer(tmp_path, toy_store, ON_RAY)((run,))
+    executor._taken[done] = on_ray.Flight(None, node, {})
+    assert executor.collect((run,), done) == [3.0] and node.strikes == 0
 
 
-def test_what_a_task_asked_for_may_have_gone_with_a_node() -> None:
+@pytest.mark.parametrize(("share", "places"), [(0.1, 8), (0.2, 8), (0.3, 6), (0.5, 4), (0.4, 4), (1.0, 2), (2.0, 1)])
+def test_a_gpu_holds_whole_shares(share: float, places: int, played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    played.there.clear()
+    played.join("gpu", CPU=8.0, GPU=2.0)
+    assert on(played, monkeypatch, share=share).free() == places
+
+
+def test_a_share_grows_up_to_a_whole_gpu_and_to_what_a_node_has(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played.join("gpu", CPU=1.0, GPU=1.0, memory=3e9)
+    for asked, grown in ((0.25, 0.5), (0.75, 1.0), (1.0, 1.0)):
+        executor = on(played, monkeypatch, share=asked)
+        wanted = executor._room(2e9, 2)
+        node = executor.roster.choose(wanted)
+        assert wanted == {"CPU": 2.0, "GPU": grown, "memory": 4e9} and node.name == "gpu"
+        assert node.take(wanted) == {"CPU": 1.0, "GPU": grown, "memory": 3e9}
+    for cpus, gpus in ((8.0, 1.0), (8.0, 0.0)):
+        played.there.clear()
+        played.join("small", CPU=cpus, GPU=gpus)
+        with pytest.raises(ValueError, match=f"5 GPUs and no node of the cluster has more than {gpus:g}"):
+            on(played, monkeypatch, share=5)
+
+
+def test_what_a_task_asked_for_may_have_gone_with_a_node(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     known = pytest.importorskip("ray").exceptions
-    connection = on_ray.Connection.__new__(on_ray.Connection)
-    connection.ray = SimpleNamespace(exceptions=known)
+    monkeypatch.setattr(on_ray, "GRACE", 0.05)
+    connection = on(played, monkeypatch)
+    node = connection.roster.nodes["n0"]
+    monkeypatch.setattr(played, "exceptions", known)
     inside = known.RayTaskError("train", "traceback", known.ObjectLostError("0" * 56, None, ""))
-    assert isinstance(connection.lost(inside), on_ray.Vanished)
-    assert isinstance(connection.lost(known.RayTaskError("train", "traceback", KeyError("x"))), KeyError)
+    assert isinstance(connection.lost(inside, node), Vanished)
+    assert isinstance(connection.lost(known.RayTaskError("train", "traceback", KeyError("x")), node), KeyError)
+    full = connection.lost(known.RayTaskError("train", "traceback", OSError("the disk is full")), node)
+    assert type(full) is Lost and "the disk is full (on node n0)" in str(full)
+    assert type(connection.lost(known.WorkerCrashedError(), node)) is Lost
+    played.there.pop(0)
+    assert isinstance(connection.lost(known.WorkerCrashedError(), node), Vanished)
 
 
 def test_the_memory_of_a_network_is_kept_among_the_runs(toy_store: Store, tmp_path: Path) -> None:
@@ -381,15 +498,6 @@ def test_the_memory_of_a_network_is_kept_among_the_runs(toy_store: Store, tmp_pa
     assert seen.of(run) == seen.of(toy_run(toy_store, "bar", seed=3)) == 7e8 and seen.of(other) == 0
     answer = on_ray.train(lambda size: np.ones(size).nbytes, 10**7)
     assert answer.found == 8e7 < answer.peak
-
-
-def test_a_share_grows_up_to_a_whole_gpu() -> None:
-    executor = on_ray.OnRay.__new__(on_ray.OnRay)
-    executor.most = {"CPU": 1.0, "GPU": 4.0, "memory": 3e9}
-    for asked, grown in ((0.25, 0.5), (0.75, 1.0), (1.0, 1.0), (0.0, 0.0)):
-        executor.share = {"CPU": 1.0, "GPU": asked}
-        assert executor._room(1e9, 2) == {"num_cpus": 1.0, "num_gpus": grown, "memory": 2e9}
-        assert executor._room(2e9, 2)["memory"] == 3e9
 
 
 def test_without_ray_the_extra_is_named(toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 
 from tatl.data.store import Store
 from tatl.run import Run, finished
-from tatl.studies.execution.board import Board, Teller
+from tatl.studies.execution.board import Board, Teller, tell_in
 from tatl.studies.execution.executors import gpus
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.piece import Lost, Trainer, pieces_of
@@ -300,8 +301,7 @@ def test_the_bar_counts_what_is_begun_and_shows_its_loss_in_80_columns(
         said = capsys.readouterr().out
         assert board.left() == "20 min left" and "[1/3]" in said and "30 s, about 20 min left" in said
         for run in runs[1:]:
-            Teller(replace(run, task="milia_like_cyst"), board.folder).path.unlink(missing_ok=True)
-            teller = Teller(run, board.folder)
+            teller = Teller(run, partial(tell_in, board.folder))
             teller.on_train_batch_end(trainer, Any, {"loss": torch.tensor(0.4123)}, None, 0)  # type: ignore[arg-type]
         board.draw()
         share = 0.5 / runs[1].recipe.epochs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -14,10 +16,11 @@ import pytest
 from tatl.data.store import Store
 from tatl.run import finished
 from tatl.studies.execution import travel
-from tatl.studies.execution.fetching import STAY, Fetching, Made
+from tatl.studies.execution.fetching import STAY, Fetching, Post
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
-from tatl.studies.execution.on_ray import Answer
+from tatl.studies.execution.nodes import Node
+from tatl.studies.execution.on_ray import Answer, Flight
 from tatl.studies.execution.piece import Trainer
 from tatl.training.trainer import Busy, taken
 from toy import make_store, toy_run
@@ -65,13 +68,17 @@ class ByHand(Fetching):
 
     def __init__(self, root: Path) -> None:
         self.ray, self.root, self.memory = RAY, root, Memory(root)
+        self.told, self.box = root, Post()
+        self.post = SimpleNamespace(take=SimpleNamespace(remote=lambda: [self.box.take()]))
+        self.node = Node("n", "n", {}, {})
+        self.roster: Any = SimpleNamespace(note=lambda node, outcome: None)
         self._taken, self._held = {}, {}
         self._sent = OrderedDict()
         self.given = list[tuple[Any, ...]]()
 
     def _begin(self, alone: bool, *given: Any) -> Any:
         pending: Any = Future()
-        self._taken[pending] = None
+        self._taken[pending] = Flight(None, self.node, {})
         self.given.append(given)
         return pending
 
@@ -97,7 +104,8 @@ def test_a_run_is_held_while_it_is_under_way_and_comes_back_whole(
     pending = driver.submit((union,))
     (busy,) = other.collect((union,), other.submit((union,)))
     assert isinstance(busy, Busy) and taken(union, tmp_path) and not finished(union, tmp_path)
-    pending.set_result(Answer(Made([7.0], [made]), 1e9))  # type: ignore[arg-type]
+    driver.box.leave(union.hash, made)
+    pending.set_result(Answer([7.0], 1e9))  # type: ignore[arg-type]
     assert driver.collect((union,), pending) == [7.0] and finished(union, tmp_path) and not taken(union, tmp_path)
     assert {path.name for path in union.folder(tmp_path).iterdir()} == {*made, "lock"}
     assert other.collect((union,), other.submit((union,))) == [0.0] and not other.given
@@ -122,9 +130,11 @@ def test_a_run_that_arrives_by_half_is_not_finished(
     monkeypatch.setattr(travel, "put_in_place", failing)
     driver = ByHand(tmp_path)
     pending = driver.submit((union,))
-    pending.set_result(Answer(Made([7.0], [made]), 1e9))  # type: ignore[arg-type]
+    driver.box.leave(union.hash, made)
+    pending.set_result(Answer([7.0], 1e9))  # type: ignore[arg-type]
     with pytest.raises(OSError, match="the disk is full"):
         driver.collect((union,), pending)
+    driver.end()
     assert len(placed) == len(made) - 1 and not finished(union, tmp_path) and not taken(union, tmp_path)
     monkeypatch.setattr(travel, "put_in_place", put)
     travel.put_down(made, union.folder(tmp_path))
@@ -138,3 +148,47 @@ def test_a_few_needed_runs_stay_in_the_object_store(toy_store: Store, tmp_path: 
         travel.put_down(made, union.folder(tmp_path))
         driver._folder(union)
     assert [run.seed for run in driver._sent] == list(range(2, STAY + 2))
+
+
+def test_a_run_comes_home_before_its_piece_is_done(toy_store: Store, tmp_path: Path, made: travel.Contents) -> None:
+    runs = tuple(toy_run(toy_store, "union", seed=seed) for seed in range(2))
+    driver = ByHand(tmp_path)
+    driver.roster = SimpleNamespace(note=driver.roster.note, look=lambda: None, room=lambda share: 1)
+    driver.share = {}
+    pending = driver.submit(runs)
+    driver.box.leave(runs[0].hash, made)
+    driver.box.tell(runs[1].hash, "[0.5, 'half']")
+    assert driver.free() == 1 and [finished(run, tmp_path) for run in runs] == [True, False]
+    assert (tmp_path / runs[1].hash).read_text(encoding="utf-8") == "[0.5, 'half']" and taken(runs[0], tmp_path)
+    pending.set_exception(KeyError("of the process"))
+    driver.lost = lambda error, node: error  # type: ignore[method-assign]
+    assert [type(outcome) for outcome in driver.collect(runs, pending)] == [float, KeyError]
+    assert not taken(runs[0], tmp_path)
+
+
+def test_folders_in_a_run_travel_too(tmp_path: Path) -> None:
+    (tmp_path / "run/tensorboard").mkdir(parents=True)
+    for name in ("weights.safetensors", "tensorboard/events", "lock", "last.ckpt"):
+        (tmp_path / "run" / name).write_bytes(name.encode())
+    found = travel.contents(tmp_path / "run")
+    travel.put_down(found, tmp_path / "home")
+    assert travel.contents(tmp_path / "home") == found and found.keys() == {"weights.safetensors", "tensorboard/events"}
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"weights.safetensors", "tensorboard"}
+
+
+KILLED = """
+import os, sys, tempfile
+from tatl.studies.execution import travel
+tempfile.tempdir = sys.argv[1]
+with travel.own_folder():
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_killed_processes_left_on_a_node_goes(disk: Path) -> None:
+    disk.mkdir()
+    subprocess.run([sys.executable, "-c", KILLED, disk], check=False)
+    assert len(list(travel.cache().iterdir())) == 1
+    with travel.own_folder() as one, travel.own_folder() as other:
+        assert set(travel.cache().iterdir()) == {one, other}
+    assert not list(travel.cache().iterdir())

@@ -86,6 +86,8 @@ class Shared:
         from tatl.studies.places import open_store
         from tatl.studies.planner import Planner
 
+        if self.cluster.on and write:
+            self.crew(0)  # what cannot be had is refused before a phantom is prepared
         planner = Planner(settings, open_store(self.store, self.preset, write), self.imagenet_weights, self.device)
         shape, fold, seed = comma_list(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
         return StartScene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)

@@ -139,7 +139,7 @@ class Cluster:
 
     Args:
         on: a Ray cluster to work on: ray (the one of this job, or this machine alone), HOST:6379 or ray://HOST:10001;
-            empty: this machine, without Ray; Ctrl-C ends what runs there, and the same command goes on
+            empty: this machine, without Ray; there Ctrl-C begins no more, a second one ends what runs
         gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
         fetch: its nodes share no disk: the store is copied to each, and a finished run comes back
     """
@@ -153,7 +153,7 @@ class Cluster:
         if share <= 0 or (share > 1 and share != int(share)):
             raise ValueError(f"gpus_per_run {share:g} is no share of a GPU: give more than 0 up to 1, such as 0.25")
         if not self.on and (self.fetch or share != 1):
-            raise ValueError("what is asked of a cluster is given and no cluster: give --on, such as --on ray")
+            raise ValueError("--fetch and --gpus-per-run are for a Ray cluster: name one with --on, such as --on ray")
 
     @property
     def shares_a_disk(self) -> bool:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,17 @@ from tatl.studies.runtime.effort import work
 
 SECOND = 1.0
 LINE = "{percentage:3.0f}% {desc} |{bar}|"  # the bar takes what the words leave
+Tell = Callable[[str, str], None]
 TASK = 10  # letters of a task that the bar shows, so that two runs at work fit into 80 columns
 
 
 class Teller(Callback):
-    """Writes once a second where the training of a run is."""
+    """Tells once a second where the training of a run is: `tell` takes the name of the run and what is told."""
 
-    def __init__(self, run: Run, folder: Path, where: str = "") -> None:
+    def __init__(self, run: Run, tell: Tell, where: str = "") -> None:
         self.where = f" on {where}" if where else ""
-        self.path, self.task, self.epochs = folder / run.hash, run.task, run.recipe.epochs
-        self.told = 0.0
+        self.name, self.task, self.epochs = run.hash, run.task, run.recipe.epochs
+        self.tell, self.told = tell, 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, learner: L.LightningModule, outputs: Any, batch: Any, index: int
@@ -44,9 +45,14 @@ class Teller(Callback):
         self.told, epoch = time.monotonic(), trainer.current_epoch
         share = (epoch + (index + 1) / trainer.num_training_batches) / self.epochs
         words = f"{self.task[:TASK]} {epoch + 1}/{self.epochs} loss {float(outputs['loss']):.2f}{self.where}"
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps([share, words]), encoding="utf-8")
-        partial.replace(self.path)
+        self.tell(self.name, json.dumps([share, words]))
+
+
+def tell_in(folder: Path, name: str, words: str) -> None:
+    """Tell where a board reads it."""
+    partial = folder / f"{name}.partial"
+    partial.write_text(words, encoding="utf-8")
+    partial.replace(folder / name)
 
 
 class Board:

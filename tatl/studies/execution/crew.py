@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from tatl.data.store import Store
 from tatl.machine.processes import cores, spread
-from tatl.studies.execution.piece import threads
+from tatl.studies.execution.nodes import Disk, Node, Roster, at
+from tatl.studies.execution.on_ray import LOOK, Connection
+from tatl.studies.execution.piece import Outcome, Pending, threads
+from tatl.studies.execution.schedule import outcomes
+from tatl.studies.execution.travel import Parcel, copy_here, packed, parcel, unpacked
 from tatl.studies.settings import Cluster
 from tatl.training.device import pick_device
 
+TRIES = 5  # processes of a cluster that may be lost before any has done anything
 _ON_CORE: dict[str, Any] = {"device": "cpu", "threads": 1}  # of a process on a cluster
 _ON_GPU: dict[str, Any] = {"device": "cuda:0", "threads": 0}
 
@@ -47,6 +54,110 @@ class _Alone:
         return ()
 
 
+class _Seated:
+    """A hand in a process of a node, with its copy of the store."""
+
+    def __init__(self, hand: bytes, store: Path | Parcel) -> None:
+        import ray
+
+        self.store = Store.open(copy_here(ray, store) if isinstance(store, Parcel) else store)
+        self.hand = unpacked(hand, self.store)
+
+    def ready(self) -> None:
+        """Answers once it is made."""
+
+    def do(self, task: bytes) -> Any:
+        return self.hand(unpacked(task, self.store))
+
+
+class _Seat(NamedTuple):
+    """A process of the cluster, and the node that it is on."""
+
+    actor: Any
+    node: Node
+
+
+class Hands(Connection):
+    """Processes of a cluster, each of which keeps what it made ready for a task (networks, graphs) for those to come.
+
+    One that is lost is replaced, on a node that is there; nodes that join are taken in.
+    """
+
+    def __init__(self, cluster: Cluster, device: str, hand: Hand, store: Store) -> None:
+        super().__init__(cluster, device)
+        path = store.path.absolute()
+        self.roster = Roster(self.ray, None if cluster.fetch else Disk(None, path))
+        self._given = self.ray.put(packed(hand)), parcel(self.ray, path) if cluster.fetch else path
+        self._coming, self._idle, self._taken = dict[Any, _Seat](), list[_Seat](), dict[Pending, _Seat]()
+        self._unseated = 0
+
+    def free(self, alone: bool = False) -> int:
+        """The processes that are ready; where none is at work, one is waited for."""
+        while True:
+            self.roster.look()
+            for seat in [seat for seat in self._idle if seat.node.number not in self.roster.nodes]:
+                self._idle.remove(seat)
+                self._drop(seat)
+            while self.roster.room(self.share):
+                self._call()
+            coming = list(self._coming)
+            patience = 0 if self._taken or self._idle else LOOK
+            ready, _ = self.ray.wait(coming, num_returns=len(coming), timeout=patience) if coming else ([], [])
+            self._idle += filter(None, map(self._seat, ready))
+            if self._idle or self._taken:
+                return len(self._idle)
+            time.sleep(0 if coming else LOOK)
+
+    def submit(self, piece: Any, alone: bool = False) -> Pending:
+        seat = self._idle.pop()
+        pending: Pending = seat.actor.do.remote(packed(piece[0].task)).future()
+        self._taken[pending] = seat
+        return pending
+
+    def collect(self, piece: Any, done: Pending) -> list[Outcome]:
+        seat, error = self._taken.pop(done), done.exception()
+        if isinstance(error, self.ray.exceptions.RayActorError):
+            self._drop(seat)
+        else:
+            self._idle.append(seat)
+        found = self.lost(error, seat.node) if error else cast(Any, done.result())
+        self.roster.note(seat.node, found)
+        return [found]
+
+    def end(self) -> None:
+        for seat in [*self._idle, *self._taken.values(), *self._coming.values()]:
+            self.ray.kill(seat.actor)
+
+    def _call(self) -> None:
+        """Have a process come, to the node that has most room."""
+        node = self.roster.choose(self.share)
+        room = {"num_cpus": self.share["CPU"], "num_gpus": self.share["GPU"]}
+        actor = self.ray.remote(_Seated).options(**room, **at(node.number)).remote(*self._given)
+        node.take(self.share)
+        self._coming[actor.ready.remote()] = _Seat(actor, node)
+
+    def _drop(self, seat: _Seat) -> None:
+        """End a process, which may be out of reach alone, so that another has its place."""
+        self.ray.kill(seat.actor)
+        seat.node.give(self.share)
+
+    def _seat(self, ready: Any) -> _Seat | None:
+        """The process that came; nothing where it was lost on its way, which may happen a few times."""
+        seat = self._coming.pop(ready)
+        try:
+            self.ray.get(ready)
+            return seat
+        except self.ray.exceptions.RayError as error:
+            self._drop(seat)
+            found = self.lost(error, seat.node)
+            self.roster.note(seat.node, found)
+            self._unseated += 1
+            in_vain = self._unseated > TRIES and not self.roster.works()
+            if in_vain or isinstance(error, self.ray.exceptions.RayTaskError):
+                raise found from error
+            return None
+
+
 @dataclass(frozen=True)
 class Crew:
     """Who shares tasks, and where.
@@ -65,8 +176,6 @@ class Crew:
         """That of an option --device (auto, cpu or cuda); of a cluster on its GPUs, where it has any."""
         if cluster is None or not cluster.on:
             return cls(pick_device(device).type, workers)
-        from tatl.studies.execution.on_ray import Connection
-
         return cls("cuda" if Connection(cluster, device).share["GPU"] else "cpu", workers, cluster)
 
     @property
@@ -101,9 +210,6 @@ class Crew:
         if not self.cluster.on:
             yield from spread(self.hands(hand, len(tasks)), tasks)
             return
-        from tatl.studies.execution.on_ray import Hands
-        from tatl.studies.execution.schedule import outcomes
-
         own = replace(hand, **(_ON_GPU if self.device == "cuda" else _ON_CORE))
         hands = Hands(self.cluster, self.device, own, store)
         pieces: list[Any] = [(_Alone(task),) for task in tasks]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ import torch
 from tatl.data.store import Store
 from tatl.machine.processes import cores, end, give, raise_unstarted, start
 from tatl.run import Run
+from tatl.studies.execution.board import tell_in
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer
 from tatl.training.device import pick_device
@@ -26,28 +28,35 @@ LARGE = ("pyramid",)  # shapes of which a CPU's memory is to hold one at a time
 
 
 class Executor(Protocol):
-    """Where pieces are trained."""
+    """Where pieces are trained.
 
-    def free(self) -> int:
-        """How many more pieces it would take now."""
+    `patient`: at the first Ctrl-C what is under way is left to finish.
+    """
+
+    patient: bool
+
+    def free(self, alone: bool = False) -> int:
+        """How many more pieces it would take now, or how many `alone`."""
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
-        """Begin a piece; `alone` in a process that is fresh, and with all the room that there is."""
+        """Begin a piece; `alone` in a process that is fresh and has more room, of one machine all of it."""
 
     def collect(self, piece: Piece, done: Pending) -> list[Outcome]:
         """An outcome for each run of a piece that is done; Lost where its process was."""
 
     def end(self) -> None:
-        """Leave what is being trained, which goes on from its last checkpoint another time."""
+        """Leave what is being trained, which goes on from its last checkpoint another time; more may be begun."""
 
 
 class InOrder:
     """One piece after another, in this process."""
 
+    patient = False
+
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self._taken = trainer, False
 
-    def free(self) -> int:
+    def free(self, alone: bool = False) -> int:
         return 0 if self._taken else 1
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
@@ -61,7 +70,7 @@ class InOrder:
         return done.result()
 
     def end(self) -> None:
-        """Nothing goes on."""
+        self._taken = False
 
 
 class Seat:
@@ -90,15 +99,20 @@ class Seat:
 class Processes:
     """Several at once, each in a process of this machine."""
 
+    patient = False
+
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         self.seats = [Seat(trainer) for trainer in trainers]
-        self._taken = dict[Pending, Seat]()
+        self._taken, self._alone = dict[Pending, Seat](), False
 
-    def free(self) -> int:
+    def free(self, alone: bool = False) -> int:
+        if alone or (self._alone and self._taken):
+            return int(not self._taken)
         return len(self.seats) - len(self._taken)
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
         seat = next(seat for seat in self.seats if seat not in self._taken.values())
+        self._alone = alone
         if alone:
             seat.end()
         pending = seat.submit(piece)
@@ -120,6 +134,7 @@ class Processes:
     def end(self) -> None:
         for seat in self.seats:
             seat.end()
+        self._taken.clear()
 
 
 def executor_of(todo: Sequence[Run], pieces: int, root: Path, store: Store, machine: Machine, told: Path) -> Executor:
@@ -135,12 +150,13 @@ def executor_of(todo: Sequence[Run], pieces: int, root: Path, store: Store, mach
         return (Fetching if machine.cluster.fetch else OnRay)(root, store, machine, told)
     cuda = pick_device(machine.device).type == "cuda"
     workers = machine.at_once(any(run.shape in LARGE for run in todo))
+    tell = partial(tell_in, told)
     share = max(1, cores() // workers) if workers > 1 and not cuda else 0  # in company or alone, a run rounds alike
     if min(workers, pieces) <= 1 and not cuda:
-        return InOrder(Trainer(root, store, machine, share, told=told))
+        return InOrder(Trainer(root, store, machine, share, tell=tell))
     names = gpus(torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")) if cuda else [""]
     own = [names[number % len(names)] for number in range(min(workers, pieces))]
-    return Processes([Trainer(root, store, machine, share, gpu, told) for gpu in own])
+    return Processes([Trainer(root, store, machine, share, gpu, tell) for gpu in own])
 
 
 def gpus(count: int, visible: str | None) -> list[str]:

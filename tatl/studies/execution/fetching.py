@@ -6,30 +6,66 @@ travels to the node that trains it, and the finished run comes back.  What was h
 
 from __future__ import annotations
 
-import tempfile
 from collections import OrderedDict
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tatl.data.store import Store
 from tatl.run import Run, finished
+from tatl.studies.execution.board import tell_in
 from tatl.studies.execution.machine import Machine
+from tatl.studies.execution.nodes import alive, at
 from tatl.studies.execution.on_ray import OnRay
 from tatl.studies.execution.piece import Outcome, Pending, Piece, Trainer
-from tatl.studies.execution.travel import Contents, Parcel, cache, contents, copy_here, parcel, put_down
+from tatl.studies.execution.travel import Contents, Parcel, contents, copy_here, own_folder, parcel, put_down
 from tatl.training.trainer import Busy, holding
 
+HEAD = "node:__internal_head__"  # what Ray's head node has
 STAY = 8  # needed runs that stay in the object store for others that need them
 
 
-class Made(NamedTuple):
-    """What comes back: an outcome a run, and the folder of each that is finished."""
+class Post:
+    """Where nodes leave what the driver takes home: finished runs, and how far others are; an actor."""
 
-    outcomes: list[Outcome]
-    folders: list[Contents | None]
+    def __init__(self) -> None:
+        self.folders, self.words = dict[str, Contents](), dict[str, str]()
+
+    def leave(self, name: str, folder: Contents) -> None:
+        """The folder of a finished run."""
+        self.folders[name] = folder
+
+    def tell(self, name: str, words: str) -> None:
+        """How far a run is."""
+        self.words[name] = words
+
+    def take(self) -> tuple[dict[str, Contents], dict[str, str]]:
+        """Both, of each run that has left any since the last time."""
+        left = self.folders, self.words
+        self.folders, self.words = {}, {}
+        return left
+
+
+@dataclass(frozen=True)
+class _Leaving(Trainer):
+    """Leaves each run at a post when it is finished."""
+
+    post: Any = None
+
+    def train(self, run: Run) -> Outcome:
+        import ray
+
+        outcome = super().train(run)
+        if isinstance(outcome, float):
+            ray.get(self.post.leave.remote(run.hash, contents(run.folder(self.root))))
+        return outcome
+
+
+def _tell(post: Any, name: str, words: str) -> None:
+    post.tell.remote(name, words)
 
 
 @dataclass(frozen=True)
@@ -39,35 +75,41 @@ class Away:
     store: Parcel
     weights: Parcel | None
     machine: Machine
+    post: Any
 
-    def __call__(self, piece: Piece, needed: dict[Run, Any]) -> Made:
+    def __call__(self, piece: Piece, needed: dict[Run, Any]) -> list[Outcome]:
         """`needed`: the folders (in the object store) of the runs that these need."""
         import ray
 
         store = Store.open(copy_here(ray, self.store))
         machine = replace(self.machine, imagenet_weights=copy_here(ray, self.weights) if self.weights else None)
-        with tempfile.TemporaryDirectory(prefix="run-", dir=cache()) as name:
-            root = Path(name)
+        with own_folder() as root:
             for run, folder in needed.items():
                 put_down(ray.get(folder), run.folder(root))
-            outcomes = Trainer(root, store, machine, threads=1, elsewhere=True)(piece)
-            return Made(outcomes, [contents(run.folder(root)) if finished(run, root) else None for run in piece])
+            tell = partial(_tell, self.post)
+            return _Leaving(root, store, machine, threads=1, tell=tell, elsewhere=True, post=self.post)(piece)
 
 
 class Fetching(OnRay):
     """Tasks of a cluster that have nothing in common with the driver but Ray."""
 
-    def __init__(self, root: Path, store: Store, machine: Machine, told: Path | None = None) -> None:
-        super().__init__(root, store, machine)
+    def __init__(self, root: Path, store: Store, machine: Machine, told: Path) -> None:
+        super().__init__(root, store, machine, told)
         self._held = dict[Pending, tuple[ExitStack, Piece]]()
         self._sent = OrderedDict[Run, Any]()
 
-    def _shared(self) -> None:
+    def _shared(self, told: Path) -> None:
         return None
 
-    def _trainer(self, machine: Machine, told: Path | None) -> Away:
+    def _trainer(self, machine: Machine, told: Path) -> Away:
+        head = next(node["NodeID"] for node in alive(self.ray) if HEAD in node["Resources"])
+        self.told, self.post = told, self.ray.remote(Post).options(num_cpus=0, **at(head)).remote()
         weights = parcel(self.ray, machine.imagenet_weights) if machine.imagenet_weights else None
-        return Away(parcel(self.ray, self.store.path), weights, replace(machine, imagenet_weights=None))
+        return Away(parcel(self.ray, self.store.path), weights, replace(machine, imagenet_weights=None), self.post)
+
+    def free(self, alone: bool = False) -> int:
+        self._take_home()
+        return super().free(alone)
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
         held = ExitStack()
@@ -88,21 +130,25 @@ class Fetching(OnRay):
     def collect(self, piece: Piece, done: Pending) -> list[Outcome]:
         if done not in self._held:
             return done.result()
+        self._take_home()
         held, left = self._held.pop(done)
         with held:
-            found: Any = super().collect(piece, done)
-            if not isinstance(found, Made):
-                return found
-            for run, folder in zip(left, found.folders, strict=True):
-                if folder is not None:
-                    put_down(folder, run.folder(self.root))
-        outcomes = dict(zip(left, found.outcomes, strict=True))
+            outcomes = dict(zip(left, super().collect(left, done), strict=True))
         return [outcomes.get(run, 0.0) for run in piece]
 
     def end(self) -> None:
         super().end()
         for held, _ in self._held.values():
             held.close()
+        self._held.clear()
+
+    def _take_home(self) -> None:
+        """Put down the runs that are finished, and tell how far others are."""
+        folders, told = self.ray.get(self.post.take.remote())
+        for name, words in told.items():
+            tell_in(self.told, name, words)
+        for run in [run for _, left in self._held.values() for run in left if run.hash in folders]:
+            put_down(folders[run.hash], run.folder(self.root))
 
     def _folder(self, run: Run) -> Any:
         """The folder of a finished run in the object store, where those that were asked for last stay."""

@@ -9,17 +9,24 @@ import hashlib
 import os
 import platform
 import socket
-import uuid
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tqdm import tqdm
+
 from tatl.cli import sentence
 from tatl.data.store import Store
 from tatl.machine.version import HERE, versions
+from tatl.studies.execution.piece import Lost, Vanished
 
 THIS = "ray"  # --on: the cluster of the job in which this runs (RAY_ADDRESS), one on this machine, or a new one here
 PATIENCE = 5.0  # seconds in which an address answers
+STRIKES = 3  # pieces lost in a row that say that the node is at fault, where other nodes make theirs
 
 
 class Disk(NamedTuple):
@@ -44,7 +51,9 @@ def connect(on: str) -> Any:
         ray.init(address or None, log_to_driver=False, logging_level="ERROR", **quiet)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         what = f"the Ray cluster at {address or 'this machine'} cannot be used ({' '.join(str(error).split())})"
-        raise ValueError(f"{what}: look at `ray status` there, or give --on ray for this machine alone") from error
+        remedy = "look at `ray status` there, or give --on ray for this machine alone"
+        remedy = "pip install 'ray[client]'" if "ray[client]" in str(error) else remedy
+        raise ValueError(f"{what}: {remedy}") from error
     return ray
 
 
@@ -60,30 +69,128 @@ def alive(ray: Any) -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
 
 
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Whether it holds at some moment of so many seconds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(min(0.5, seconds / 10))
+    return True
+
+
 def has(node: dict[str, Any], kind: str) -> float:
     """How much of a resource (CPU, GPU, memory in bytes) a node has."""
     return float(node["Resources"].get(kind, 0.0))
 
 
-def check_nodes(ray: Any, shared: Disk | None) -> None:
-    """ValueError names the nodes with other versions than here, and those that do not see what is to be `shared`.
+@dataclass(eq=False)
+class Node:
+    """A node that may be used: what it has and what of it is left (CPU, GPU, memory in bytes)."""
 
-    A node that goes away while it is asked is left out.
+    number: str
+    name: str
+    has: dict[str, float]
+    left: dict[str, float]
+    strikes: int | None = None  # pieces that were lost there in a row; None before one has ended
+
+    def fits(self, share: dict[str, float]) -> int:
+        """How many such shares there is room for."""
+        return max(0, int(_times(share, self.left) + 1e-6))
+
+    def has_of(self, share: dict[str, float]) -> float:
+        """What part of such a share it has where nothing else is there, up to all."""
+        return min(1.0, _times(share, self.has))
+
+    def take(self, share: dict[str, float]) -> dict[str, float]:
+        """A share of it, as far as it has one; where not enough is left, who takes it waits there until there is."""
+        taken = {kind: min(asked, self.has.get(kind, 0.0)) for kind, asked in share.items()}
+        self.give({kind: -asked for kind, asked in taken.items()})
+        return taken
+
+    def give(self, share: dict[str, float]) -> None:
+        """Give back what was taken."""
+        for kind, asked in share.items():
+            self.left[kind] = self.left.get(kind, 0.0) + asked
+
+
+def _times(share: dict[str, float], room: dict[str, float]) -> float:
+    return min(room.get(kind, 0.0) / asked for kind, asked in share.items() if asked)
+
+
+class Roster:
+    """The nodes that are what this one is, and see what is to be `shared`; each is asked once, those that join too.
+
+    ValueError names those that are not, at the start; one that joins later is left out, and so is one on which STRIKES
+    pieces in a row were lost while others make theirs.
     """
-    token = shared.runs / f".seen-{uuid.uuid4().hex}" if shared and shared.runs else None
-    asked_of = shared and shared._replace(runs=token)
-    try:
-        if token:
-            token.touch()
-        here, nodes = probe(asked_of), alive(ray)
-        asked = [(node["NodeManagerHostname"], _asked(ray, node, asked_of)) for node in nodes]
-        odd = [words for name, task in asked if (words := _odd(ray, name, task, here))]
-    finally:
-        if token:
-            token.unlink(missing_ok=True)
-    if odd:
-        disk = "" if shared is None else ", and runs and store on a shared disk (or --fetch)"
-        raise ValueError(f"{'; '.join(odd)}: give all nodes one environment{disk}")
+
+    def __init__(self, ray: Any, shared: Disk | None) -> None:
+        self.ray, self.shared, self.here = ray, shared, probe(shared)
+        self.nodes, self.out, self._asked = dict[str, Node](), dict[str, str](), dict[str, Any]()
+        self.look(None)
+        if self.out:
+            disk = "" if shared is None else ", and runs and store on a shared disk (or --fetch)"
+            raise ValueError(f"{'; '.join(self.out.values())}: give all nodes one environment{disk}")
+
+    def look(self, timeout: float | None = 0.0) -> None:
+        """Forget nodes that are gone, ask those that are new, and take in those that have answered as this one does."""
+        there = {node["NodeID"]: node for node in alive(self.ray)}
+        self.nodes = {number: node for number, node in self.nodes.items() if number in there}
+        for number in [number for number in there if number not in {**self.nodes, **self.out, **self._asked}]:
+            self._asked[number] = _asked(self.ray, number, self.shared)
+        tasks = list(self._asked.values())
+        ready = self.ray.wait(tasks, num_returns=len(tasks), timeout=timeout)[0] if tasks else []
+        for number in [number for number, task in self._asked.items() if task in ready]:
+            task = self._asked.pop(number)
+            if number in there:
+                self._admit(there[number], task, said=timeout is not None)
+
+    def room(self, share: dict[str, float]) -> int:
+        """For how many more such shares there is room."""
+        return sum(node.fits(share) for node in self.nodes.values())
+
+    def choose(self, share: dict[str, float], again: bool = False) -> Node:
+        """Where such a share goes: where there is most room; what was lost goes where nothing was before."""
+
+        def worth(node: Node) -> tuple[Any, ...]:
+            lost = node.strikes or 0
+            return node.has_of(share), -lost if again else 0, bool(node.fits(share)), -lost, node.left["CPU"]
+
+        return max(self.nodes.values(), key=worth)
+
+    def note(self, node: Node, outcome: object) -> None:
+        """How a piece ended there."""
+        if isinstance(outcome, Vanished):
+            return
+        node.strikes = (node.strikes or 0) + 1 if isinstance(outcome, Lost) else 0
+        if node.strikes >= STRIKES and self.works():
+            self._leave_out(node.number, f"node {node.name}: {STRIKES} pieces in a row were lost there ({outcome})")
+
+    def works(self) -> bool:
+        """Whether there is a node on which the last piece came about."""
+        return any(node.strikes == 0 for node in self.nodes.values())
+
+    def _admit(self, described: dict[str, Any], task: Any, said: bool) -> None:
+        """Take a node in, or out; neither where it went away while it was asked."""
+        number, name = described["NodeID"], described["NodeManagerHostname"]
+        try:
+            odd = differing(name, self.ray.get(task), self.here)
+        except self.ray.exceptions.RayTaskError as error:
+            odd = f"node {name} cannot run this package ({first_line(error.cause)})"
+        except self.ray.exceptions.RayError:
+            return
+        if odd:
+            self._leave_out(number, odd, said)
+        else:
+            whole = {kind: has(described, kind) for kind in ("CPU", "GPU", "memory")}
+            self.nodes[number] = Node(number, name, whole, dict(whole))
+
+    def _leave_out(self, number: str, words: str, said: bool = True) -> None:
+        self.out[number] = words
+        self.nodes.pop(number, None)
+        if said:
+            tqdm.write(f"{words}: it is left out", file=sys.stderr)
 
 
 def probe(shared: Disk | None) -> dict[str, str]:
@@ -108,22 +215,16 @@ def code() -> str:
     return seen.hexdigest()[:12]
 
 
-def _asked(ray: Any, node: dict[str, Any], shared: Disk | None) -> Any:
-    """`probe` as a task of that node."""
+def at(number: str) -> dict[str, Any]:
+    """The option of a task or an actor that lays it on one node, and has it fail where that is gone."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    return ray.remote(probe).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(shared)
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(number, soft=False)}
 
 
-def _odd(ray: Any, name: str, task: Any, here: dict[str, str]) -> str:
-    """What differs there; empty where nothing does, and where the node went away."""
-    try:
-        return differing(name, ray.get(task), here)
-    except ray.exceptions.RayTaskError as error:
-        return f"node {name} cannot run this package ({first_line(error.cause)})"
-    except ray.exceptions.RayError:
-        return ""
+def _asked(ray: Any, number: str, shared: Disk | None) -> Any:
+    """`probe` as a task of that node."""
+    return ray.remote(probe).options(num_cpus=0, max_retries=0, **at(number)).remote(shared)
 
 
 def differing(name: str, found: dict[str, str], here: dict[str, str]) -> str:

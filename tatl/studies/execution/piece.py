@@ -21,7 +21,7 @@ from tatl.cli import ERRORS, out_of_memory, sentence
 from tatl.data.store import Store
 from tatl.models.starts import start_rule
 from tatl.run import Run, finished
-from tatl.studies.execution.board import Teller
+from tatl.studies.execution.board import Tell, Teller
 from tatl.studies.execution.machine import Machine
 from tatl.training import frozen_features as features
 from tatl.training.trainer import fit
@@ -67,7 +67,7 @@ def pieces_of(todo: Sequence[Run]) -> list[Piece]:
 class Trainer:
     """Trains the runs of a piece one after another, on so many threads (0: all) or on a GPU.
 
-    It tells in a folder how far it is, and on which machine, if it is `elsewhere`.
+    It tells how far it is, and on which machine, if it is `elsewhere`.
     """
 
     root: Path
@@ -75,7 +75,7 @@ class Trainer:
     machine: Machine
     threads: int = 0
     gpu: str = ""
-    told: Path | None = None
+    tell: Tell | None = None
     elsewhere: bool = False
 
     def __call__(self, piece: Piece) -> list[Outcome]:
@@ -85,15 +85,16 @@ class Trainer:
         found = list[Outcome]()
         for run in piece:
             before = found[-1] if found else None
-            found.append(before if isinstance(before, Lost) else self._train(run))
+            found.append(before if isinstance(before, Lost) else self.train(run))
         features.release()
         return found
 
-    def _train(self, run: Run) -> Outcome:
+    def train(self, run: Run) -> Outcome:
+        """One run of it."""
         if finished(run, self.root):
             return 0.0
         started, own = time.monotonic(), self.machine
-        teller = Teller(run, self.told, gethostname() if self.elsewhere else "") if self.told else None
+        teller = Teller(run, self.tell, gethostname() if self.elsewhere else "") if self.tell else None
         try:
             with threads(self.threads):
                 fit(
@@ -102,7 +103,7 @@ class Trainer:
                     log=own.log,
                 )  # fmt: skip
         except ERRORS as error:
-            if self.elsewhere and out_of_memory(error):  # which a larger share of the machine may mend
-                return Lost(sentence(error))
+            if self.elsewhere and (out_of_memory(error) or isinstance(error, OSError)):
+                return Lost(f"{sentence(error)} (on node {gethostname()})")  # a larger share, or another disk, may do
             return Lost(f"its GPU failed in two processes ({error})") if GPU_FAILED.search(str(error)) else error
         return time.monotonic() - started

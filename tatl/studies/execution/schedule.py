@@ -3,18 +3,24 @@
 *What* is to run is a list of runs (tatl.studies.planner, tatl.studies.catalogue), *where* an executor's affair.  Runs
 that are there are not repeated, needed runs come first, and a run that fails is recorded and takes only those with it
 that need it.  A run that another process is at is being made elsewhere: others come first, then it is waited for.  One
-whose process was lost is tried once more, alone in a fresh one, so that a run that needs too much memory fails alone.
+whose process was lost is tried once more in a fresh one: on one machine alone, so that a run that needs too much memory
+fails alone, on a cluster with a larger share.
 """
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass
-from itertools import islice
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, current_thread, main_thread
+
+from tqdm import tqdm
 
 from tatl.cli import ERRORS, sentence
 from tatl.data.store import Store
@@ -26,7 +32,7 @@ from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Vanished
 from tatl.training.trainer import Busy, taken
 
 FAILED = "failed"  # the file in a run's folder that says why
-POLL = 2.0  # seconds between two looks at runs that are made elsewhere
+POLL = 2.0  # seconds between two looks at runs that are made elsewhere, and at the machines that there are
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,14 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
     """
     ordered = in_order(runs)
     todo = [run for run in ordered if not finished(run, root)]
-    failures, left = list[Failure](), todo
+    failures, left, executor = list[Failure](), todo, None
     with Board(todo, store, machine.progress, root.absolute() if machine.cluster.shares_a_disk else None) as board:
         board.say(f"{len(ordered)} runs: {len(ordered) - len(todo)} are there, {len(todo)} to do")
         while left:
             busy, done = list[Run](), set[Run]()
             pieces = pieces_of(left)
-            for run, outcome in outcomes(pieces, executor_of(left, len(pieces), root, store, machine, board.folder)):
+            executor = executor or executor_of(left, len(pieces), root, store, machine, board.folder)
+            for run, outcome in outcomes(pieces, executor):
                 if isinstance(outcome, Busy):
                     busy.append(run)
                     continue
@@ -74,49 +81,75 @@ def execute(runs: Iterable[Run], root: Path, store: Store, machine: Machine, kee
 
 @dataclass(eq=False)
 class _Waiting:
-    """A piece, and the runs that it waits for."""
+    """A piece, the runs that it waits for, and whether it was lost before: then it is tried alone."""
 
     piece: Piece
-    lacking: set[Run]
+    lacking: set[Run] = field(default_factory=set)
+    alone: bool = False
 
 
 def outcomes(pieces: Sequence[Piece], executor: Executor) -> Iterator[tuple[Run, Outcome]]:
     """Train pieces as soon as the runs among them that they need are made; of each run, as it comes, what came of it.
 
-    Those that need a run that failed are left out.
+    Those that need a run that failed are left out.  Of a patient executor, after the first Ctrl-C, none is begun, what
+    is under way is waited for, and a KeyboardInterrupt comes then.
     """
     known, needed_by = {run for piece in pieces for run in piece}, defaultdict[Run, list[set[Run]]](list)
     waiting = [_Waiting(piece, {need for run in piece for need in run.needs()} & known) for piece in pieces]
     for each in waiting:
         for need in each.lacking:
             needed_by[need].append(each.lacking)
-    again, flying = list[Run](), dict[Pending, Piece]()
-    try:
+    lost, flying = set[Run](), dict[Pending, Piece]()
+    with ExitStack() as ends:
+        ends.callback(executor.end)
+        stop = ends.enter_context(_first_ctrl_c()) if executor.patient else Event()
         while True:
-            ready = list(islice((each for each in waiting if not each.lacking), executor.free()))
-            flying |= {executor.submit(each.piece): each.piece for each in ready}
-            begun = set(ready)
-            waiting = [each for each in waiting if each not in begun]
-            alone = bool(again) and not flying
-            if alone:
-                tried = (again.pop(0),)
-                flying[executor.submit(tried, alone=True)] = tried
+            waiting = waiting if stop.is_set() else _begin(waiting, flying, executor)
             if not flying:
-                return  # what still waits needs a run that failed
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+                break  # what still waits needs a run that failed
+            done, _ = wait(flying, POLL, FIRST_COMPLETED)
             for pending in [each for each in flying if each in done]:  # in the order in which they were begun
                 piece = flying.pop(pending)
                 for run, outcome in zip(piece, executor.collect(piece, pending), strict=True):
-                    if isinstance(outcome, Vanished):
-                        waiting.append(_Waiting((run,), set()))
-                    elif isinstance(outcome, Lost) and not alone:
-                        again.append(run)
-                    else:
-                        for lacking in needed_by.pop(run, []) if isinstance(outcome, float) else []:
-                            lacking.discard(run)
-                        yield run, outcome
+                    if isinstance(outcome, Vanished) or (isinstance(outcome, Lost) and run not in lost):
+                        lost |= set() if isinstance(outcome, Vanished) else {run}
+                        waiting.append(_Waiting((run,), alone=run in lost))
+                        continue
+                    for lacking in needed_by.pop(run, []) if isinstance(outcome, float) else []:
+                        lacking.discard(run)
+                    yield run, outcome
+    if stop.is_set():
+        raise KeyboardInterrupt
+
+
+def _begin(waiting: Sequence[_Waiting], flying: dict[Pending, Piece], executor: Executor) -> list[_Waiting]:
+    """Begin what is ready and has room, first what was lost before; returns what still waits."""
+    left = list(waiting)
+    for alone in (True, False):
+        ready = [each for each in left if each.alone is alone and not each.lacking]
+        begun = set(ready[: executor.free(alone)] if ready else [])
+        flying |= {executor.submit(each.piece, alone): each.piece for each in ready if each in begun}
+        left = [each for each in left if each not in begun]
+    return left
+
+
+@contextmanager
+def _first_ctrl_c() -> Iterator[Event]:
+    """Inside, the first Ctrl-C sets the event; the next does what it did before."""
+    stop, before = Event(), signal.getsignal(signal.SIGINT)
+
+    def note(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop.set()
+        tqdm.write("stopping: what is under way is left to finish, and Ctrl-C again ends it", file=sys.stderr)
+
+    if current_thread() is main_thread():  # no other may ask for signals
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield stop
     finally:
-        executor.end()
+        if current_thread() is main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _wait(busy: Sequence[Run], left: Sequence[Run], root: Path, board: Board) -> None:

@@ -12,6 +12,8 @@ import io
 import pickle
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tatl.run import put_in_place
 CHUNK = 1 << 24  # bytes of a file that are one object, so that neither end holds more of it in memory
 LAST = "weights.safetensors"  # what makes a run a finished one
 LEFT = ("lock", "last.ckpt", "failed")  # what of a run's folder is of the machine on which it lies
+ARRIVING = "arriving"  # the folder in it of what is being put down
 
 Contents = dict[str, bytes]  # of a run's folder, by names
 
@@ -68,6 +71,21 @@ def cache() -> Path:
     return Path(tempfile.gettempdir()) / f"tatl-{getpass.getuser()}"
 
 
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder on this machine's local disk; those of processes that were killed go first."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with FileLock(cache().with_name(cache().name + ".lock")):
+        for folder in cache().glob("run-*"):
+            with suppress(OSError), FileLock(folder / "owner", timeout=0):  # which its process holds while it lives
+                shutil.rmtree(folder)
+        made = tempfile.TemporaryDirectory(prefix="run-", dir=cache())
+        owner = FileLock(Path(made.name) / "owner")
+        owner.acquire()
+    with made, owner:
+        yield Path(made.name)
+
+
 def copy_here(ray: Any, sent: Parcel) -> Path:
     """This machine's copy of a parcel, fetched by the first process that asks and checked once by every one.
 
@@ -103,19 +121,22 @@ def _fetch(ray: Any, sent: Parcel, path: Path) -> None:
 
 
 def contents(folder: Path) -> Contents:
-    """The files of a finished run."""
-    names = [path.name for path in folder.iterdir() if path.is_file() and path.suffix != ".partial"]
-    return {name: (folder / name).read_bytes() for name in names if name not in LEFT}
+    """The files of a finished run, and of folders in its own."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".partial"]
+    found = {path.relative_to(folder).as_posix(): path for path in files if path.parent.name != ARRIVING}
+    return {name: path.read_bytes() for name, path in found.items() if name not in LEFT}
 
 
 def put_down(found: Contents, folder: Path) -> None:
     """Write a finished run's files into its folder, its weights last."""
-    arriving = folder / "arriving"
+    arriving = folder / ARRIVING
     arriving.mkdir(parents=True, exist_ok=True)
     with room_for(folder):
         for name in sorted(found, key=lambda name: name == LAST):
-            (arriving / name).write_bytes(found[name])
-            put_in_place(arriving / name, folder / name)
+            partial = arriving / Path(name).name
+            partial.write_bytes(found[name])
+            (folder / name).parent.mkdir(exist_ok=True)
+            put_in_place(partial, folder / name)
     shutil.rmtree(arriving)
 
 
