@@ -5,9 +5,22 @@
 #SBATCH --job-name=tatl
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
-#SBATCH --signal=B:INT@120
+#SBATCH --signal=B:INT@300
 set -euo pipefail
+set -m # or what runs in the background would not hear of INT
 source .venv/bin/activate
+cores="${SLURM_CPUS_ON_NODE:-1}"
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun ray symmetric-run --address "$head:6379" --min-nodes "$SLURM_NNODES" --num-cpus="${SLURM_CPUS_ON_NODE:-1}" -- \
-  python -m tatl study "$@" --on ray
+address=$(getent hosts "$head" | awk 'NR == 1 {print $1}')
+trap 'ray stop' EXIT
+ray start --head --node-ip-address="$address" --port=6379 --num-cpus="$cores"
+if [ "$SLURM_NNODES" -gt 1 ]; then # what comes later than the command is taken in
+  others=$((SLURM_NNODES - 1))
+  srun --nodes="$others" --ntasks="$others" --exclude="$head" --cpus-per-task="$cores" \
+    ray start --address="$address:6379" --num-cpus="$cores" --block &
+fi
+python -m tatl study "$@" --on "$address:6379" &
+study=$!
+# Minutes before the time is over no more is begun; what is not ready then goes on from its checkpoint another time.
+trap 'kill -INT $study; (sleep 240; kill -INT $study) &' INT
+wait $study || wait $study # the first wait ends with the signal

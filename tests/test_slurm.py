@@ -1,0 +1,61 @@
+"""The script for Slurm, with stand-ins for what a cluster has: what starts where, and who hears that time is over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[1] / "examples/slurm/study.sh"
+STUDY = """
+import sys, time
+from pathlib import Path
+Path("study").write_text(" ".join(sys.argv[1:]))
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    Path("heard").touch()
+    time.sleep(0.5)  # the runs under way are finished
+    sys.exit(130)
+"""
+STAND_INS = {
+    "scontrol": "printf 'localhost\\nb\\n'",
+    "ray": 'echo "ray $*" >> called',
+    "srun": 'echo "srun $*" >> called',
+    "python": f'exec {sys.executable} study.py "$@"',
+}
+
+
+def until(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Slurm is not of Windows")
+def test_the_study_alone_hears_that_time_is_over_and_is_waited_for(tmp_path: Path) -> None:
+    place = tmp_path / ".venv/bin"
+    place.mkdir(parents=True)
+    (place / "activate").touch()
+    (tmp_path / "study.py").write_text(STUDY, encoding="utf-8")
+    for name, line in STAND_INS.items():
+        (place / name).write_text(f"#!/bin/bash\n{line}\n", encoding="utf-8")
+        (place / name).chmod(0o755)
+    of_slurm = {"SLURM_JOB_NODELIST": "localhost,b", "SLURM_NNODES": "2", "SLURM_CPUS_ON_NODE": "8"}
+    words = {**os.environ, **of_slurm, "PATH": f"{place}:{os.environ['PATH']}"}
+    job = subprocess.Popen(["bash", SCRIPT, "crop", "--preset", "paper"], cwd=tmp_path, env=words)
+    until(tmp_path / "study")
+    time.sleep(0.5)
+    job.send_signal(signal.SIGINT)
+    assert job.wait(30) == 130 and (tmp_path / "heard").exists()
+    called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    assert (tmp_path / "study").read_text(encoding="utf-8").startswith("-m tatl study crop --preset paper --on ")
+    (srun,) = [line for line in called if line.startswith("srun")]
+    assert "--cpus-per-task=8" in srun and "--exclude=localhost" in srun and "--block" in srun
+    assert "ray start --head" in "\n".join(called) and called[-1] == "ray stop"
