@@ -93,12 +93,12 @@ def test_a_node_may_go_away(cluster: Any, toy_store: Store, tmp_path: Path) -> N
 DRIVER = """
 import sys
 from pathlib import Path
-import test_ray
+import test_ray_training
 from analysis.measure.commands import measure_bound, run_command
 from tatl.data.store import Store
 from tatl.studies.execution.schedule import execute
 root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
-execute([run for seed in range(4) for run in test_ray.family(store, seed)], root, store, test_ray.ON_RAY)
+execute([run for seed in range(4) for run in test_ray_training.family(store, seed)], root, store, test_ray_training.ON_RAY)
 """
 
 
@@ -260,7 +260,7 @@ from dataclasses import replace
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster as Nodes
-import test_ray
+import test_ray_training
 from tatl.data.store import Store
 from tatl.run import finished
 from tatl.studies.execution.schedule import execute
@@ -269,8 +269,8 @@ root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
 head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 nodes = Nodes(initialize_head=True, head_node_args=head | {"object_store_memory": 80 << 20})
 ray.init(address=nodes.address, log_to_driver=False)
-runs = test_ray.family(store)
-execute(runs, root, store, replace(test_ray.ON_RAY, cluster=Cluster("ray", fetch=True)))
+runs = test_ray_training.family(store)
+execute(runs, root, store, replace(test_ray_training.ON_RAY, cluster=Cluster("ray", fetch=True)))
 print("made" if all(finished(run, root) for run in runs) else "lost")
 ray.shutdown()
 nodes.shutdown()
