@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from ray_nodes import Played
+
     from tatl.data.store import Store
 
 # Small networks on small images: two threads only wait for each other.  Processes that tests start inherit it.
@@ -74,3 +77,20 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of two nodes of one core."""
+    from ray_nodes import connected
+
+    with connected() as made:
+        yield made
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    """One of two nodes of two cores, without Ray."""
+    from ray_nodes import play
+
+    return play(monkeypatch)

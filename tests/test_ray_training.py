@@ -1,15 +1,13 @@
-"""Studies on a Ray cluster: two nodes of one core on this machine, one of which may go away."""
+"""Studies on a Ray cluster, one of whose nodes may go away."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,46 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ray_nodes import ON_RAY, Played, family, slow
 from safetensors.torch import load_file
 
-from analysis.measure.commands import measure_bound, run_command
 from tatl.data.store import Store
-from tatl.run import Run, finished
+from tatl.run import finished
 from tatl.studies.execution import nodes, on_ray, piece, travel
-from tatl.studies.execution.crew import Crew, Hand
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
 from tatl.studies.execution.piece import Lost, Outcome, Piece, Trainer, Vanished
 from tatl.studies.execution.schedule import execute
 from tatl.studies.settings import Cluster
-from toy import SMALL, toy_run
+from toy import toy_run
 
-ON_RAY = Machine("cpu", progress=False, cluster=Cluster("ray"))
 pytestmark = pytest.mark.filterwarnings("default")
-slow = pytest.mark.large
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """Two nodes of one core, connected, whose processes find what the tests define."""
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'tatl[cluster]'")
-    from ray.cluster_utils import Cluster as Nodes
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-        patch.setenv("RAY_agent_register_timeout_ms", "300000")
-        head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
-        made = Nodes(initialize_head=True, head_node_args=head)
-        made.add_node(num_cpus=1)
-        ray.init(address=made.address, log_to_driver=False)
-        yield made
-        ray.shutdown()
-        made.shutdown()
-
-
-def family(store: Store, seed: int = 0) -> list[Run]:
-    union = toy_run(store, "union", seed=seed)
-    return [toy_run(store, "disc", start="tatl", parent=union, seed=seed), toy_run(store, "bar", seed=seed)]
 
 
 @slow
@@ -93,12 +65,12 @@ def test_a_node_may_go_away(cluster: Any, toy_store: Store, tmp_path: Path) -> N
 DRIVER = """
 import sys
 from pathlib import Path
-import test_ray_training
+import ray_nodes
 from analysis.measure.commands import measure_bound, run_command
 from tatl.data.store import Store
 from tatl.studies.execution.schedule import execute
 root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
-execute([run for seed in range(4) for run in test_ray_training.family(store, seed)], root, store, test_ray_training.ON_RAY)
+execute([run for seed in range(4) for run in ray_nodes.family(store, seed)], root, store, ray_nodes.ON_RAY)
 """
 
 
@@ -177,25 +149,6 @@ def test_memory_that_runs_out_gets_the_next_larger_share(
 
 
 @slow
-def test_what_no_node_has_is_refused(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
-    import ray
-
-    (tmp_path / "seen").touch()
-    shared = nodes.Disk(tmp_path / "seen", toy_store.path)
-    assert len(nodes.Roster(ray, shared).nodes) == 2
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(nodes, "code", lambda: "of another version")
-        with pytest.raises(ValueError, match=r"node \S+ has code of tatl [0-9a-f]+ \(here of another version\)"):
-            nodes.Roster(ray, shared)
-    with pytest.raises(ValueError, match=r"2 GPUs and no node .* more than 1: give fewer --gpus-per-run"):
-        gpu = cluster.add_node(num_cpus=1, num_gpus=1)
-        try:
-            execute(family(toy_store), tmp_path, toy_store, Machine("auto", progress=False, cluster=Cluster("ray", 2)))
-        finally:
-            cluster.remove_node(gpu)
-
-
-@slow
 def test_without_a_shared_disk_runs_come_back_whole(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
     shutil.rmtree(travel.cache(), ignore_errors=True)
     fetching, alone = replace(ON_RAY, cluster=Cluster("ray", fetch=True)), replace(ON_RAY, cluster=Cluster())
@@ -210,57 +163,13 @@ def test_without_a_shared_disk_runs_come_back_whole(cluster: Any, toy_store: Sto
     assert [path.name for path in travel.cache().iterdir()] == [copy.parent.name]  # no run is left on a node
 
 
-WORDS = ["--preset", "smoke", "--shapes", "link", "--backbone", SMALL, "--device", "cpu", "--attributes", "disc"]
-WORDS += ["--init", "random", "tatl", "--images", "4"]
-
-
-@slow
-@pytest.mark.parametrize("more", [[], ["--fetch"]], ids=["shared", "fetch"])
-def test_the_bound_is_that_of_one_machine_to_the_bit(
-    cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = [*WORDS, "--store", str(toy_store.path), "--max-products", "6"]
-    for name, where in (("here", ["--workers", "1"]), ("ray", ["--on", "ray", *more])):
-        given = [*words, "--runs", name, "--tables", f"{name}-tables", *where]
-        assert run_command(measure_bound, "analysis.bound", given) == 0
-    paths = sorted(Path("here-tables").glob("*.csv"))
-    assert paths and all(path.read_bytes() == Path("ray-tables", path.name).read_bytes() for path in paths)
-
-
-@dataclass
-class Marker(Hand):
-    """Its process ends itself at one of the tasks, the first time."""
-
-    marks: Path
-
-    def do(self, task: int) -> int:
-        time.sleep(0.2)
-        mark = self.marks / "killed-5"
-        if task == 5 and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return task
-
-
-@slow
-def test_images_of_a_node_that_goes_away_go_elsewhere(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
-    node = cluster.add_node(num_cpus=1)
-    answers = list[int]()
-    for answer in Crew("cpu", cluster=Cluster("ray")).share(Marker(marks=tmp_path), range(30), toy_store):
-        answers.append(answer)
-        if len(answers) == 3:
-            cluster.remove_node(node, allow_graceful=False)
-    assert sorted(answers) == list(range(30)) and (tmp_path / "killed-5").exists()
-
-
 LITTLE = """
 import sys
 from dataclasses import replace
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster as Nodes
-import test_ray_training
+import ray_nodes
 from tatl.data.store import Store
 from tatl.run import finished
 from tatl.studies.execution.schedule import execute
@@ -269,8 +178,8 @@ root, store = Path(sys.argv[1]), Store.open(sys.argv[2])
 head = {"num_cpus": 1, "include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
 nodes = Nodes(initialize_head=True, head_node_args=head | {"object_store_memory": 80 << 20})
 ray.init(address=nodes.address, log_to_driver=False)
-runs = test_ray_training.family(store)
-execute(runs, root, store, replace(test_ray_training.ON_RAY, cluster=Cluster("ray", fetch=True)))
+runs = ray_nodes.family(store)
+execute(runs, root, store, replace(ray_nodes.ON_RAY, cluster=Cluster("ray", fetch=True)))
 print("made" if all(finished(run, root) for run in runs) else "lost")
 ray.shutdown()
 nodes.shutdown()
@@ -290,38 +199,6 @@ def test_what_the_object_store_cannot_hold_goes_to_disk(
     assert ended.stdout.endswith("made\n"), ended.stderr
 
 
-def test_a_full_object_store_without_a_disk_is_named(toy_store: Store) -> None:
-    def full(_: bytes) -> None:
-        raise MemoryError("full")
-
-    errors = SimpleNamespace(ObjectStoreFullError=MemoryError, OutOfDiskError=MemoryError)
-    with pytest.raises(OSError, match=r"object store of Ray is full.* give the nodes more --object-store-memory"):
-        travel.parcel(SimpleNamespace(put=full, exceptions=errors), toy_store.path)
-
-
-@dataclass
-class Begun(Hand):
-    """Tells in a folder what it began."""
-
-    place: Path
-
-    def do(self, task: int) -> int:
-        (self.place / str(task)).touch()
-        time.sleep(0.5)
-        return task
-
-
-@slow
-def test_ctrl_c_asks_for_no_more_and_ends_what_runs(cluster: Any, toy_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        for _ in Crew("cpu", cluster=Cluster("ray")).share(Begun(place=tmp_path), range(50), toy_store):
-            os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(2)
-    begun = len(list(tmp_path.iterdir()))
-    time.sleep(3)
-    assert begun < 10 and len(list(tmp_path.iterdir())) == begun
-
-
 def test_memory_that_runs_out_elsewhere_is_tried_with_more(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,71 +210,6 @@ def test_memory_that_runs_out_elsewhere_is_tried_with_more(
     (here,) = Trainer(tmp_path, toy_store, ON_RAY)((run,))
     (elsewhere,) = Trainer(tmp_path, toy_store, ON_RAY, elsewhere=True)((run,))
     assert not isinstance(here, Lost) and isinstance(elsewhere, Lost) and "smaller --batch" in str(elsewhere)
-
-
-class Played:
-    """Ray as far as a roster asks it: nodes, each with what it answers to `probe`."""
-
-    exceptions = SimpleNamespace(RayError=ZeroDivisionError, RayTaskError=ArithmeticError)
-
-    def __init__(self, *cpus: float) -> None:
-        self.answers, self.there = dict[str, dict[str, str]](), list[dict[str, Any]]()
-        for number, count in enumerate(cpus):
-            self.join(f"n{number}", CPU=count)
-
-    def join(self, name: str, answer: str = "same", **has: float) -> None:
-        self.answers[name] = {"torch": answer}
-        self.there.append({"NodeID": name, "NodeManagerHostname": name, "Alive": True, "Resources": has})
-
-    def nodes(self) -> list[dict[str, Any]]:
-        return self.there
-
-    def wait(self, tasks: list[str], num_returns: int, timeout: float | None) -> tuple[list[str], list[str]]:
-        return tasks, []
-
-    def get(self, task: str) -> dict[str, str]:
-        return self.answers[task]
-
-
-@pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> Played:
-    """Two nodes of two cores."""
-    monkeypatch.setattr(nodes, "probe", lambda shared: {"torch": "same"})
-    monkeypatch.setattr(nodes, "_asked", lambda ray, number, shared: number)
-    return Played(2.0, 2.0)
-
-
-CORE = {"CPU": 1.0, "GPU": 0.0, "memory": 0.0}
-
-
-def test_a_node_that_joins_is_asked_too(played: Played, capsys: pytest.CaptureFixture[str]) -> None:
-    roster = nodes.Roster(played, None)
-    played.join("good", CPU=4.0)
-    played.join("odd", "other", CPU=64.0)
-    for _ in range(2):
-        roster.look()
-        assert set(roster.nodes) == {"n0", "n1", "good"} and roster.room(CORE) == 8
-    assert capsys.readouterr().err == "node odd has torch other (here same): it is left out\n"
-    with pytest.raises(ValueError, match=r"node odd has torch other .*give all nodes one environment"):
-        nodes.Roster(played, None)
-
-
-def test_a_node_on_which_pieces_are_lost_is_left_out_where_others_make_theirs(
-    played: Played, capsys: pytest.CaptureFixture[str]
-) -> None:
-    roster = nodes.Roster(played, None)
-    good, bad = roster.nodes.values()
-    for _ in range(nodes.STRIKES + 1):
-        roster.note(bad, Lost("the disk is full"))
-    assert set(roster.nodes) == {"n0", "n1"}  # as long as none is known to work
-    roster.note(good, 3.0)
-    good.take(CORE)
-    assert roster.choose(CORE) is good and roster.choose(CORE | {"CPU": 2.0}, again=True) is good
-    roster.note(bad, Vanished("elsewhere"))
-    roster.note(bad, Lost("the disk is full"))
-    assert set(roster.nodes) == {"n0"} and "node n1: 3 pieces" in capsys.readouterr().err
-    roster.look()
-    assert set(roster.nodes) == {"n0"}
 
 
 def on(played: Played, monkeypatch: pytest.MonkeyPatch, root: Path = Path(), share: float = 1.0) -> on_ray.OnRay:
@@ -498,36 +310,3 @@ def test_the_memory_of_a_network_is_kept_among_the_runs(toy_store: Store, tmp_pa
     assert seen.of(run) == seen.of(toy_run(toy_store, "bar", seed=3)) == 7e8 and seen.of(other) == 0
     answer = on_ray.train(lambda size: np.ones(size).nbytes, 10**7)
     assert answer.found == 8e7 < answer.peak
-
-
-def test_without_ray_the_extra_is_named(toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ValueError, match=r"pip install 'tatl\[cluster\]'"):
-        execute(family(toy_store), tmp_path, toy_store, ON_RAY)
-
-
-@pytest.mark.parametrize("address", ["ray://127.0.0.1:9", "127.0.0.1:9"])
-def test_an_address_that_does_not_answer_is_said_in_seconds(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
-    started = time.monotonic()
-    with pytest.raises(ValueError, match=rf"cluster at {address} cannot be used .*refused"):
-        nodes.connect(address)
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(ValueError, match=rf"cluster at {address} cannot be used"):
-        nodes.connect("ray")
-    assert time.monotonic() - started < 10
-
-
-def test_nodes_that_differ_are_named() -> None:
-    here = {"Python": "3.11", "torch": "2.15", "runs": "seen", "store": "12ab"}
-    assert nodes.differing("b", dict(here), here) == ""
-    odd = nodes.differing("b", here | {"torch": "2.11", "runs": "unseen"}, here)
-    assert odd == "node b has torch 2.11 (here 2.15), runs unseen (here seen)"
-
-
-@pytest.mark.parametrize(
-    "given", [{"on": "ray", "gpus_per_run": 0.0}, {"on": "ray", "gpus_per_run": 1.5}, {"gpus_per_run": 0.5}]
-)
-def test_a_share_that_cannot_be_given_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="give"):
-        Cluster(**given)

@@ -153,7 +153,7 @@ class Cluster:
         if share <= 0 or (share > 1 and share != int(share)):
             raise ValueError(f"gpus_per_run {share:g} is no share of a GPU: give more than 0 up to 1, such as 0.25")
         if not self.on and (self.fetch or share != 1):
-            raise ValueError("--fetch and --gpus-per-run are for a Ray cluster: name one with --on, such as --on ray")
+            raise ValueError("--fetch and --gpus-per-run are for a Ray cluster: give --on, such as --on ray")
 
     @property
     def shares_a_disk(self) -> bool:
