@@ -23,6 +23,7 @@ LINES = {
 @pytest.mark.skipif(any(Path(each).exists() for each in ("/dev/nvidiactl", "/dev/dxg")), reason="a GPU is asked for")
 @pytest.mark.parametrize(("module", "line"), [(module, line) for module in LINES for line in LINES[module]])
 def test_help_and_plans_need_no_torch(module: str, line: str, tmp_path: Path) -> None:
+    heavy = (*HEAVY, "numpy") if (module, line) == ("tatl", "--help") else HEAVY
     script = f"""
 import runpy, sys
 sys.argv = [{module!r}, *{line.split()}]
@@ -30,7 +31,7 @@ try:
     runpy.run_module({module!r}, run_name="__main__")
 except SystemExit as end:
     assert not end.code, end.code
-assert not [name for name in {HEAVY} if name in sys.modules]
+assert not [name for name in {heavy} if name in sys.modules]
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
+from tatl import cli
+
+if cli.MYPY:
+    import numpy as np
 
 MAX_ATTRIBUTES = 15
 

@@ -12,9 +12,13 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
+from tatl import cli
 from tatl.data.case import BadCase
+
+if cli.MYPY:
+    import numpy as np
+
+# numpy takes as long to import as all of --help beside it: the functions import it.
 
 THRESHOLD = 128  # a pixel is set above it, as in the challenge's official score
 MAX_PIXELS = 178_956_970  # Pillow's own limit, against small files that unpack to gigabytes
@@ -103,6 +107,8 @@ def set_levels(
     labels  the levels are indices of a coloured palette, and mean nothing by themselves
     odd     pixels whose level is not noise although it is near 0 or 255 (`tatl.data.images.masks.odd_pixels`)
     """
+    import numpy as np
+
     levels = np.flatnonzero(counts)
     foreground, _ = reading.levels(name)
     if foreground:
@@ -127,6 +133,8 @@ def _plain(levels: np.ndarray, lossless: bool) -> np.ndarray | None:
 
 
 def _two_ends(file: str, counts: np.ndarray, odd: int) -> np.ndarray:
+    import numpy as np
+
     set_pixels = counts[THRESHOLD + 1 :].sum()
     between = counts[_BETWEEN].sum() + odd
     if between > _FEW * max(1, min(set_pixels, counts.sum() - set_pixels)):
