@@ -3,7 +3,8 @@
 python benchmarks/cluster.py                 nodes of one core on this machine, two of them; some ten minutes
 python benchmarks/cluster.py --ray false     the last two parts alone, which need no Ray
 
-efficiency   the same small runs on one node and on two, each of one core: half the time would be 1
+efficiency   the same small runs on one node and on two, each of one core, in processes that were started before:
+             half the time would be 1
 overhead     a thousand runs that only sleep and write, with what they need, eight at once: what the schedule takes
              for each beside the sleep, and how much larger the process becomes; and to find as many folders
 Table 8      `study backbones --preset paper` on the 2594 images of ISIC 2018 at 384x512: networks, operations of
@@ -35,6 +36,7 @@ from tatl.data.store import Store, prepare
 from tatl.names import SKIN_ATTRIBUTES
 from tatl.run import Recipe, Run, find_runs, in_order, write_atomically
 from tatl.studies.catalogue import STUDIES
+from tatl.studies.execution import on_ray
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.piece import Outcome, Pending, Piece, pieces_of
 from tatl.studies.execution.schedule import execute, outcomes
@@ -122,7 +124,11 @@ def connected(nodes: int) -> Iterator[None]:
 
 
 def efficiency(runs: int, epochs: int, root: Path) -> None:
-    """Print the seconds of so many runs on one node and on two, each after a few that are not counted."""
+    """Print the seconds of so many runs on one node and on two, each after a few that are not counted.
+
+    No process is recycled meanwhile: start-ups are on neither side.
+    """
+    on_ray.RECYCLED = 0
     store = prepare(Phantom(30, 0, enrich=True), root / "drawn", Size(32, 64), workers=1, progress=False)
     machine, seconds = Machine("cpu", progress=False, cluster=Cluster("ray")), list[float]()
     small = {"shape": "link", "backbone": "tu-test_efficientnet", "recipe": Recipe(epochs=epochs, batch=4)}

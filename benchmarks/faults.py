@@ -3,17 +3,20 @@
     python benchmarks/faults.py                     50 faults on three nodes of one core, some twenty minutes
     python benchmarks/faults.py --fetch --seed 1    the same where nodes and driver share no disk
 
-A driver trains small runs, the targets of a seed from the same seed's Stage 2.  Every few seconds, while something
-trains, one of these happens:
+Two drivers share the training of small runs, the targets of a seed from the same seed's Stage 2.  Every few seconds,
+while something trains, one of these happens:
     node     a node is removed at once, and another comes
     worker   a process that trains is killed with -9
-    driver   the driver is killed with -9, and started again with the same command
-Printed at the end: faults of each kind, drivers started, runs that never came about, finished runs whose weights were
-written again, and runs whose weights differ in any bit from those of this machine alone: all three are to be 0.
+    driver   a driver is killed with -9, and started again with the same command
+    store    a node joins that reads the store with another digest, in place of the last such one (not with --fetch)
+Printed at the end: faults of each kind, drivers started, failures that drivers reported, processes seen to train on a
+node with another store, runs that never came about, finished runs whose weights were written again, and runs whose
+weights differ in any bit from those of this machine alone: all but the first two are to be 0.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -39,6 +42,36 @@ from tatl.studies.settings import Cluster
 HEAD = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # what no task needs
 GAP = (2.0, 8.0)  # seconds between two faults
 TARGETS = 3  # of every seed
+KILLED = -9
+OTHER_STORE = """
+import sys
+from importlib.machinery import PathFinder
+
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "tatl.data.store":
+            return None
+        spec = PathFinder.find_spec(name, path)
+        fill = spec.loader.exec_module
+
+        def fill_and_change(module):
+            fill(module)
+            made = module.Store.__init__
+
+            def init(self, *given, **named):
+                made(self, *given, **named)
+                self.digest = "another"
+
+            module.Store.__init__ = init
+
+        spec.loader.exec_module = fill_and_change
+        return spec
+
+
+sys.meta_path.insert(0, Finder)
+"""
 
 
 def runs_of(store: Store, seeds: Sequence[int], epochs: int) -> list[Run]:
@@ -55,16 +88,21 @@ def runs_of(store: Store, seeds: Sequence[int], epochs: int) -> list[Run]:
 
 
 class Campaign:
-    """A cluster, a driver on it, and what was done to them."""
+    """A cluster, drivers on it, and what was done to them; the module in `other`, if any, changes a node's store."""
 
-    def __init__(self, nodes: int, seed: int, command: Sequence[str], runs: Sequence[Run], root: Path) -> None:
+    def __init__(
+        self, nodes: int, drivers: int, seed: int, command: Sequence[str], runs: Sequence[Run], root: Path,
+        other: Path | None,
+    ) -> None:  # fmt: skip
         from ray.cluster_utils import Cluster as Nodes
 
         self.draw, self.command, self.runs, self.root = random.Random(seed), list(command), runs, root
         self.cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, **HEAD})
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(nodes)]
+        self.other, self.odd = other, list[Any]()
         self.done, self.started, self.written = Counter[str](), 0, dict[Run, int]()
-        self.driver = self._drive()
+        self.failures, self.astray = list[int](), set[int]()
+        self.drivers = [self._drive() for _ in range(drivers)]
 
     def carry_out(self, faults: int) -> None:
         """So many faults, the last of them while something is left to do; then wait until the driver has done it."""
@@ -73,14 +111,18 @@ class Campaign:
             self._awake()
             if not (training := self._training()):
                 continue
-            kind = self.draw.choice(("node", "worker", "driver"))
+            kind = self.draw.choice(("node", "worker", "driver", *(["store"] if self.other else [])))
             self._hit(kind, training)
             self.done[kind] += 1
             print(f"{self.done.total()}: {kind}, {len(self._unfinished())} of {len(self.runs)} left", flush=True)
         while self._unfinished() and self.started <= 3 * faults + 3:
             self._awake()
+            self._training()
             time.sleep(1)
-        self.driver.kill()
+        for driver in self.drivers:
+            with suppress(subprocess.TimeoutExpired):
+                self._ended(driver.wait(120))
+            driver.kill()
         self.cluster.shutdown()
 
     def _drive(self) -> subprocess.Popen[bytes]:
@@ -88,9 +130,16 @@ class Campaign:
         return subprocess.Popen([*self.command, "--drive", self.cluster.address])
 
     def _awake(self) -> None:
-        """Start the driver again where it has ended."""
-        if self.driver.poll() is not None:
-            self.driver = self._drive()
+        """Start those drivers again that have ended."""
+        for number, driver in enumerate(self.drivers):
+            if driver.poll() is not None:
+                self._ended(driver.returncode)
+                self.drivers[number] = self._drive()
+
+    def _ended(self, status: int) -> None:
+        """Count a driver that reported a failure, or broke."""
+        if status not in (0, KILLED):
+            self.failures.append(status)
 
     def _unfinished(self) -> list[Run]:
         """The runs that are not there; of the others, when their weights were first seen to be written."""
@@ -101,7 +150,10 @@ class Campaign:
 
     def _training(self) -> list[psutil.Process]:
         """The processes that train now."""
-        return [each for each in psutil.Process().children(recursive=True) if "ray::train" in " ".join(_words(each))]
+        found = [each for each in psutil.Process().children(recursive=True) if "ray::train" in " ".join(_words(each))]
+        odd = {process.process.pid for node in self.odd for process in node.all_processes["raylet"]}
+        self.astray |= {each.pid for each in found if odd & {parent.pid for parent in _parents(each)}}
+        return found
 
     def _hit(self, kind: str, training: Sequence[psutil.Process]) -> None:
         if kind == "worker":
@@ -110,14 +162,27 @@ class Campaign:
         elif kind == "node":
             self.cluster.remove_node(self.nodes.pop(self.draw.randrange(len(self.nodes))), allow_graceful=False)
             self.nodes.append(self.cluster.add_node(num_cpus=1))
+        elif kind == "store":
+            if self.odd:
+                self.cluster.remove_node(self.odd.pop(), allow_graceful=False)
+            place = os.pathsep.join([str(self.other), os.environ.get("PYTHONPATH", "")])
+            self.odd.append(self.cluster.add_node(num_cpus=4, env_vars={"PYTHONPATH": place}))
         else:
-            self.driver.kill()
-            self.driver.wait()
+            driver = self.draw.choice(self.drivers)
+            driver.kill()
+            driver.wait()
 
 
 def _words(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _parents(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.parents()
     except psutil.Error:
         return []
 
@@ -137,6 +202,7 @@ def different(runs: Sequence[Run], root: Path, store: Store, alone: Path) -> lis
 def main(
     faults: int = 50,
     nodes: int = 3,
+    drivers: int = 2,
     seeds: int = 40,
     epochs: int = 12,
     fetch: bool = False,
@@ -149,6 +215,7 @@ def main(
     Args:
         faults: how many, at most: none comes once all runs are there
         nodes: of one core each
+        drivers: at once, of the same runs
         seeds: of which runs are trained, four of each
         epochs: of a run
         fetch: nodes and driver share no disk
@@ -161,18 +228,25 @@ def main(
         store = prepare(Phantom(30, 0, enrich=True), place / "drawn", Size(32, 64), workers=1, progress=False)
         runs, root = runs_of(store, range(seeds), epochs), place / "runs"
         if drive:
-            failed = execute(
-                runs, root, store, Machine("cpu", progress=False, cluster=Cluster(drive, fetch=fetch)), True
-            )
+            machine = Machine("cpu", progress=False, cluster=Cluster(drive, fetch=fetch))
+            failed = execute(runs, root, store, machine, keep_going=True)
+            for failure in failed:
+                print(f"FAILED: {failure.run.title()}: {failure.reason}", flush=True)
             raise SystemExit(bool(failed))
         told = {"--seeds": seeds, "--epochs": epochs, "--folder": place, "--fetch": str(fetch).lower()}
         words = [str(word) for option in told.items() for word in option]
-        campaign = Campaign(nodes, seed, [sys.executable, __file__, *words], runs, root)
+        (place / "other").mkdir(exist_ok=True)
+        (place / "other/sitecustomize.py").write_text(OTHER_STORE, encoding="utf-8")
+        other = None if fetch else place / "other"
+        campaign = Campaign(nodes, drivers, seed, [sys.executable, __file__, *words], runs, root, other)
         campaign.carry_out(faults)
         lost = [run for run in runs if not finished(run, root)]
         there = [run for run in runs if run not in lost]
         again = [run for run in there if stamp(run, root) != campaign.written[run]]
         print(f"{campaign.done.total()} faults ({dict(campaign.done)}), {campaign.started} drivers, {len(runs)} runs")
+        print(
+            f"failures reported {len(campaign.failures)}, trained with another store {len(campaign.astray)}, ", end=""
+        )
         print(f"lost {len(lost)}, written again {len(again)}, ", end="")
         print(f"different {len(different(there, root, store, place / 'alone'))}")
 

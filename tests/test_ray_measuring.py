@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 from ray_nodes import slow
 
-from analysis.measure.commands import measure_bound, run_command
+from analysis.measure.commands import measure_bound, measure_spectrum, run_command
+from analysis.measure.stability.command import measure_stability
 from tatl.data.store import Store
 from tatl.studies.execution.crew import Crew, Hand
 from tatl.studies.settings import Cluster
@@ -21,21 +23,57 @@ from toy import SMALL
 pytestmark = pytest.mark.filterwarnings("default")
 
 WORDS = ["--preset", "smoke", "--shapes", "link", "--backbone", SMALL, "--device", "cpu", "--attributes", "disc"]
-WORDS += ["--init", "random", "tatl", "--images", "4"]
+STARTS = ["--init", "random", "tatl", "--images", "4", "--max-products", "6"]
+LITTLE = ["--init", "random", "--images", "2", "--chunk", "2", "--probes", "1", "--steps", "3", "--products", "2"]
 
 
 @slow
-@pytest.mark.parametrize("more", [[], ["--fetch"]], ids=["shared", "fetch"])
-def test_the_bound_is_that_of_one_machine_to_the_bit(
-    cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
-) -> None:
+@pytest.mark.parametrize(
+    ("measure", "more", "words"),
+    [
+        (measure_bound, [], STARTS),
+        (measure_bound, ["--fetch"], STARTS),
+        (measure_spectrum, [], [*LITTLE, "--top", "1", "--tolerance", "0.5"]),
+        (measure_stability, [], ["--init", "random", "--forks", "4", "--c", ".05"]),
+    ],
+    ids=["bound", "fetch", "spectrum", "stability"],
+)
+def test_the_numbers_are_those_of_one_machine_to_the_bit(
+    measure: Any, more: list[str], words: list[str], cluster: Any, toy_store: Store, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    words = [*WORDS, "--store", str(toy_store.path), "--max-products", "6"]
+    words = [*WORDS, *words, "--store", str(toy_store.path)]
     for name, where in (("here", ["--workers", "1"]), ("ray", ["--on", "ray", *more])):
         given = [*words, "--runs", name, "--tables", f"{name}-tables", *where]
-        assert run_command(measure_bound, "analysis.bound", given) == 0
+        assert run_command(measure, "analysis.bound", given) == 0
     paths = sorted(Path("here-tables").glob("*.csv"))
     assert paths and all(path.read_bytes() == Path("ray-tables", path.name).read_bytes() for path in paths)
+
+
+@slow
+def test_a_bound_that_was_stopped_goes_on_where_it_was(
+    cluster: Any, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*WORDS, "--init", "random", "--images", "12", "--max-products", "6", "--store", str(toy_store.path)]
+
+    def measured() -> list[str]:
+        return [line for path in Path("runs").rglob("curvature/*.csv") for line in path.read_text().splitlines()[1:]]
+
+    def stop() -> None:
+        while not measured():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    assert run_command(measure_bound, "analysis.bound", [*words, "--on", "ray"]) == 130
+    stopping.join()
+    before = measured()
+    assert 1 <= len(before) < 12
+    assert run_command(measure_bound, "analysis.bound", [*words, "--on", "ray"]) == 0
+    assert measured()[: len(before)] == before and len(measured()) == 12
 
 
 @dataclass

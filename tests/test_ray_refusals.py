@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from ray_nodes import ON_RAY, Played, family, slow
 
+from analysis.measure.commands import measure_bound, run_command
+from tatl.__main__ import main
 from tatl.data.store import Store
 from tatl.studies.execution import nodes, travel
 from tatl.studies.execution.machine import Machine
@@ -113,3 +115,23 @@ def test_nodes_that_differ_are_named() -> None:
 def test_a_share_that_cannot_be_given_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="give"):
         Cluster(**given)
+
+
+def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: Any, **__: Any) -> None:
+        raise ValueError("Ray Client requires pip package `ray[client]`. If you installed the minimal Ray, ...")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.setattr(nodes, "_knock", lambda address: None)
+    with pytest.raises(ValueError, match=r": pip install 'ray\[client\]'$"):
+        nodes.connect("ray://there:10001")
+
+
+def test_a_cluster_that_cannot_be_reached_is_named_before_a_phantom_is_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False))
+    monkeypatch.chdir(tmp_path)
+    words = ["--preset", "smoke", "--on", "127.0.0.1:9"]
+    assert main(["study", "variants", *words]) == 2 == run_command(measure_bound, "analysis.bound", words)
+    assert capsys.readouterr().err.count("cluster at 127.0.0.1:9 cannot be used") == 2 and not list(tmp_path.iterdir())
