@@ -8,10 +8,11 @@ while something trains, one of these happens:
     node     a node is removed at once, and another comes
     worker   a process that trains is killed with -9
     driver   a driver is killed with -9, and started again with the same command
-    store    a node joins that reads the store with another digest, in place of the last such one (not with --fetch)
-Printed at the end: faults of each kind, drivers started, failures that drivers reported, processes seen to train on a
-node with another store, runs that never came about, finished runs whose weights were written again, and runs whose
-weights differ in any bit from those of this machine alone: all but the first two are to be 0.
+    store    a node joins that reads the store with another digest, and goes with the next fault (not with --fetch)
+Printed at the end: faults of each kind, drivers started, how many of them ended at once as they found a node with
+another store, failures that drivers reported, processes seen to train on such a node, runs that never came about,
+finished runs whose weights were written again, and runs whose weights differ in any bit from those of this machine
+alone: from the failures on all are to be 0.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from tatl.studies.settings import Cluster
 HEAD = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # what no task needs
 GAP = (2.0, 8.0)  # seconds between two faults
 TARGETS = 3  # of every seed
-KILLED = -9
+KILLED, REFUSED = -9, 2  # statuses of drivers
 OTHER_STORE = """
 import sys
 from importlib.machinery import PathFinder
@@ -101,7 +102,7 @@ class Campaign:
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(nodes)]
         self.other, self.odd = other, list[Any]()
         self.done, self.started, self.written = Counter[str](), 0, dict[Run, int]()
-        self.failures, self.astray = list[int](), set[int]()
+        self.refused, self.failures, self.astray = 0, list[int](), set[int]()
         self.drivers = [self._drive() for _ in range(drivers)]
 
     def carry_out(self, faults: int) -> None:
@@ -115,7 +116,8 @@ class Campaign:
             self._hit(kind, training)
             self.done[kind] += 1
             print(f"{self.done.total()}: {kind}, {len(self._unfinished())} of {len(self.runs)} left", flush=True)
-        while self._unfinished() and self.started <= 3 * faults + 3:
+        self._leave()
+        while self._unfinished() and self.started <= 5 * faults + 5:
             self._awake()
             self._training()
             time.sleep(1)
@@ -138,8 +140,15 @@ class Campaign:
 
     def _ended(self, status: int) -> None:
         """Count a driver that reported a failure, or broke."""
-        if status not in (0, KILLED):
+        if status == REFUSED and self.odd:
+            self.refused += 1
+        elif status not in (0, KILLED):
             self.failures.append(status)
+
+    def _leave(self) -> None:
+        """The nodes with another store go."""
+        while self.odd:
+            self.cluster.remove_node(self.odd.pop(), allow_graceful=False)
 
     def _unfinished(self) -> list[Run]:
         """The runs that are not there; of the others, when their weights were first seen to be written."""
@@ -156,6 +165,7 @@ class Campaign:
         return found
 
     def _hit(self, kind: str, training: Sequence[psutil.Process]) -> None:
+        self._leave()
         if kind == "worker":
             with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
                 self.draw.choice(training).kill()
@@ -163,8 +173,6 @@ class Campaign:
             self.cluster.remove_node(self.nodes.pop(self.draw.randrange(len(self.nodes))), allow_graceful=False)
             self.nodes.append(self.cluster.add_node(num_cpus=1))
         elif kind == "store":
-            if self.odd:
-                self.cluster.remove_node(self.odd.pop(), allow_graceful=False)
             place = os.pathsep.join([str(self.other), os.environ.get("PYTHONPATH", "")])
             self.odd.append(self.cluster.add_node(num_cpus=4, env_vars={"PYTHONPATH": place}))
         else:
@@ -244,9 +252,8 @@ def main(
         there = [run for run in runs if run not in lost]
         again = [run for run in there if stamp(run, root) != campaign.written[run]]
         print(f"{campaign.done.total()} faults ({dict(campaign.done)}), {campaign.started} drivers, {len(runs)} runs")
-        print(
-            f"failures reported {len(campaign.failures)}, trained with another store {len(campaign.astray)}, ", end=""
-        )
+        print(f"refused {campaign.refused}, failures reported {len(campaign.failures)}, ", end="")
+        print(f"trained with another store {len(campaign.astray)}, ", end="")
         print(f"lost {len(lost)}, written again {len(again)}, ", end="")
         print(f"different {len(different(there, root, store, place / 'alone'))}")
 

@@ -298,6 +298,7 @@ def test_what_a_task_asked_for_may_have_gone_with_a_node(played: Played, monkeyp
     full = connection.lost(known.RayTaskError("train", "traceback", OSError("the disk is full")), node)
     assert type(full) is Lost and "the disk is full (on node n0)" in str(full)
     assert type(connection.lost(known.WorkerCrashedError(), node)) is Lost
+    assert type(connection.lost(known.ActorUnavailableError("of a network", None), node)) is Vanished
     played.there.pop(0)
     assert isinstance(connection.lost(known.WorkerCrashedError(), node), Vanished)
 

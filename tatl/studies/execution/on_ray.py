@@ -79,7 +79,8 @@ class Connection:
             return Lost(f"{sentence(error)} (on node {node.name})")
         if not isinstance(error, known.RayError) or isinstance(error, known.RayTaskError):
             return error
-        if isinstance(error, known.NodeDiedError | known.ObjectLostError) or within(GRACE, lambda: self._gone(node)):
+        away = known.NodeDiedError, known.ObjectLostError, known.ActorUnavailableError  # the last: out of reach
+        if isinstance(error, away) or within(GRACE, lambda: self._gone(node)):
             return Vanished(f"its machine went away ({first_line(error)})")
         remedy = "give the same command again where more is free, or with a smaller --batch"
         return Lost(f"its process on node {node.name} was lost ({first_line(error)}): {remedy}")
