@@ -6,17 +6,21 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray_nodes import slow
+from ray_nodes import Played, slow
 
 from analysis.measure.commands import measure_bound, measure_spectrum, run_command
 from analysis.measure.stability.command import measure_stability
 from tatl.data.store import Store
-from tatl.studies.execution.crew import Crew, Hand
+from tatl.studies.execution import nodes, on_ray
+from tatl.studies.execution.crew import Crew, Hand, Hands, _Seat
+from tatl.studies.execution.piece import Vanished
 from tatl.studies.settings import Cluster
 from toy import SMALL
 
@@ -125,3 +129,18 @@ def test_ctrl_c_asks_for_no_more_and_ends_what_runs(cluster: Any, toy_store: Sto
     begun = len(list(tmp_path.iterdir()))
     time.sleep(3)
     assert begun < 10 and len(list(tmp_path.iterdir())) == begun
+
+
+def test_a_process_out_of_reach_gives_its_place_back(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, killed, done = pytest.importorskip("ray").exceptions, list[str](), Future[Any]()
+    monkeypatch.setattr(on_ray, "connect", lambda on: played)
+    hands = Hands.__new__(Hands)
+    on_ray.Connection.__init__(hands, Cluster("ray"), "cpu")
+    hands.roster, hands._idle = nodes.Roster(played, None), []
+    hands.ray = SimpleNamespace(exceptions=known, kill=killed.append)
+    node = hands.roster.nodes["n0"]
+    node.take(hands.share)
+    done.set_exception(known.ActorUnavailableError("of a network", None))
+    hands._taken = {done: _Seat("actor", node)}
+    (found,) = hands.collect(("task",), done)
+    assert isinstance(found, Vanished) and killed == ["actor"] and not hands._idle and node.left["CPU"] == 2
