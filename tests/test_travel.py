@@ -16,7 +16,7 @@ import pytest
 from tatl.data.store import Store
 from tatl.run import finished
 from tatl.studies.execution import travel
-from tatl.studies.execution.fetching import STAY, Fetching, Post
+from tatl.studies.execution.fetching import STAY, Fetching
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
 from tatl.studies.execution.nodes import Node
@@ -68,7 +68,7 @@ class ByHand(Fetching):
 
     def __init__(self, root: Path) -> None:
         self.ray, self.root, self.memory = RAY, root, Memory(root)
-        self.told, self.box = root, Post()
+        self.told, self.box = root, travel.Post()
         self.post = SimpleNamespace(take=SimpleNamespace(remote=lambda: [self.box.take()]))
         self.node = Node("n", "n", {}, {})
         self.roster: Any = SimpleNamespace(note=lambda node, outcome: None)

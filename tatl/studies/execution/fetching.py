@@ -21,32 +21,11 @@ from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.nodes import alive, at
 from tatl.studies.execution.on_ray import OnRay
 from tatl.studies.execution.piece import Outcome, Pending, Piece, Trainer
-from tatl.studies.execution.travel import Contents, Parcel, contents, copy_here, own_folder, parcel, put_down
+from tatl.studies.execution.travel import Parcel, Post, contents, copy_here, own_folder, parcel, put_down
 from tatl.training.trainer import Busy, holding
 
 HEAD = "node:__internal_head__"  # what Ray's head node has
 STAY = 8  # needed runs that stay in the object store for others that need them
-
-
-class Post:
-    """Where nodes leave what the driver takes home: finished runs, and how far others are; an actor."""
-
-    def __init__(self) -> None:
-        self.folders, self.words = dict[str, Contents](), dict[str, str]()
-
-    def leave(self, name: str, folder: Contents) -> None:
-        """The folder of a finished run."""
-        self.folders[name] = folder
-
-    def tell(self, name: str, words: str) -> None:
-        """How far a run is."""
-        self.words[name] = words
-
-    def take(self) -> tuple[dict[str, Contents], dict[str, str]]:
-        """Both, of each run that has left any since the last time."""
-        left = self.folders, self.words
-        self.folders, self.words = {}, {}
-        return left
 
 
 @dataclass(frozen=True)

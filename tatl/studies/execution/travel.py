@@ -140,6 +140,27 @@ def put_down(found: Contents, folder: Path) -> None:
     shutil.rmtree(arriving)
 
 
+class Post:
+    """Where nodes leave what the driver takes home: finished runs, and how far others are; an actor."""
+
+    def __init__(self) -> None:
+        self.folders, self.words = dict[str, Contents](), dict[str, str]()
+
+    def leave(self, name: str, folder: Contents) -> None:
+        """The folder of a finished run."""
+        self.folders[name] = folder
+
+    def tell(self, name: str, words: str) -> None:
+        """How far a run is."""
+        self.words[name] = words
+
+    def take(self) -> tuple[dict[str, Contents], dict[str, str]]:
+        """Both, of each run that has left any since the last time."""
+        left = self.folders, self.words
+        self.folders, self.words = {}, {}
+        return left
+
+
 class _Packer(pickle.Pickler):
     """Leaves stores out: of every node its own copy takes their place."""
 
