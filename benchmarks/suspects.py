@@ -25,8 +25,7 @@ import pandas as pd
 
 from analysis.curvature.norms import Options
 from analysis.measure.solve import Curvatures
-from analysis.measure.suspects.jury import Jury, juries
-from analysis.measure.suspects.scores import SUSPICION, more_suspect, suspects
+from analysis.measure.suspects.scores import SUSPICION, Jury, juries, more_suspect, suspects
 from analysis.tables.effect import percentiles, resampled
 from tatl import cli
 from tatl.data.case import Case, Size

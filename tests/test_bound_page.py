@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 
 from analysis.pages import html as show
-from analysis.pages.bound.anatomy import Causes, Factors
 from analysis.pages.bound.curves import OverC, OverG
-from analysis.pages.bound.figure7 import Figure7
+from analysis.pages.bound.figure7 import Causes, Factors, Figure7
 from analysis.pages.bound.lanes import BoundFigure
 from analysis.pages.bound.norms import DistanceTravelled, Residuals, SingleNorms
 from analysis.pages.bound.page import FOLDED_PARTS, BoundPage

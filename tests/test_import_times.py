@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tatl.names import SHAPES
-from tatl.studies.runtime.counts import count, known, network_count
+from tatl.studies.runtime.effort import count, known, network_count
 
 HEAVY = ("torch", "lightning", "timm", "segmentation_models_pytorch")
 LINES = {

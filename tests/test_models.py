@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from tatl.losses import segmentation_loss
 from tatl.models import SHAPES, Segmenter, build, count_parameters
-from tatl.models.attention import Gate, Open
-from tatl.models.decoders import DECODERS, OUT_CHANNELS
+from tatl.models.decoders import DECODERS, OUT_CHANNELS, Gate, Open
 from tatl.models.encoders import Classifier, EfficientNetB0, encoder
 
 TABLE_7 = {"u": 10_115_501, "link": 6_096_333}

@@ -15,9 +15,8 @@ from scipy import ndimage
 from tatl.names import LESION, UNION
 from tatl.prediction.contour import DETAIL, contour
 from tatl.prediction.ensemble import LesionFound, Prediction
-from tatl.prediction.outlines import COLOURS as IN_COLOUR
-from tatl.prediction.outlines import draw_outlines
-from tatl.prediction.overlay import draw_overlay, overlay_figure
+from tatl.prediction.overlay import COLOURS as IN_COLOUR
+from tatl.prediction.overlay import draw_outlines, draw_overlay, overlay_figure
 
 COLOURS = {  # of three channels, told from grey by their distance to it
     "red": lambda r, g, b: np.minimum(r - g, r - b) > 80,

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from test_questions import edit, head
 
-from analysis.pages.studies import pace
+from analysis.pages.studies import convergence as pace
 from analysis.pages.studies.backbones import Backbones
 from analysis.pages.studies.convergence import Convergence
 from analysis.pages.studies.costs import BackboneCosts

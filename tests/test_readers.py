@@ -16,8 +16,7 @@ from PIL import Image
 from tatl.data.case import BadCase, Size
 from tatl.data.images.reading import Reading
 from tatl.data.readers import DATA, reader
-from tatl.data.readers.features import ATTRIBUTES_2017, decode_features
-from tatl.data.readers.isic import Isic2017, Isic2018
+from tatl.data.readers.isic import ATTRIBUTES_2017, Isic2017, Isic2018, decode_features
 from tatl.data.readers.manifest import Manifest
 from tatl.data.store import BadCases, counts, prepare
 from tatl.names import PRETEXTS, SKIN_ATTRIBUTES

@@ -16,8 +16,7 @@ import fake_suspects
 from analysis.curvature.norms import Options
 from analysis.measure.solve import Curvatures
 from analysis.measure.suspects.command import rank_suspects
-from analysis.measure.suspects.jury import find_judges, juries
-from analysis.measure.suspects.scores import BY_MAPS, by_maps, ranked, suspects
+from analysis.measure.suspects.scores import BY_MAPS, by_maps, find_judges, juries, ranked, suspects
 from analysis.pages.gallery.suspects import Suspects
 from tatl import cli
 from tatl.data.folds import split

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 
 from analysis.pages import text
 from analysis.pages.gallery.page import Gallery
-from analysis.pages.studies.cases import draw_cases
-from analysis.pages.studies.variants import Variants
+from analysis.pages.studies.variants import Variants, draw_cases
 from analysis.pages.theme import markers, palette
 from analysis.tables.effect import Effect, without_images
 from analysis.tables.paper import PAPER_CASES, beside_table2, published, read_paper

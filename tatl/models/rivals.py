@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tatl.losses import negative_dice
-from tatl.models.attention import up
-from tatl.models.decoders import conv_bn_relu
+from tatl.models.decoders import conv_bn_relu, up
 from tatl.models.encoders import SmpEncoder
 from tatl.models.mask_rcnn import MaskRCNN
 from tatl.models.segmenter import Segmenter

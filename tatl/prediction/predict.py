@@ -17,8 +17,7 @@ from tatl.data.store import write_csv
 from tatl.names import LESION, UNION
 from tatl.prediction.ensemble import Ensemble, Prediction
 from tatl.prediction.masks import Key, key_of, mask_file, mask_files
-from tatl.prediction.outlines import draw_outlines
-from tatl.prediction.overlay import draw_overlay
+from tatl.prediction.overlay import draw_outlines, draw_overlay
 from tatl.prediction.select import choose, network_notes, parts
 from tatl.prediction.unseen import Assigned, SampleKind, assign, sample_notes
 from tatl.training.device import pick_device

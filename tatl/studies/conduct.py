@@ -17,9 +17,8 @@ from tatl.run import Run, finished, in_order, outdated, trained
 from tatl.studies.catalogue import STUDIES, Asked
 from tatl.studies.execution.machine import Machine
 from tatl.studies.planner import Member, Planner
-from tatl.studies.runtime.counts import network_count
+from tatl.studies.runtime.effort import network_count, seconds
 from tatl.studies.runtime.effort import plan as plan_of
-from tatl.studies.runtime.effort import seconds
 from tatl.studies.settings import beyond_preset
 
 RULED = {  # settings that the rows of a study differ in, and the options that choose among these

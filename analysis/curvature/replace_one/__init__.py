@@ -15,9 +15,8 @@ followed to its end when the pass comes to it, so that two copies of the weights
 
 from __future__ import annotations
 
-from analysis.curvature.replace_one.descent import Descent, Diverged, within_unit
+from analysis.curvature.replace_one.descent import Descent, Diverged, GradientNoise, gradient_noise, within_unit
 from analysis.curvature.replace_one.forks import Fork, forks
-from analysis.curvature.replace_one.noise import GradientNoise, gradient_noise
 from analysis.curvature.replace_one.told import Positions, Stability, stability
 
 PASSES = 1  # part of what identifies a measured pass: raised where the numbers of this package change

@@ -64,7 +64,7 @@ def measure_stability(
         print("note: no attribute can be trained in all of the folds, so that the recipe is left out: give --folds")
     if not plan:
         return _measure(protocol, splits, drawn, targets, shared.crew(workers), predictors)
-    from analysis.measure.stability.effort import effort
+    from analysis.measure.stability.protocol import effort
     from tatl.studies.execution.crew import Crew
 
     others = [run for each in splits[1:] for run in each.needed()]

@@ -14,7 +14,7 @@ from tatl.run import Run, write_atomically
 if cli.MYPY:
     from pandas import DataFrame
 
-    from analysis.measure.suspects.jury import Jury
+    from analysis.measure.suspects.scores import Jury
     from tatl.data.store import Store
 
 # torch takes seconds to import: what needs it is imported where it is used, so that --help does not.
@@ -56,8 +56,7 @@ def rank_suspects(
         device: auto, cpu or cuda
         workers: processes that share the curvature; 0: one a core, or a GPU
     """
-    from analysis.measure.suspects.jury import find_judges, juries
-    from analysis.measure.suspects.scores import suspects
+    from analysis.measure.suspects.scores import find_judges, juries, suspects
     from tatl.data.store import Store
 
     started, opened = time.monotonic(), Store.open(store)

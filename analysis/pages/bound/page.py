@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from analysis.pages import html
-from analysis.pages.bound.anatomy import Causes, Factors
 from analysis.pages.bound.curves import OverC, OverG, OverM, Positives
-from analysis.pages.bound.figure7 import Figure7
+from analysis.pages.bound.figure7 import Causes, Factors, Figure7
 from analysis.pages.bound.lanes import BoundFigure
 from analysis.pages.bound.norms import DistanceTravelled, Residuals, SingleNorms
 from analysis.pages.bound.spectra import LeadingEigenvalues, SpectralDensity

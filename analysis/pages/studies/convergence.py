@@ -2,8 +2,8 @@
 
 `pretext` is the agnostic network scored on each attribute as it is; the other rows start from it, from the source
 domain or from random weights.  The score of a curve is 1 - validation loss, from step 0 (the start, before anything
-is learnt) on; who is fast is told by the steps to what the reference reaches (`pace`), not by those to a start's own
-best.
+is learnt) on; who is fast is told by the steps to 90 % of the best of whichever reference a page asks for
+(`tatl.studies.pace`): against its own best score a start that learns little is fast.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from scipy.stats import spearmanr
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.studies.pace import before, over_runs, reaching, sure
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import Cells, per_row, unequal
 from analysis.pages.text import counted, listed, plain, scores, wins
@@ -26,6 +25,7 @@ from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
 from analysis.tables.read import command_of, read_table
 from analysis.tables.study import RUN_KEYS, StudyTables
 from tatl.names import AVERAGE, CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, TRAINING, UNION
+from tatl.studies.pace import RUN, pace
 
 _PACE = (*RUN_KEYS, "attribute", "steps", "best", "steps_to_90", "area")
 _TATL, _SOURCE = "tatl", "source"
@@ -160,3 +160,35 @@ def _scatter(table: pd.DataFrame) -> Figure:
         axes.grid(True, axis="y")
         figure.legend(loc="outside right center", fontsize=8)
     return figure
+
+
+def reaching(curves: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """One row per run whose reference has a curve: variant, shape, seed, fold, attribute, goal, steps (NaN: never)."""
+    paced = pace(curves.dropna(subset=["loss"]).sort_values("step", kind="stable"), reference=reference)
+    there = paced.reindex(columns=[*RUN, "goal", "steps_to_goal"]).dropna(subset=["goal"])
+    return there.rename(columns={"steps_to_goal": "steps"}).reset_index(drop=True)
+
+
+def before(curves: pd.DataFrame) -> pd.DataFrame:
+    """Scores before the first step, one row per run: variant, shape, seed, fold, attribute, score; older: none."""
+    at_start = curves[(curves["split"] == "validation") & (curves["step"] == 0)]
+    return at_start.assign(score=1 - at_start["loss"])[[*RUN, "score"]]
+
+
+def over_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """By attribute and variant: mean and std of the steps, runs, of them those that reached the goal, and in words.
+
+    Words are blank where no run reached it, and say of how many runs where not all did.
+    """
+    grouped = runs.groupby(["attribute", "variant"], sort=False)["steps"]
+    table = pd.DataFrame({"value": grouped.mean(), "value_std": grouped.std(ddof=1), "runs": grouped.size()})
+    table = table.assign(reached=grouped.count())
+    part = table["reached"].between(1, table["runs"] - 1)
+    of = " (" + table["reached"].astype(str) + " of " + table["runs"].astype(str) + " runs)"
+    return table.assign(words=of.where(part, "").radd(scores(table, "value", digits=0))).reset_index()
+
+
+def sure(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean steps by attribute (rows) and start (columns), NaN where some run never reached the goal."""
+    every = table.assign(value=table["value"].where(table["reached"] == table["runs"]).astype(float))
+    return every.pivot_table(index="attribute", columns="variant", values="value", sort=False, dropna=False)
