@@ -104,10 +104,10 @@ def out_of_memory(error: BaseException) -> bool:
     return known or any(words in str(error).lower() for words in MEMORY)
 
 
-def script(main: Callable[..., None], module: str = "") -> int:
-    """The command line of a script, or of a module, with one function."""
+def script(main: Callable[..., None], module: str = "", arguments: list[str] | None = None) -> int:
+    """The command line of a script, or of a module, with one function; its exit status."""
     line = (main.__doc__ or "").partition("\n")[0].rstrip(".")
     made = parser(prog=f"python -m {module}" if module else None, description=describe(main, line))
     made.add_function_arguments(main, as_group=False)
-    words = spelled_out(sys.argv[1:], flags(main))
+    words = spelled_out(sys.argv[1:] if arguments is None else arguments, flags(main))
     return run(lambda: main(**vars(dashed(made).parse_args(words))))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 ISIC = ("pigment_network", "globules", "milia_like_cyst", "negative_network", "streaks")
 VARIANTS = ("stage3", "stage23", "stage13", "stage123", "stage123-scratch")
 SCORES = ["jaccard", "dice", "image_jaccard", "image_dice"]
@@ -17,6 +20,16 @@ WINNERS = {  # their networks, which are no shape of another variant
     "isic2017-winner": ("isic2017-winner-vgg16",),
     "isic2018-winner": tuple(f"pyramid-{name}" for name in ("resnet152", "densenet169", "xception", "inceptionv2")),
 }
+
+
+def shown(page: Any, study: str) -> dict[str, str]:
+    """What a notebook shows of its page as HTML, by what it calls; first where the numbers are from."""
+    cells = json.loads((NOTEBOOKS / f"{study.replace('-', '_')}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    called = [
+        name for name in re.findall(r"page\.([\w.]+)\(", code) if name not in ("origin", "unmeasured", "provenance")
+    ]
+    return {name: attrgetter(name)(page)().text for name in ("origin", *called)}
 
 
 def write(

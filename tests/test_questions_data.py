@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.pages.data import PAIR_COLUMNS, Census
-from fake_study import write
+from fake_study import shown, write
 from tatl.data.census import census
 from tatl.data.store import Store, counts, write_csv
 from toy import make_store
@@ -33,7 +33,7 @@ def counted(folder: Path, store: Store) -> Path:
 
 def page(folder: Path, attributes: str = "") -> dict[str, str]:
     made = Census.read(folder, attributes)
-    return {name: getattr(made, name)().text for name in made.sections}
+    return shown(made, "data")
 
 
 def test_every_section_is_there_and_read_from_the_tables(folder: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_winners_of_table_7_stand_below_ours(tmp_path: Path) -> None:
 
 def test_costs_name_the_store_and_that_images_are_drawn(tmp_path: Path) -> None:
     page = Backbones.read(str(write(tmp_path, "backbones")))
-    for section in (page.costs, page.cost_table):
+    for section in (page.cost.figure, page.cost.numbers):
         assert "drawn images of the size of the store phantom-quick" in section().text
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from fake_study import shown
 from tatl.__main__ import main
 from tatl.data.augment import augmented
 from tatl.data.batches import MEAN, STD, Feed
@@ -370,8 +371,7 @@ def page_of(name: str, folder: Path) -> dict[str, str]:
     """Every section of the page that reads a study's tables, as HTML, as its notebook makes them."""
     room, kind_name = ("", "Census") if name == "data" else ("studies.", name.title().replace("-", ""))
     kind = getattr(importlib.import_module(f"analysis.pages.{room}{name.replace('-', '_')}"), kind_name)
-    made = kind.read(str(folder))
-    return {section: getattr(made, section)().text for section in (*kind.sections, "origin")}
+    return shown(kind.read(str(folder)), name)
 
 
 @pytest.mark.parametrize(

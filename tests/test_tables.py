@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.pages import text
 from analysis.pages.gallery.page import Gallery
 from analysis.pages.studies.variants import Variants, draw_cases
 from analysis.pages.theme import markers, palette
+from analysis.tables import words as text
 from analysis.tables.effect import Effect, without_images
 from analysis.tables.paper import PAPER_CASES, beside_table2, published, read_paper
 from analysis.tables.study import FOLD_COLUMNS, ROW_KEYS, SCORE_COLUMNS, StudyTables

@@ -13,9 +13,9 @@ import pandas as pd
 from analysis.pages import data_drawing, html
 from analysis.pages.data_drawing import called
 from analysis.pages.html import Html
-from analysis.pages.text import counted, dataset, extremes, listed, plain, warnings
 from analysis.tables.paper import PUBLISHED, Origin, beside_table2
 from analysis.tables.read import COUNT_COLUMNS, attributes_asked, command_of, read_about, read_optional, read_table
+from analysis.tables.words import counted, dataset, extremes, listed, numbers, plain, warnings
 from tatl.names import LESION, UNION
 
 PAIR_COLUMNS = ("attribute", "other", "images", "with_attribute", "known")
@@ -41,8 +41,6 @@ class Census(Origin):
     pairs: pd.DataFrame
     sizes: pd.DataFrame
     masks: list[str]
-
-    sections = ("headline", "origin", "counts", "counts_table", "cooccurrence", "areas", "areas_table", "examples")
 
     @classmethod
     def read(cls, folder: str | Path, attributes: str = "", dataset: str = "") -> Census:
@@ -103,17 +101,17 @@ class Census(Origin):
     def counts_table(self) -> Html:
         """Table 2: measured beside both of the paper's data sets; a difference where the data are the paper's."""
         frame = self.table2
-        cells = {("measured", name): _cells(frame[name], ".0f") for name in ("present", "known")}
-        cells["measured", "%"] = _cells(frame["rate"], ".2f")
+        cells = {("measured", name): numbers(frame[name], ".0f") for name in ("present", "known")}
+        cells["measured", "%"] = numbers(frame["rate"], ".2f")
         for name in PUBLISHED:
             theirs, here = frame[f"{name}_present"], name == self.data
             if theirs.isna().all() and not (here and self.comparable):
                 continue
             head = f"published, {name}{self.theirs_cell.removeprefix('published') if here else ', other data'}"
-            cells[head, "present"] = _cells(theirs, ".0f")
-            cells[head, "%"] = _cells(frame[f"{name}_rate"], ".2f")
+            cells[head, "present"] = numbers(theirs, ".0f")
+            cells[head, "%"] = numbers(frame[f"{name}_rate"], ".2f")
             if here and self.comparable:
-                cells[head, "difference"] = _cells(frame["present"] - theirs, "+.0f")
+                cells[head, "difference"] = numbers(frame["present"] - theirs, "+.0f")
         return html.table(
             pd.DataFrame(cells, index=self.names), "Images with a non-empty mask, of those where it is known."
         )
@@ -140,11 +138,11 @@ class Census(Origin):
     def areas_table(self) -> Html:
         """Areas, shares of the lesion and regions."""
         frame = self.sizes
-        cells = {("", "images"): _cells(frame["images"], ".0f")}
+        cells = {("", "images"): numbers(frame["images"], ".0f")}
         for column in AREA_COLUMNS[2:]:
             kind, _, name = column.partition("_")
             head, form = _HEADS[kind]
-            cells[head, name] = _cells(frame[column], form)
+            cells[head, name] = numbers(frame[column], form)
         caption = "Over images that show the mask; regions touch at a side or a corner."
         return html.table(pd.DataFrame(cells, index=[called(name) for name in frame["mask"]]), caption)
 
@@ -172,11 +170,6 @@ class Census(Origin):
 def chosen_to_show(attributes: list[str], fold: int) -> str:
     """How the cases of a gallery were chosen (`tatl.studies.examples`)."""
     return f"Test images of fold {fold}, chosen to show {listed(attributes)}, rare ones first, and not at random."
-
-
-def _cells(values: pd.Series, form: str) -> list[str]:
-    """Numbers in words, blank where there is none."""
-    return [f"{value:{form}}" if np.isfinite(value) else "" for value in values.astype(float)]
 
 
 def _together(table: pd.DataFrame) -> str:

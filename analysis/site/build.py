@@ -12,9 +12,9 @@ notebook, tables, parameters and code are unchanged are kept.
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from analysis.site.card import ANALYSIS, FAILED, MISSING, Card, Value, checksum, fill, keep, kept
@@ -25,19 +25,9 @@ from tatl.machine.version import commit
 INSTALLED = ANALYSIS / "notebooks"
 NOTEBOOKS = INSTALLED if INSTALLED.is_dir() else ANALYSIS.parent / "notebooks"  # those of the checkout
 ORDER = (
-    "verdicts",
-    "variants",
-    "bound",
-    "stability",
-    "paradigms",
-    "data_size",
-    "convergence",
-    "crop",
-    "backbones",
-    "data",
-    "gallery",
-    "suspects",
-)
+    "verdicts", "variants", "bound", "stability", "paradigms", "data_size", "convergence", "crop", "backbones", "data",
+    "gallery", "suspects",
+)  # fmt: skip
 
 
 def questions(study: str, notebooks: Path) -> list[Path]:
@@ -142,9 +132,4 @@ def render_pages(
         raise FileNotFoundError(f"no page could be made: {asked[0].message} {asked[0].command}")
 
 
-def report_from(arguments: list[str] | None = None) -> int:
-    """The command line of `python -m analysis.report`; its exit status."""
-    parser = cli.parser(prog="python -m analysis.report", description=cli.describe(render_pages, "tables -> pages"))
-    parser.add_function_arguments(render_pages, as_group=False)
-    words = cli.spelled_out(sys.argv[1:] if arguments is None else arguments, cli.flags(render_pages))
-    return cli.run(lambda: render_pages(**vars(cli.dashed(parser).parse_args(words))))
+report_from = partial(cli.script, render_pages, "analysis.report")

@@ -26,6 +26,7 @@ from scipy.stats import t
 from analysis.tables.effect import LEVEL, RESAMPLES, Effect
 from analysis.tables.read import command_of, of_shape, read_optional
 from tatl.names import AVERAGE, ENSEMBLE
+from tatl.training.metrics import dice
 
 RARER = "rarer minus others"  # the mean over the rarer half of the attributes minus that over the others
 COUNTS = ["tp", "fp", "fn"]
@@ -40,29 +41,25 @@ def read_images(folder: Path, study: str) -> pd.DataFrame:
     return read_optional(folder / f"{study}_images.csv.gz", NEEDED, command_of(study))
 
 
-def effects(
-    images: pd.DataFrame, reference: str, shape: str = ENSEMBLE, rows: Sequence[str] | None = None
-) -> pd.DataFrame:
+def effects(images: pd.DataFrame, reference: str, shape: str = ENSEMBLE) -> pd.DataFrame:
     """One row per attribute (and `average`) and row other than the reference: the fields of `Effect`, word, needs.
 
     Args:
         images: a `<study>_images` table: variant, shape, seed, fold, image, group, attribute, tp, fp, fn
         reference: the row that the others are compared with
         shape: u, link, or mean (their averaged probabilities)
-        rows: which to compare; None: all others
 
-    Raises ValueError where a column, the shape, the reference, a row or a number is not there, and where an image is
-    there twice.
+    Raises ValueError where a column, the shape, the reference or a number is not there, and where an image is there
+    twice.
     """
     part = checked(images, shape)
     there = list(dict.fromkeys(part["variant"]))
-    rows = [name for name in there if name != reference] if rows is None else rows
-    if unknown := [name for name in (reference, *rows) if name not in there]:
-        raise ValueError(f"row {', '.join(unknown)} is not there: choose of {', '.join(there)}")
+    if reference not in there:
+        raise ValueError(f"row {reference} is not there: choose of {', '.join(there)}")
     return pd.DataFrame([
         {"attribute": attribute, "variant": row, "reference": reference, **vars(effect), "word": effect.word,
          "detectable": effect.detectable, "needs": effect.needs}
-        for row in rows
+        for row in there if row != reference
         for attribute, effect in contrast(part, {row: 1, reference: -1}).items()
         if attribute != RARER
     ])  # fmt: skip
@@ -195,7 +192,5 @@ class _Measured:
 
 
 def _dice(counts: np.ndarray) -> np.ndarray:
-    """Pooled Dice of areas [..., 3]; 1 where there is nothing and nothing was found (0/0 = 1)."""
-    tp, fp, fn = np.moveaxis(counts, -1, 0)
-    whole = 2 * tp + fp + fn
-    return np.where(whole > 0, 2 * tp / np.where(whole > 0, whole, 1), 1.0)
+    """Pooled Dice of areas [..., 3]: tp, fp, fn."""
+    return dice(*np.moveaxis(counts, -1, 0))

@@ -29,6 +29,7 @@ from scipy.stats import kendalltau, wilcoxon
 from analysis.tables.effect import LEVEL, percentiles, resampled
 
 FEWEST_FORKS = 6  # of fewer no signed-rank test is below 5 %
+NOISE = 2.0  # standard errors of a difference
 NAMINGS = 5040  # of so many starts' names (7) every order is tried, of more so many that are drawn
 _TOGETHER = ("m", "share", "c")  # environments that differ in these alone are drawn again together
 RANKED = [
@@ -42,44 +43,39 @@ def rank_predictors(
     table: pd.DataFrame,
     predictors: Sequence[str],
     environment: Sequence[str],
-    measured: str = "stability",
-    error: str = "error",
-    noise: float = 2.0,
     forks: Mapping[Any, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """One row per predictor, best first, with the columns `RANKED`; NaN where no pair of starts is told apart.
 
     Args:
-        table: one row per start and environment: start, the columns of `environment`, `measured`, its standard error
-            `error`, and the predictors (larger: less stable); rows without a measured value are left out
+        table: one row per start and environment: start, the columns of `environment`, `stability`, its standard error
+            `error`, and the predictors (larger: less stable); rows without a stability are left out
         predictors: columns of the table; each is asked in the environments where it is known of two starts or more
         environment: columns in which two starts must agree to be compared
-        measured: the column that is to be predicted
-        error: standard errors of it
-        noise: pairs nearer than so many standard errors of their difference are left out
-        forks: by environment a column per start of what its `measured` is the mean of, rows in pairs: two starts are
+        forks: by environment a column per start of what its stability is the mean of, rows in pairs: two starts are
             then told apart by a signed-rank test at 5 %, since few forks make most of a mean and its error; where
-            there are too few for it, pairs are `untested`
+            there are too few for it, pairs are `untested`.  Without them pairs nearer than NOISE standard errors of
+            their difference are left out
 
     Raises ValueError for a missing column, and a start that is twice in an environment.
     """
-    wanted = ["start", *environment, measured, error, *predictors]
+    wanted = ["start", *environment, "stability", "error", *predictors]
     if missing := [name for name in wanted if name not in table]:
         raise ValueError(f"the table has no column {', '.join(missing)}; it has {', '.join(map(str, table))}")
-    table = table[table[measured].notna()]
+    table = table[table["stability"].notna()]
     if (twice := table.duplicated(["start", *environment])).any():
         raise ValueError(f"start {table.loc[twice, 'start'].iloc[0]!r} is twice in one environment: average it first")
     groups = {key: group.set_index("start") for key, group in table.groupby(list(environment), dropna=False)}
     paired = forks or {}
-    pairs = {key: _pairs(group, measured, error, noise, paired.get(key)) for key, group in groups.items()}
+    pairs = {key: _pairs(group, paired.get(key)) for key, group in groups.items()}
     apart = [at for at, name in enumerate(environment) if name not in _TOGETHER]
     rows = []
     for name in predictors:
         own = {key: group for key, group in groups.items() if group[name].notna().sum() > 1}
         row = _ranked(own, {key: pairs[key] for key in own}, name, apart)
-        taus = [_tau(group, name, measured) for group in own.values()]
+        taus = [_tau(group, name) for group in own.values()]
         row["tau"] = float(np.nanmean(taus)) if np.isfinite(taus).any() else math.nan
-        row["pooled"] = _tau(table, name, measured)
+        row["pooled"] = _tau(table, name)
         rows.append(row)
     return pd.DataFrame(rows, columns=RANKED).sort_values(["sign_error", "worst"]).reset_index(drop=True)
 
@@ -119,10 +115,10 @@ def _drawn_again(errors: _Errors, apart: Sequence[int]) -> np.ndarray:
     return np.asarray(sums[picks].sum(axis=1) / counts[picks].sum(axis=1))
 
 
-def _tau(table: pd.DataFrame, one: str, other: str) -> float:
-    """Kendall's tau of two columns where the first is known."""
-    known = table[table[one].notna()]
-    return float(kendalltau(known[one], known[other]).statistic) if len(known) > 1 else math.nan
+def _tau(table: pd.DataFrame, name: str) -> float:
+    """Kendall's tau of a predictor and stability, where it is known."""
+    known = table[table[name].notna()]
+    return float(kendalltau(known[name], known["stability"]).statistic) if len(known) > 1 else math.nan
 
 
 @dataclass
@@ -134,19 +130,16 @@ class _Pairs:
     untested: int = 0
 
 
-def _pairs(group: pd.DataFrame, measured: str, error: str, noise: float, forks: pd.DataFrame | None) -> _Pairs:
+def _pairs(group: pd.DataFrame, forks: pd.DataFrame | None) -> _Pairs:
     """An unknown error is no noise."""
-    found, values, errors = _Pairs(), group[measured], group[error].fillna(0)
+    found, values, errors = _Pairs(), group["stability"], group["error"].fillna(0)
     for one, other in combinations(group.index, 2):
         difference = float(values[other] - values[one])
         each = forks[other] - forks[one] if forks is not None and {one, other} <= set(forks) else None
+        sure = abs(difference) > NOISE * math.hypot(errors[one], errors[other])
         if each is not None and each.notna().sum() < FEWEST_FORKS:
             found.untested += 1
-        elif (
-            _differ(each, difference)
-            if each is not None
-            else abs(difference) > noise * math.hypot(errors[one], errors[other])
-        ):
+        elif sure if each is None else _differ(each, difference):
             found.told.append((one, other) if difference > 0 else (other, one))
         else:
             found.left_out += 1

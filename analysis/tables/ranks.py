@@ -11,7 +11,7 @@ left out and counted.
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -107,8 +107,4 @@ def compare(
     print(f"next: python -m analysis.report --study {study.replace('-', '_')} --tables {tables}")
 
 
-def run_compare(arguments: list[str] | None = None) -> int:
-    parser = cli.parser(prog="python -m analysis.statistics", description=cli.describe(compare, "paired differences"))
-    parser.add_function_arguments(compare, as_group=False, as_positional=False)
-    given = sys.argv[1:] if arguments is None else arguments
-    return cli.run(lambda: compare(**vars(cli.dashed(parser).parse_args(given))))
+run_compare = partial(cli.script, compare, "analysis.statistics")

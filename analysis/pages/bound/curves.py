@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from analysis.curvature.stability import bounds
 from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked, vacuous_kind
-from analysis.pages.text import counted
 from analysis.pages.theme import INK
 from analysis.tables.bound.frames import from_to
 from analysis.tables.bound.tables import BoundTables
+from analysis.tables.words import counted
 
 _BEYOND = 3.0  # the curve over g is drawn to so many times the largest g
 _AS_MEASURED, _POSITIVE = "as measured", "positive"

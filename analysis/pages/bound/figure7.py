@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.pages.bound.lanes import BoundFigure, Lanes, kind, marked, vacuous_kind
-from analysis.pages.text import counted, wins
 from analysis.pages.theme import GREY, INK, Style
 from analysis.tables.bound.frames import from_to
 from analysis.tables.bound.tables import BoundTables
+from analysis.tables.words import counted, wins
 
 _ENDS = [f"bound_{kind}_{end}" for kind in ("seeds", "images") for end in ("low", "high")]
 _SPREADS: dict[str, Style] = {

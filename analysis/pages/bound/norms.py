@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis.pages.bound.lanes import BoundFigure, fit_axis, kind, marked
-from analysis.pages.text import counted, extremes, plain, wins
 from analysis.pages.theme import INK, Style
 from analysis.tables.bound.frames import from_to
+from analysis.tables.words import counted, extremes, plain, wins
 
 _HALF = 0.5
 _MEAN: Style = {"marker": "|", "color": INK, "markersize": 9, "markeredgewidth": 1.6}

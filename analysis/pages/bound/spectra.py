@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis.pages.bound.lanes import BoundFigure, kind, marked
-from analysis.pages.text import counted, extremes, plain
 from analysis.tables.bound.frames import from_to
+from analysis.tables.words import counted, extremes, plain
 
 _LINEAR = 1e-3
 _FLOOR = 1e-6  # of the highest density, below which nothing is drawn

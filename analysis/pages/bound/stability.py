@@ -15,7 +15,6 @@ from analysis.pages import html
 from analysis.pages.bound.lanes import fit_axis, vacuous_kind
 from analysis.pages.drawing import axes_grid, legend
 from analysis.pages.html import Html
-from analysis.pages.text import counted, listed, plain
 from analysis.pages.theme import GREY, STYLES, Look, theme
 from analysis.tables.bound.frames import from_to, three
 from analysis.tables.bound.stability import (
@@ -29,6 +28,7 @@ from analysis.tables.bound.stability import (
     tried,
 )
 from analysis.tables.predictors import rank_predictors
+from analysis.tables.words import counted, listed, plain
 
 _LINEAR = 0.1  # share of the sizes that an axis with signs shows linearly, round zero
 _DECADES = 30.0

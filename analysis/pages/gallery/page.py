@@ -23,10 +23,10 @@ from analysis.pages import html
 from analysis.pages.data import chosen_to_show
 from analysis.pages.gallery.viewer import Layer, cover, outlines, viewer
 from analysis.pages.html import Html
-from analysis.pages.text import counted, extremes, listed, origin, plain, score
 from analysis.pages.theme import BOX, PREDICTION, TRUTH
 from analysis.tables.read import attributes_asked
 from analysis.tables.study import StudyTables
+from analysis.tables.words import counted, extremes, listed, origin, plain, score
 
 _CUT = 128  # floor(256 p) of p = 0.5
 _SIZES = {"image": 4, "truth": 3, "union": 3, "probability": 4, "boxes": 2, "ids": 1, "attributes": 1}

@@ -19,10 +19,10 @@ from matplotlib.lines import Line2D
 
 from analysis.pages import html
 from analysis.pages.html import Html
-from analysis.pages.text import counted, listed, origin, plain, score
 from analysis.pages.theme import PREDICTION, TRUTH, label, theme
 from analysis.tables.paper import Origin
 from analysis.tables.read import BROKEN, attributes_asked, read_about, read_table
+from analysis.tables.words import counted, listed, origin, plain, score
 from tatl.prediction.contour import contour
 
 COMMAND = "python -m analysis.suspects"

@@ -7,8 +7,8 @@ parameters (`costs`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +18,12 @@ from analysis.pages.html import Html
 from analysis.pages.studies.costs import COST_COLUMNS, BackboneCosts
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import Cells, per_row, unequal
-from analysis.pages.text import counted, listed, plain, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import read_paper
-from analysis.tables.read import command_of, ordered, read_optional
+from analysis.tables.read import ordered, read_optional
 from analysis.tables.study import StudyTables
-from tatl.names import AVERAGE, B0, BACKBONE_STARTS, BACKBONES, ENSEMBLE, MICRO
+from analysis.tables.words import counted, listed, plain, scores
+from tatl.names import AVERAGE, B0, BACKBONE_STARTS, BACKBONES, MICRO
 
 _KEYS = ("backbone", "start")
 _TATL, _SOURCE = "tatl", "source"
@@ -44,16 +44,13 @@ class Backbones(StudyPage):
     own = _KEYS
     noun = "backbone and start"
     paper = "Table 6, the shape given for TATL alone, and Table 8, rare attributes"
-    sections = ("headline", "average", "attributes", "table", "parameters", "costs", "cost_table")
 
     @classmethod
-    def read(cls, tables: str, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Self:
-        found = StudyTables.read(cls.study, tables, cls.own, shape, attributes, dataset)
-        names = ordered(found.scores["backbone"].dropna(), BACKBONES)
-        about = found.about | ({"backbone": listed(names)} if names else {})
-        costs = read_optional(found.folder / "backbones_cost.csv", COST_COLUMNS, command_of(cls.study))
-        store = str(about.get("store_name", "not recorded"))
-        return cls(replace(found, about=about), BackboneCosts(costs, store, found.command))
+    def others(cls, tables: StudyTables) -> Sequence[BackboneCosts]:
+        if names := ordered(tables.scores["backbone"].dropna(), BACKBONES):
+            tables.about["backbone"] = listed(names)
+        costs = read_optional(tables.folder / "backbones_cost.csv", COST_COLUMNS, tables.command)
+        return [BackboneCosts(costs, str(tables.about.get("store_name", "not recorded")), tables.command)]
 
     @property
     def backbones(self) -> list[str]:
@@ -131,15 +128,3 @@ class Backbones(StudyPage):
         both.loc[both["dice_published"].isna(), "dice"] = np.nan
         alike = ((both["attribute"] != AVERAGE) | same) & (both["start"] == _SOURCE)
         return self.beside(head, both, "dice", "dice_published", alike)
-
-    def parameters(self) -> Html:
-        """Table 7."""
-        return self.cost.parameters()
-
-    def costs(self) -> Html:
-        """Parameters, memory and time."""
-        return self.cost.figure()
-
-    def cost_table(self) -> Html:
-        """Every measured cost."""
-        return self.cost.numbers()

@@ -20,10 +20,10 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import Cells, per_row, unequal
-from analysis.pages.text import counted, listed, plain, scores, wins
 from analysis.pages.theme import GREY, INK, Look, Style, label, palette, theme
 from analysis.tables.read import command_of, read_table
 from analysis.tables.study import RUN_KEYS, StudyTables
+from analysis.tables.words import counted, listed, plain, scores, wins
 from tatl.names import AVERAGE, CONVERGENCE_ROWS, ENSEMBLE, PRETEXT, TRAINING, UNION
 from tatl.studies.pace import RUN, pace
 
@@ -40,7 +40,6 @@ class Convergence(StudyPage):
     pace: pd.DataFrame
 
     study = "convergence"
-    sections = ("headline", "average", "transfer", "learning", "reached", "table")
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:

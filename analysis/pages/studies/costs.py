@@ -13,10 +13,10 @@ import pandas as pd
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.training import Cells, labelled
-from analysis.pages.text import extremes, listed, score
 from analysis.pages.theme import Look
 from analysis.tables.paper import WINNER_NAMES, read_paper
 from analysis.tables.read import ordered
+from analysis.tables.words import extremes, listed, numbers
 from tatl.names import B0, BACKBONES, ISIC2018_WINNER
 
 _COSTS = {  # by column of the table: what it is called, and what it is multiplied by
@@ -82,11 +82,11 @@ class BackboneCosts:
         frame = pd.concat([frame, _winners(frame, paper)], ignore_index=True)
         apart = frame["whole"] - frame["published"]
         cells: Cells = {
-            ("network, measured", "parameters"): _thousands(frame["whole"]),
-            ("network, measured", "trained, encoder frozen"): _thousands(frame["trained"]),
-            ("published", "network"): _thousands(frame["published"]),
-            ("published", "difference"): ["" if np.isnan(value) else f"{value:+,.0f}" for value in apart],
-            ("published", "backbone with classifier"): _thousands(frame["classifier"]),
+            ("network, measured", "parameters"): numbers(frame["whole"], ",.0f"),
+            ("network, measured", "trained, encoder frozen"): numbers(frame["trained"], ",.0f"),
+            ("published", "network"): numbers(frame["published"], ",.0f"),
+            ("published", "difference"): numbers(apart, "+,.0f"),
+            ("published", "backbone with classifier"): numbers(frame["classifier"], ",.0f"),
         }
         note = "As the paper counts them: BatchNorm's running statistics are counted too. Published: Table 7."
         return html.table(labelled(cells, frame["backbone"], frame["shape"]), note, said)
@@ -117,10 +117,8 @@ class BackboneCosts:
         if self.table.empty:
             return html.paragraph(self.unmeasured)
         lanes = self.lanes
-        cells: Cells = {
-            title: [score(scale * value, digits=1) for value in lanes[name]] for name, (title, scale) in _COSTS.items()
-        }
-        cells["trained (millions)"] = [score(value / 1e6, digits=1) for value in lanes["trained"]]
+        cells: Cells = {title: numbers(scale * lanes[name], ".1f") for name, (title, scale) in _COSTS.items()}
+        cells["trained (millions)"] = numbers(lanes["trained"] / 1e6, ".1f")
         return html.table(labelled(cells, lanes["backbone"], lanes["lane"]), self.caption)
 
 
@@ -134,7 +132,3 @@ def _winners(frame: pd.DataFrame, paper: pd.Series) -> pd.DataFrame:
         of = f"{number} x {shape}" if number > 1 else "one network"
         rows.append({"backbone": name, "shape": of, "whole": whole, "published": paper[printed]})
     return pd.DataFrame(rows)
-
-
-def _thousands(values: pd.Series) -> list[str]:
-    return ["" if pd.isna(value) else f"{value:,.0f}" for value in values]

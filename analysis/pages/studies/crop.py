@@ -17,11 +17,11 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import Cells, per_row
-from analysis.pages.text import extremes, scores
 from analysis.pages.theme import Look
 from analysis.tables.paper import PUBLISHED, read_paper
 from analysis.tables.read import command_of, ordered, read_table
 from analysis.tables.study import StudyTables
+from analysis.tables.words import extremes, scores
 from tatl.names import AVERAGE, LESION, LESION_NETWORKS, OFFSETS, SCORES
 
 _LESION_COLUMNS = ("network", "start", "fold", "seed", *SCORES, "images")
@@ -43,7 +43,6 @@ class Crop(StudyPage):
     own = ("lesion_network",)
     order = LESION_NETWORKS
     noun = "lesion network over the offset"
-    sections = ("headline", "lesion", "lesion_table", "average", "table", "attributes")
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:

@@ -13,9 +13,9 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import EFFORT, Cells, daggered, labelled, mark_note, unequal
-from analysis.pages.text import counted, difference, extremes, listed, scores, wins
 from analysis.pages.theme import Look
 from analysis.tables.read import ordered
+from analysis.tables.words import counted, difference, extremes, listed, scores, wins
 from tatl.names import FRACTIONS, SIZE_STARTS
 
 _TATL = "tatl"
@@ -28,7 +28,6 @@ class DataSize(StudyPage):
     study = "data-size"
     own = ("start", "fraction")
     noun = "start over the share of the training groups"
-    sections = ("headline", "average", "table", "attributes", "advantage")
 
     @property
     def starts(self) -> list[str]:

@@ -1,6 +1,6 @@
 """What the pages of studies share: where their numbers are from, said once; points, tables and differences.
 
-A page reads one study's tables and has a method per section, in the order of `sections`; a notebook calls them.
+A page reads one study's tables and has a method per section; a notebook calls them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.training import Cells, differ, learning, per_row, unequal
-from analysis.pages.text import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from analysis.pages.theme import STYLES, Look
 from analysis.tables.effect import Effect, without_images
 from analysis.tables.evidence import checked, contrast, effects
 from analysis.tables.paper import published
 from analysis.tables.read import ordered
 from analysis.tables.study import StudyTables
+from analysis.tables.words import counted, difference, extremes, listed, origin, plain, scores, signed, wins
 from tatl.names import ENSEMBLE, MICRO
 from tatl.studies.pace import not_trained_out
 
@@ -42,7 +42,6 @@ class StudyPage:
     order: ClassVar[Sequence[str]] = tuple(STYLES)
     paper: ClassVar[str] = ""
     noun: ClassVar[str] = "start"
-    sections: ClassVar[Sequence[str]] = ()
 
     @classmethod
     def read(cls, tables: str, shape: str = ENSEMBLE, attributes: str = "", dataset: str = "") -> Self:
@@ -51,7 +50,7 @@ class StudyPage:
         return cls(found, *cls.others(found))
 
     @classmethod
-    def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:
+    def others(cls, tables: StudyTables) -> Sequence[Any]:
         """Further tables of the same folder, which only this page has."""
         return ()
 

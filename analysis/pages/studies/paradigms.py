@@ -17,11 +17,11 @@ from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import Cells, labelled, per_row, unequal
-from analysis.pages.text import counted, difference, listed, score, scores
 from analysis.pages.theme import Look
 from analysis.tables.effect import BETTER, RULE, UNDECIDED, WORSE
 from analysis.tables.paper import read_paper
 from analysis.tables.ranks import ranks
+from analysis.tables.words import counted, difference, listed, score, scores
 from tatl.names import AVERAGE, CONTROLS, STARTS, TEXTURES
 
 # Tables 3 and 4 have Dice .482 with Stage 1's crop and .466 without, Table 9 .471 and .475 for each shape alone.
@@ -44,7 +44,6 @@ class Paradigms(StudyPage):
     study = "paradigms"
     own = ("start", "augment", "crop")
     paper = "Table 9"
-    sections = ("headline", "average", "table", "attributes", "learning", "paired", "ranks", "controls")
 
     def whole(self) -> dict[str, tuple[Sequence[Any], Iterable[Any]]]:
         beside = self.tables.about.get("source") == "imagenet"  # what the row of textures stands beside

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
-from analysis.pages.text import extremes, scores
 from analysis.pages.theme import Look, theme
+from analysis.tables.words import extremes, scores
 from tatl.names import AVERAGE, ENSEMBLE, UNION
 from tatl.studies.pace import mean_curves, not_trained_out
 

@@ -20,11 +20,11 @@ from analysis.pages.gallery.page import Gallery, agreement
 from analysis.pages.html import Html
 from analysis.pages.studies.page import StudyPage
 from analysis.pages.studies.training import Cells, per_row
-from analysis.pages.text import extremes, listed, plain, score, scores, wins
 from analysis.pages.theme import BOX, PREDICTION, TRUTH, label, theme
 from analysis.tables.paper import published
 from analysis.tables.read import command_of, ordered, read_table
 from analysis.tables.study import StudyTables
+from analysis.tables.words import extremes, listed, plain, score, scores, wins
 from tatl.names import AVERAGE, ENSEMBLE, LESION, MICRO, SCORES, UNION, VARIANTS, WINNERS
 from tatl.prediction.contour import contour
 
@@ -42,10 +42,6 @@ class Variants(StudyPage):
     order = VARIANTS
     noun = "variant"
     paper = "Tables 3, 4 and A.10-A.13"
-    sections = (
-        *("headline", "average", "average_table", "attributes", "attribute_table", "learning"),
-        *("shapes", "lesion", "cases"),
-    )
 
     @classmethod
     def others(cls, tables: StudyTables) -> Sequence[pd.DataFrame]:

@@ -14,12 +14,12 @@ import pandas as pd
 from analysis.pages import drawing, html
 from analysis.pages.html import Html
 from analysis.pages.studies.training import Cells, labelled
-from analysis.pages.text import counted, origin, plain, signed
 from analysis.pages.theme import Look, palette
 from analysis.tables.bound.findings import BOUND_RULES
 from analysis.tables.claims import CLAIMS, RULES, VERDICTS, in_points
 from analysis.tables.effect import UNDECIDED, Effect
 from analysis.tables.judgement import DataSet, beside, data_sets
+from analysis.tables.words import counted, origin, plain, signed
 
 _CELLS = (
     "Differences in percent points of pooled Dice, with their intervals; how many attributes agree; test images that "
@@ -107,10 +107,7 @@ def _details(each: DataSet) -> Html:
         "over groups": [_ends(effect.low, effect.high) for effect in effects],
         "over folds and seeds": [_ends(effect.folds_low, effect.folds_high) for effect in effects],
         "seen in 80 %": [signed(100 * effect.detectable, 1).lstrip("+") for effect in effects],
-        **{
-            name: [str(getattr(effect, name)) for effect in effects]
-            for name in ("positives", "groups", "folds", "seeds")
-        },
+        **{name: [str(getattr(effect, name)) for effect in effects] for name in _COUNTED},
         "alone": [_word(effect) for effect in effects],
     }
     return html.table(labelled(cells, [title for title, *_ in found], [plain(name) for _, name, _ in found]))
