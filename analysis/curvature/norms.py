@@ -135,7 +135,7 @@ def spectral_norms(
             found[keys[at]] = solver(images[at], masks[at], f"image {at}")
     each = [found[key] for key in keys]
     value, residual, error, products, converged = (np.array([getattr(made, name) for made in each]) for name in FOUND)
-    signs, unused = np.sign(value), tuple(solver.unused)
+    signs, unused = np.sign(value), tuple(solver.hessians.unused or ())
     return SpectralNorms(np.abs(value), residual, error, products, converged, signs, len(found), unused, solver.note)
 
 
@@ -156,14 +156,9 @@ class Solver:
         self._unsure, self._trusted = "", trusted
 
     @property
-    def unused(self) -> list[str]:
-        """Names of the parameters that have entered no loss so far."""
-        return self.hessians.unused or []
-
-    @property
     def note(self) -> str:
         """What to know of how products were made: unused parameters, what could not be captured, or not checked."""
-        unused = self.unused
+        unused = self.hessians.unused
         left = f"{len(unused)} parameters have not entered the loss: {', '.join(unused[:5])}" if unused else ""
         return "; ".join(part for part in (left, getattr(self.hessians, "note", ""), self._unsure) if part)
 

@@ -37,8 +37,8 @@ class Hessians:
     """The Hessian product of a model's loss, at one input after another: `hessians.at(images, masks)`.
 
     Over the parameters that require a gradient.  Which of them enter the loss is seen at each input anew, and those
-    that do not have zeros there; `.unused` names those that have entered none.  The model is left as it was:
-    evaluation mode is entered for each forward pass only, and the weights are read through views, so that flags and
+    that do not have zeros there; `.unused` names those that have entered none (None before the first input).  The model
+    is left as it was: evaluation mode is entered for each forward pass only, and the weights are read through views, so that flags and
     `.grad` stay.  Masks of the same images share one forward pass.
 
     With a `dtype` weights and statistics are read in it, and inputs are to be given so.
@@ -55,14 +55,9 @@ class Hessians:
         self._rest = {k: t.detach().to(dtype) if t.is_floating_point() else t for k, t in rest.items()}
         if not self.weights:
             raise ValueError("no parameter of the model requires a gradient, so its Hessian is empty")
-        self._unseen: list[str] | None = None
+        self.unused: list[str] | None = None
         self._images: Tensor | None = None
         self._output: Any = None
-
-    @property
-    def unused(self) -> list[str] | None:
-        """Names of the parameters that have not entered a loss yet; None before the first `at`."""
-        return self._unseen
 
     @property
     def size(self) -> int:
@@ -90,8 +85,8 @@ class Hessians:
             made: Sequence[Tensor | None] = [None] * len(weights)
             if loss.requires_grad:  # some weight enters
                 made = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
-        before = self._unseen
-        self._unseen = [k for k, g in zip(self.weights, made, strict=True) if g is None and (not before or k in before)]
+        seen = set(self.weights) - set(self.weights if self.unused is None else self.unused)
+        self.unused = [k for k, g in zip(self.weights, made, strict=True) if g is None and k not in seen]
         return loss.detach(), [torch.zeros_like(w) if g is None else g for g, w in zip(made, weights, strict=True)]
 
     def product(self, gradients: list[Tensor], v: Tensor) -> Tensor:

@@ -129,12 +129,8 @@ class Curvatures:
             total = sum(table["index"].nunique() for table in tables)
             label = label if self.precision == SINGLE else f"{label} in {self.precision}"
             done = total - len(todo)
-            self._solve(
-                subjects,
-                todo,
-                ledgers,
-                tqdm(desc=label, total=total, initial=done, unit="image", disable=not self.progress),
-            )
+            bar = tqdm(desc=label, total=total, initial=done, unit="image", disable=not self.progress)
+            self._solve(subjects, todo, ledgers, bar)
         return [table.join(ledger.read(how), on=PAIR) for ledger, table in zip(ledgers, tables, strict=True)]
 
     @property

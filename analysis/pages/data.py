@@ -14,7 +14,7 @@ from analysis.pages import data_drawing, html
 from analysis.pages.data_drawing import called
 from analysis.pages.html import Html
 from analysis.tables.paper import PUBLISHED, Origin, beside_table2
-from analysis.tables.read import COUNT_COLUMNS, attributes_asked, command_of, read_about, read_optional, read_table
+from analysis.tables.read import COUNT_COLUMNS, attributes_asked, read_about, read_arrays, read_optional, read_table
 from analysis.tables.words import counted, dataset, extremes, listed, numbers, plain, warnings
 from tatl.names import LESION, UNION
 
@@ -24,7 +24,7 @@ AREA_COLUMNS = (
     "share_mean", "regions_median", "regions_mean", "regions_max",
 )  # fmt: skip
 _HEADS = {"area": ("% of the image", ".3g"), "share": ("% of the lesion", ".1f"), "regions": ("regions", ".1f")}
-_COMMAND = command_of("variants")
+_COMMAND = "python -m tatl study variants"
 _STUDIES = ("study", "paradigms", "crop", "backbones", "data-size", "convergence", "bound")
 
 
@@ -151,16 +151,18 @@ class Census(Origin):
         path = self.folder / "gallery.npz"
         if not path.exists() or cases < 1:
             return html.paragraph(f"There are no images to show: `{_COMMAND}` writes gallery.npz.")
-        with np.load(path, allow_pickle=False) as file:
-            images, truth, ids = (file[name][:cases] for name in ("image", "truth", "ids"))
-            wanted, fold = [plain(name) for name in file["attributes"]], file["fold"]
+        file = read_arrays(path, _COMMAND)
+        images, truth, ids = (file[name][:cases] for name in ("image", "truth", "ids"))
         bits = {name: 1 << (1 + self.masks.index(name)) for name in self.attributes}
         drawn = data_drawing.outlined(images, truth, [str(name) for name in ids], bits)
         shown = {name: int((truth & bit != 0).any(axis=(1, 2)).sum()) for name, bit in bits.items()}
         each = listed([f"{plain(name)} in {number}" for name, number in shown.items()]) or "no attribute"
         alt = "Images with the outlines of the true masks of the attributes, a colour each."
         return html.figure(
-            drawn, alt, f"{counted(len(images), 'image')} show {each}.", chosen_to_show(wanted, int(fold))
+            drawn,
+            alt,
+            f"{counted(len(images), 'image')} show {each}.",
+            chosen_to_show(list(map(plain, file["attributes"])), int(file["fold"])),
         )
 
     def provenance(self) -> Html:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 BROKEN = (BadGzipFile, zlib.error)
@@ -85,6 +87,17 @@ def of_shape(table: pd.DataFrame, wanted: Sequence[str], shape: str, keys: Seque
             f"the table has {len(twice)} rows twice (first: {first}): write it again with `python -m tatl study`"
         )
     return part
+
+
+def read_arrays(path: Path, command: str) -> dict[str, np.ndarray]:
+    """The arrays of a .npz; errors say which command writes it."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: `{command}` writes it") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, *BROKEN) as error:
+        raise ValueError(f"{path} cannot be read ({error}): write it again with `{command}`") from None
 
 
 def read_about(path: Path, command: str) -> dict[str, Any]:

@@ -185,14 +185,6 @@ class StudyTables(BesidePaper):
         table = table if "before" in table else table.assign(before=np.nan)
         return table[(table["shape"] == self.shape) | (self.shape not in set(table["shape"]))]
 
-    def gallery(self) -> dict[str, np.ndarray] | None:
-        """The arrays of gallery.npz; None if the study left none."""
-        path = self.folder / "gallery.npz"
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-
 
 def _averaged(folds: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
     """The unweighted mean over attributes of each variant, shape, seed and fold."""

@@ -106,6 +106,8 @@ def paste(crop: Tensor, box: Box, size: tuple[int, int]) -> Tensor:
 
 def resample(frames: Tensor, size: tuple[int, int]) -> Tensor:
     """Frames [B, C, H, W] at another size, antialiased; to less than a ZOOM-th first by plain means."""
+    if frames.shape[-2:] == tuple(size):
+        return frames
     height, width = (min(old, ZOOM * new) for old, new in zip(frames.shape[-2:], size, strict=True))
     if (height, width) != frames.shape[-2:]:  # of a box in a tiny original
         frames = F.interpolate(frames, (height, width), mode="area")

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 
 from tatl.data.batches import normalise
 from tatl.data.case import Size
-from tatl.data.crop import Box, cut, grow, lesion_box, paste, scale
+from tatl.data.crop import Box, cut, grow, lesion_box, paste, resample, scale
 from tatl.models import Segmenter, build
 from tatl.models.starts import load_exactly, read_weights
 from tatl.names import LESION, UNION
 from tatl.prediction.select import parts
 from tatl.run import Run
 from tatl.training.frozen_features import encoder_digest
-from tatl.training.inference import resize
 
 LesionFound = Literal["found", "none found", "not looked for"]
 
@@ -89,7 +88,7 @@ class Ensemble:
             mask = (lesion[0, 0] >= 0.5).cpu().numpy()
             said, tight = "found" if mask.any() else "none found", np.array([lesion_box(mask)])
             box = cast(Box, tuple(grow(tight, self.offset, self.size)[0].tolist()))
-            probabilities[LESION] = resize(lesion, original)[0]
+            probabilities[LESION] = resample(lesion, original)[0]
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)
         others = {name: models for name, models in self.networks.items() if name != LESION}

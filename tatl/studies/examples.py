@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tatl.data.crop import grow, read_boxes
+from tatl.data.crop import grow, read_boxes, resample
 from tatl.data.folds import split
 from tatl.data.store import Store
 from tatl.run import Run
 from tatl.studies.planner import Member
 from tatl.studies.results import probabilities_of
-from tatl.training.inference import resize
 
 
 def pick(store: Store, test: np.ndarray, attributes: Sequence[str], count: int) -> np.ndarray:
@@ -67,4 +66,4 @@ def _framed(runs: Sequence[Run], root: Path, at: np.ndarray, store: Store) -> np
     Half a step is added as where scores are taken, so that the picture shows the mask that was scored.
     """
     mean = torch.from_numpy(probabilities_of(runs, root)[at])[:, None]
-    return (resize(mean, store.size)[:, 0] + 0.5).clamp(0, 255).to(torch.uint8).numpy()
+    return (resample(mean, store.size)[:, 0] + 0.5).clamp(0, 255).to(torch.uint8).numpy()

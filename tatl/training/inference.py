@@ -1,4 +1,4 @@
-"""From a trained network to probability maps: evaluation mode, other sizes, and eight bits."""
+"""From a trained network to probability maps: evaluation mode, and eight bits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from tatl.data.case import Size
-from tatl.data.crop import resample
 from tatl.data.images.reduction import reduce_mask
 from tatl.data.store import Store
 
@@ -26,13 +25,6 @@ def infer(model: nn.Module, images: Tensor, logits: Callable[[Tensor], Tensor] |
         return torch.sigmoid((logits or model)(images).float())
     finally:
         model.train(training)
-
-
-def resize(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """Probabilities [B, C, H, W] at another size."""
-    if tuple(frames.shape[-2:]) == tuple(size):
-        return frames
-    return resample(frames, size)
 
 
 def quantise(probabilities: Tensor) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tatl.data.augment import augmented
 from tatl.data.batches import Feed, chunks, even_chunks, sent
 from tatl.data.case import Size
-from tatl.data.crop import Box, grow, lesion_box, paste, read_boxes
+from tatl.data.crop import Box, grow, lesion_box, paste, read_boxes, resample
 from tatl.data.folds import Split
 from tatl.data.store import Store
 from tatl.losses import label_overlaps, loss_from_overlaps
@@ -27,7 +27,7 @@ from tatl.run import Run
 from tatl.training.base import StoreTask, TrainingTask, with_count, write_scores
 from tatl.training.batch_norm import calibrate
 from tatl.training.frozen_features import Frozen
-from tatl.training.inference import infer, quantise, resize, truth
+from tatl.training.inference import infer, quantise, truth
 from tatl.training.metrics import confusion, score_table
 from tatl.training.pretext import ANGLES, ContextRestoration, Rotation, TextureClassification
 
@@ -130,7 +130,7 @@ class Segmentation(StoreTask):
             frames = p if boxes is None else torch.stack([
                 paste(crop, box, self.store.size) for crop, box in zip(p, boxes[chunk], strict=True)
             ])  # fmt: skip
-            parts.append(quantise(resize(frames, size)))
+            parts.append(quantise(resample(frames, size)))
         return np.concatenate(parts).swapaxes(0, 1)
 
     def _write_boxes(self, folder: Path, device: torch.device) -> None:

@@ -51,7 +51,8 @@ def measure_stability(
         workers: processes that share the passes; 0: one a core, or a GPU
         plan: say what would be trained, how many passes and steps, and how long they may take; write nothing
     """
-    from analysis.measure.stability.protocol import Protocol
+    from analysis.measure.stability.protocol import Protocol, effort
+    from analysis.measure.stability.recipe import trainings
 
     protocol, scene = Protocol(c, shares, forks, images), shared.scene(settings, not plan)
     splits = [
@@ -59,24 +60,17 @@ def measure_stability(
         for fold in settings.fold_numbers
     ]
     drawn = [protocol.cells(each.scene, each.seed_of_each()) for each in splits]
-    targets = _targets(splits[0]) if recipe else []
+    targets = trainings(scene, shared.names(), settings.seed_numbers) if recipe else []
     if recipe and not targets:
         print("note: no attribute can be trained in all of the folds, so that the recipe is left out: give --folds")
     if not plan:
         return _measure(protocol, splits, drawn, targets, shared.crew(workers), predictors)
-    from analysis.measure.stability.protocol import effort
     from tatl.studies.execution.crew import Crew
 
     others = [run for each in splits[1:] for run in each.needed()]
     splits[0].plan([*others, *(target.run for target in targets)])
     cells = [cell for of_fold in drawn for cell in of_fold]
     print(effort(protocol, scene, cells, Crew(device_kind(shared.device), workers), predictors))
-
-
-def _targets(measurement: Measurement) -> list[Trained]:
-    from analysis.measure.stability.recipe import trainings
-
-    return trainings(measurement.scene, measurement.shared.names(), measurement.seeds)
 
 
 def _measure(

@@ -149,16 +149,10 @@ class _Scale:
         except FloatingPointError as error:
             raise Diverged(m, self.cell.c) from error
         moved = float((self._weights() - self._start).norm())
-        errors = [
-            _standard_error(losses, self.groups[list(images)])
-            for losses, images in ((train, self.cell.order[:m]), (held, self.cell.held))
-        ]
+        parts = (train, self.cell.order[:m]), (held, self.cell.held)
+        apart = np.linalg.norm([_standard_error(losses, self.groups[list(images)]) for losses, images in parts])
         after = {"train_risk": train.mean(), "held_risk": held.mean(), "gap": held.mean() - train.mean()}
-        after |= {
-            "gap_error": np.linalg.norm(errors),
-            "moved": moved,
-            "moved_relative": moved / float(self._start.norm()),
-        }
+        after |= {"gap_error": apart, "moved": moved, "moved_relative": moved / float(self._start.norm())}
         self.readings.append(self._at_start(m) | {name: float(value) for name, value in after.items()})
 
     def give_up(self) -> None:

@@ -146,10 +146,8 @@ class _Cell:
 
     def measure(self, device: str) -> _Values:
         subject = self.start.subject
-        model, feed = (
-            subject.model.to(device),
-            partial(Feed(subject.store, self.attribute, subject.boxes), device=device),
-        )
+        model = subject.model.to(device)
+        feed = partial(Feed(subject.store, self.attribute, subject.boxes), device=device)
         noise = gradient_noise(model, feed, image_loss, self.more.tolist())
         found = {"gradients": len(self.more), "gradient_norm": noise.squared_mean**0.5, "gradient_noise": noise.trace}
         found |= _traces(model, feed, self.few)

@@ -57,7 +57,8 @@ def rank_suspects(
         workers: processes that share the curvature; 0: one a core, or a GPU
     """
     from analysis.measure.suspects.scores import find_judges, juries, suspects
-    from tatl.data.store import Store
+    from tatl.data.store import Store, write_csv
+    from tatl.studies.conduct import report_of
 
     started, opened = time.monotonic(), Store.open(store)
     chosen = find_judges(runs, opened, variant, attributes, folds, where)
@@ -66,19 +67,14 @@ def rank_suspects(
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
     table = suspects(made, _curvatures(chosen, runs, tolerance, max_products, device, workers) if curvature else None)
     folder = tables or Path("reports") / opened.name / "tables"
-    about = _about(chosen, opened) | {"notes": notes, "seconds": round(time.monotonic() - started, 1)}
-    _write(folder, table, table.head(max(0, shown)), made, about)
-    print(_text(table), f"tables are in {folder}: suspects.csv", _next(folder), sep="\n")
-
-
-def _write(folder: Path, table: DataFrame, shown: DataFrame, juries: Sequence[Jury], about: dict[str, Any]) -> None:
-    """suspects.csv, the pictures of the rows that are `shown`, and last what both were made from."""
-    from tatl.data.store import write_csv
-
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(table, folder / "suspects.csv")
-    _write_pictures(folder / "suspects.npz", shown, juries)
-    write_atomically(folder / "suspects.json", json.dumps(about, indent=1) + "\n")
+    _write_pictures(folder / "suspects.npz", table.head(max(0, shown)), made)
+    about = _about(chosen, opened) | {"notes": notes, "seconds": round(time.monotonic() - started, 1)}
+    write_atomically(folder / "suspects.json", json.dumps(about, indent=1) + "\n")  # last: what both were made from
+    first = table.head(_PRINTED).drop(columns=["group", "networks"]).set_index("rank").reset_index()
+    said = f"The most suspect of {len(table)} masks:\n{first.to_string(index=False, float_format='{:.3f}'.format)}"
+    print(said, f"tables are in {folder}: suspects.csv", f"next: {report_of('suspects', folder)}", sep="\n")
 
 
 def _curvatures(
@@ -110,7 +106,7 @@ def _write_pictures(path: Path, table: DataFrame, juries: Sequence[Jury]) -> Non
     import numpy as np
     import torch
 
-    from tatl.training.inference import resize
+    from tatl.data.crop import resample
 
     store = juries[0].store
     shape = (len(table), *store.size)
@@ -123,7 +119,7 @@ def _write_pictures(path: Path, table: DataFrame, juries: Sequence[Jury]) -> Non
             image[rows] = store.images[jury.cases[some]]
             given[rows] = store.mask(jury.attribute, jury.cases[some])
             maps = torch.from_numpy(jury.probabilities(np.array(some)))[:, None]
-            found[rows] = resize(maps, store.size)[:, 0].numpy() >= 0.5
+            found[rows] = resample(maps, store.size)[:, 0].numpy() >= 0.5
     np.savez_compressed(path, image=image, given=given, found=found)
 
 
@@ -148,16 +144,3 @@ def _about(runs: Sequence[Run], store: Store) -> dict[str, Any]:
         "epochs": first.recipe.epochs,
         **made_by(),
     }
-
-
-def _text(table: DataFrame) -> str:
-    """The first rows in a terminal."""
-    left_out = ["group", "networks"]
-    shown = table.head(_PRINTED).drop(columns=left_out).set_index("rank").reset_index()
-    return f"The most suspect of {len(table)} masks:\n{shown.to_string(index=False, float_format='{:.3f}'.format)}"
-
-
-def _next(folder: Path) -> str:
-    from tatl.studies.conduct import report_of
-
-    return f"next: {report_of('suspects', folder)}"

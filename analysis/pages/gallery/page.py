@@ -10,7 +10,6 @@ stands beside the mean over the test folds.  Maps are cut at 0.5, as where score
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +23,7 @@ from analysis.pages.data import chosen_to_show
 from analysis.pages.gallery.viewer import Layer, cover, outlines, viewer
 from analysis.pages.html import Html
 from analysis.pages.theme import BOX, PREDICTION, TRUTH
-from analysis.tables.read import attributes_asked
+from analysis.tables.read import attributes_asked, read_arrays
 from analysis.tables.study import StudyTables
 from analysis.tables.words import counted, extremes, listed, origin, plain, score
 
@@ -189,12 +188,9 @@ class Gallery:
 def _arrays(tables: StudyTables) -> dict[str, np.ndarray]:
     """gallery.npz, its arrays checked; no cases where the study left none."""
     path, again = tables.folder / "gallery.npz", f"write it again with `{tables.command}`"
-    try:
-        arrays = tables.gallery()
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read ({error}): {again}") from None
-    if arrays is None:
+    if not path.exists():
         return {name: np.zeros((0,) * size, np.uint16) for name, size in _SIZES.items()}
+    arrays = read_arrays(path, tables.command)
     if wrong := [name for name, size in _SIZES.items() if name not in arrays or arrays[name].ndim != size]:
         raise ValueError(f"{path} lacks {listed(wrong)}, or has another shape: {again}")
     lengths = {name: len(arrays[name]) for name in ("image", "truth", "probability", "ids")}

@@ -21,7 +21,7 @@ from analysis.pages import html
 from analysis.pages.html import Html
 from analysis.pages.theme import PREDICTION, TRUTH, label, theme
 from analysis.tables.paper import Origin
-from analysis.tables.read import BROKEN, attributes_asked, read_about, read_table
+from analysis.tables.read import attributes_asked, read_about, read_arrays, read_table
 from analysis.tables.words import counted, listed, origin, plain, score
 from tatl.prediction.contour import contour
 
@@ -138,14 +138,9 @@ def _panel(axes: Axes, image: np.ndarray, given: np.ndarray, found: np.ndarray, 
 
 def _pictures(path: Path, most: int) -> dict[str, np.ndarray]:
     """The arrays of suspects.npz, of one length; ValueError or FileNotFoundError where they are not there."""
-    again = f"write it again with `{COMMAND}`"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: {again}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _PICTURES}
-    except (ValueError, OSError, EOFError, KeyError, *BROKEN) as error:
-        raise ValueError(f"{path} cannot be read ({error}): {again}") from None
-    if len(lengths := {len(each) for each in arrays.values()}) > 1 or max(lengths) > most:
-        raise ValueError(f"{path} holds pictures of other masks than suspects.csv: {again}")
+    arrays = read_arrays(path, COMMAND)
+    if missing := [name for name in _PICTURES if name not in arrays]:
+        raise ValueError(f"{path} lacks {listed(missing)}: write it again with `{COMMAND}`")
+    if len(lengths := {len(arrays[name]) for name in _PICTURES}) > 1 or max(lengths) > most:
+        raise ValueError(f"{path} holds pictures of other masks than suspects.csv: write it again with `{COMMAND}`")
     return arrays
