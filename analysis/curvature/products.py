@@ -38,8 +38,8 @@ class Hessians:
 
     Over the parameters that require a gradient.  Which of them enter the loss is seen at each input anew, and those
     that do not have zeros there; `.unused` names those that have entered none (None before the first input).  The model
-    is left as it was: evaluation mode is entered for each forward pass only, and the weights are read through views, so that flags and
-    `.grad` stay.  Masks of the same images share one forward pass.
+    is left as it was: evaluation mode is entered for each forward pass only, and the weights are read through views, so
+    that flags and `.grad` stay.  Masks of the same images share one forward pass.
 
     With a `dtype` weights and statistics are read in it, and inputs are to be given so.
 
