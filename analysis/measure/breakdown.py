@@ -49,10 +49,8 @@ def rests_on(
         positives: how many positive training images the fold has, per attribute
     """
     single = table[table["attribute"] != AVERAGE]
-    return {
-        "bound_anatomy": _anatomy(single, question, reference),
-        "bound_sensitivity": _sensitivity(single, measured, question, positives),
-    }
+    sensitivity = _sensitivity(single, measured, question, positives)
+    return {"bound_anatomy": _anatomy(single, question, reference), "bound_sensitivity": sensitivity}
 
 
 def _anatomy(table: pd.DataFrame, question: Question, reference: str) -> pd.DataFrame:

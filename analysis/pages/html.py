@@ -55,10 +55,15 @@ def figure(drawn: Figure, alt: str, reading: str = "", caption: str = "") -> Htm
     """A figure with its alternative text, the sentence that reads it, how it differs from its page, and as files."""
     raster = any(axes.images for axes in drawn.axes)
     name, png = files.numbered("figure"), _saved(drawn, "png", dpi=RASTER_DPI, facecolor="white")
-    svg = "" if raster else _svg(drawn)
-    links = [] if raster else [files.link("SVG", f"{name}.svg", svg.encode())]
-    links.append(files.link("PNG", f"{name}.png", png))
-    picture = _img(files.address(f"{name}.png", png), drawn, alt) if raster else _inline_svg(svg, drawn, alt)
+    links = [files.link("PNG", f"{name}.png", png)]
+    if raster:
+        width, height = (round(side * RASTER_DPI) for side in drawn.get_size_inches())
+        address = files.address(f"{name}.png", png)
+        picture = f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="{address}">'
+    else:
+        svg = _svg(drawn)
+        links.insert(0, files.link("SVG", f"{name}.svg", svg.encode()))
+        picture = _inline_svg(svg, drawn, alt)
     words = _paragraph("reading", reading) + _paragraph("caption", caption)
     box = f'<div class="scroll{" wide" if raster else ""}" tabindex="0">{picture}</div>'
     return Html(f"<figure>{box}<figcaption>{words}{_tools(*links)}</figcaption></figure>")
@@ -92,11 +97,6 @@ def _saved(drawn: Figure, kind: str, **how: Any) -> bytes:
     with theme():
         drawn.savefig(file, format=kind, **how)
     return file.getvalue()
-
-
-def _img(address: str, drawn: Figure, alt: str) -> str:
-    width, height = (round(side * RASTER_DPI) for side in drawn.get_size_inches())
-    return f'<img alt="{escape(alt)}" width="{width}" height="{height}" src="{address}">'
 
 
 def table(frame: pd.DataFrame, caption: str = "", reading: str = "") -> Html:

@@ -24,6 +24,7 @@ from analysis.tables.effect import UNDECIDED
 from analysis.tables.read import attributes_asked
 from analysis.tables.study import StudyTables
 from tatl.data.store import write_csv
+from tatl.studies.settings import comma_list
 
 Tables = StudyTables | BoundTables | StabilityTables
 _SAME = ("store_digest", "source", "preset", "size", "backbone")
@@ -106,15 +107,16 @@ def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") 
     """
     found: dict[tuple[Any, ...], DataSet] = {}
     measured: dict[str, None] = {}
+    wanted = comma_list(attributes)
     for number, folder in enumerate(folders):
         label = dataset if number == 0 else ""
         for tables in _read(folder, label, own=number == 0):
             measured |= dict.fromkeys(tables.attributes)
-            if not (asked := _those(attributes, tables.attributes)):
+            if not (asked := [name for name in tables.attributes if name in wanted or not wanted]):
                 continue
-            place = found.setdefault(_identity(folder, tables), DataSet(folder))
+            place = found.setdefault((folder, *map(tables.about.get, _SAME)), DataSet(folder))
             if isinstance(tables, StudyTables):
-                place.studies[tables.study] = tables.only(asked) if attributes.strip() else tables
+                place.studies[tables.study] = tables.only(asked) if wanted else tables
             elif isinstance(tables, BoundTables):
                 place.bounds.append(BoundTables.read(folder, ",".join(asked), label))
             else:
@@ -146,15 +148,6 @@ def _read(folder: Path, label: str, own: bool) -> Iterator[Tables]:
                 print(f"note: left out, {error}", file=sys.stderr)
             else:
                 yield tables
-
-
-def _those(attributes: str, measured: Sequence[str]) -> list[str]:
-    asked = [name.strip() for name in attributes.split(",") if name.strip()]
-    return [name for name in measured if name in asked or not asked]
-
-
-def _identity(folder: Path, tables: Tables) -> tuple[Any, ...]:
-    return (folder, *(tables.about.get(name) for name in _SAME))
 
 
 def beside(tables: Path) -> list[Path]:

@@ -100,7 +100,8 @@ class StudyTables(BesidePaper):
         scores, folds = (table[table["attribute"].isin(attributes)] for table in (self.scores, self.all_folds))
         average = _averaged(folds, own)
         means = _over_folds(average, own)
-        return replace(self, scores=_joined(scores, means), all_folds=_joined(folds, average))
+        scores, folds = (pd.concat(both, ignore_index=True) for both in ((scores, means), (folds, average)))
+        return replace(self, scores=scores, all_folds=folds)
 
     @property
     def command(self) -> str:
@@ -201,7 +202,3 @@ def _over_folds(average: pd.DataFrame, own: Sequence[str]) -> pd.DataFrame:
     means = grouped[[name for name in _MEANS if name in average]].mean()
     table = means.join(grouped[["jaccard", "dice"]].std(ddof=1).add_suffix("_std"))
     return table.assign(folds=grouped.size()).reset_index()
-
-
-def _joined(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([first, second], ignore_index=True)

@@ -20,7 +20,17 @@ STRIDE = 32
 REMEDY = "choose another backbone, such as efficientnet-b0 or resnet50"
 
 
-class EfficientNetB0(nn.Module):
+class _EfficientNet(nn.Module):
+    """The stem and the stages of one of timm's; `whole` is that network."""
+
+    def __init__(self, whole: Any) -> None:
+        super().__init__()
+        self.conv_stem: nn.Module = whole.conv_stem
+        self.bn1: nn.Module = whole.bn1
+        self.blocks: nn.Sequential = whole.blocks
+
+
+class EfficientNetB0(_EfficientNet):
     """EfficientNet-b0 as in the paper: skips are the *expanded* activations, the top is the 1280-channel head.
 
     Each skip is taken after the first 1x1 convolution (with its norm and SiLU) of the block that halves the
@@ -31,11 +41,8 @@ class EfficientNetB0(nn.Module):
     channels = (96, 144, 240, 672, 1280)
 
     def __init__(self) -> None:
-        super().__init__()
         whole: Any = timm.create_model("efficientnet_b0", pretrained=False)
-        self.conv_stem: nn.Module = whole.conv_stem
-        self.bn1: nn.Module = whole.bn1
-        self.blocks: nn.Sequential = whole.blocks
+        super().__init__(whole)
         self.conv_head: nn.Module = whole.conv_head
         self.bn2: nn.Module = whole.bn2
 
@@ -56,7 +63,7 @@ class EfficientNetB0(nn.Module):
         return [*features, self.bn2(self.conv_head(x))]
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(_EfficientNet):
     """EfficientNet-Lite0: ReLU6, no squeeze-and-excitation, half of b0's time a step; features are block outputs.
 
     The expanded activations, as b0 has them, cost 1.6 times as much a step and reach no lower a validation loss in
@@ -71,11 +78,7 @@ class EfficientNetLite0(nn.Module):
     shift: Tensor
 
     def __init__(self) -> None:
-        super().__init__()
-        whole: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        self.conv_stem: nn.Module = whole.conv_stem
-        self.bn1: nn.Module = whole.bn1
-        self.blocks: nn.Sequential = whole.blocks
+        super().__init__(timm.create_model("tf_efficientnet_lite0", pretrained=False))
         mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (MEAN, STD))
         self.register_buffer("scale", std / 127.5, persistent=False)
         self.register_buffer("shift", (mean - 127.5) / 127.5, persistent=False)

@@ -99,17 +99,15 @@ def trimmed(values: pd.Series | np.ndarray) -> float:
 def _scaled(starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], curvatures: Curvatures) -> pd.Series:
     """The mean of ||D H D|| by start, attribute and seed."""
     subjects = [
-        dataclasses.replace(start.subject, name=f"{start.subject.name}-scaled", model=_scale_free(start.subject.model))
-        for start in starts
+        dataclasses.replace(
+            subject, name=f"{subject.name}-scaled", model=ScaleFree(pickle.loads(pickle.dumps(subject.model)))
+        )
+        for subject in (start.subject for start in starts)
     ]
     tables = curvatures(subjects, {name: sample.indices for name, sample in chosen.items()})
     keyed = [table.assign(start=s.name, seed=s.seed) for s, table in zip(starts, tables, strict=True)]
     every = pd.concat(keyed).assign(scaled_curvature=lambda table: table["value"].abs())
     return every.groupby(_KEYS, sort=False)["scaled_curvature"].mean()
-
-
-def _scale_free(model: nn.Module) -> ScaleFree:
-    return ScaleFree(cast(nn.Module, pickle.loads(pickle.dumps(model))))
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,6 @@ class Convergence(StudyPage):
         there = set(self.curves["attribute"])
         return [name for name in (UNION, *self.tables.attributes) if name in there]
 
-    def _of_attributes(self, frame: pd.DataFrame) -> pd.DataFrame:
-        return frame[frame["attribute"].isin(self.tables.attributes)]
-
     def beyond(self, reference: str) -> str:
         """Who gets where the reference gets in the fewest steps."""
         table = sure(over_runs(self._reaching(reference))).dropna(how="all")
@@ -93,7 +90,8 @@ class Convergence(StudyPage):
 
     def _reaching(self, reference: str) -> pd.DataFrame:
         """Steps of every run to 90 % of the reference's best score, of the attributes that are shown."""
-        return self._of_attributes(reaching(self.curves, reference))
+        found = reaching(self.curves, reference)
+        return found[found["attribute"].isin(self.tables.attributes)]
 
     def reached(self, reference: str = _SOURCE) -> Html:
         """Figure 6: training steps to 90 % of what the reference reaches."""

@@ -17,7 +17,7 @@ from analysis.pages.studies.training import Cells, labelled
 from analysis.pages.theme import Look, palette
 from analysis.tables.bound.findings import BOUND_RULES
 from analysis.tables.claims import CLAIMS, RULES, VERDICTS, in_points
-from analysis.tables.effect import UNDECIDED, Effect
+from analysis.tables.effect import UNDECIDED
 from analysis.tables.judgement import DataSet, beside, data_sets
 from analysis.tables.words import counted, origin, plain, signed
 
@@ -108,14 +108,10 @@ def _details(each: DataSet) -> Html:
         "over folds and seeds": [_ends(effect.folds_low, effect.folds_high) for effect in effects],
         "seen in 80 %": [signed(100 * effect.detectable, 1).lstrip("+") for effect in effects],
         **{name: [str(getattr(effect, name)) for effect in effects] for name in _COUNTED},
-        "alone": [_word(effect) for effect in effects],
+        "alone": [f"{e.word}, needs {e.needs}" if e.word == UNDECIDED else e.word for e in effects],
     }
     return html.table(labelled(cells, [title for title, *_ in found], [plain(name) for _, name, _ in found]))
 
 
 def _ends(low: float, high: float) -> str:
     return f"{100 * low:+.1f} to {100 * high:+.1f}" if np.isfinite(low) else ""
-
-
-def _word(effect: Effect) -> str:
-    return f"{effect.word}, needs {effect.needs}" if effect.word == UNDECIDED else effect.word
