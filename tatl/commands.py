@@ -9,7 +9,7 @@ from tatl import cli
 from tatl.data.case import Size
 from tatl.data.images.reading import Reading
 from tatl.names import LESION, STAGE1, UNION
-from tatl.studies.settings import Asked, Cluster, Settings, StudyName
+from tatl.studies.settings import Asked, Cluster, Settings, StudyName, Where
 from tatl.training.writers import Log
 
 # torch, Lightning and pandas take seconds to import: the functions import what needs them, so that --help does not.
@@ -68,71 +68,48 @@ def prepare_command(
     print(f"next: {_next_of(made)}")
 
 
-def train_command(
-    settings: Settings,
-    variant: str,
-    store: Path | None = None,
-    preset: str = "quick",
-    runs: Path = Path("runs"),
-    device: str = "auto",
-    imagenet_weights: Path | None = None,
-    plan: bool = False,
-    log: Log = "csv",
-) -> None:
+def train_command(place: Where, settings: Settings, variant: str, plan: bool = False, log: Log = "csv") -> None:
     """Train every network of one variant and print its scores.
 
     Example: python -m tatl train --variant stage123 --store stores/isic2018 --preset paper --folds 0
 
     Args:
         variant: stage3, stage23, stage13, stage123, stage123-scratch, or stage1 (the lesion network alone)
-        store: folder written by prepare; without it the preset's phantom is made
-        preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
-        runs: folder of trained networks; finished ones are not trained again
-        device: auto, cpu or cuda
-        imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
-            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
         plan: list what would be trained, how long it may take and its size on disk, and train and write nothing
         log: tensorboard: losses also as what `tensorboard --logdir RUNS` shows; csv: in each run's history.csv alone
     """
     from tatl.studies.conduct import check_sources, note_runs, show_plan
-    from tatl.studies.places import open_store
     from tatl.studies.planner import Planner
 
-    opened = open_store(store, preset, write=not plan)
-    planner = Planner(settings, opened, imagenet_weights, device)
-    members = planner.members([variant])
+    planner, runs = Planner.of(settings, place, write=not plan), place.runs
+    members, store = planner.members([variant]), planner.store
     needed = [member.run for member in members]
     if plan:
-        show_plan(needed, runs, opened, device)
-        return
+        return show_plan(needed, runs, store, place.device)
     from tatl.studies.execution.machine import Machine
     from tatl.studies.execution.schedule import execute
     from tatl.studies.results import lost_notes, over_folds, per_fold, scores_of
     from tatl.studies.write import averages, planner_notes
 
-    check_sources(needed, runs, imagenet_weights)
+    check_sources(needed, runs, place.imagenet_weights)
     note_runs(needed, runs)
-    execute(needed, runs, opened, Machine(device, imagenet_weights, log=log))
-    print(averages(over_folds(per_fold(scores_of(members, runs, opened))), every=True))
+    execute(needed, runs, store, Machine(place.device, place.imagenet_weights, log=log))
+    print(averages(over_folds(per_fold(scores_of(members, runs, store))), every=True))
     for note in lost_notes(members, runs) + (planner_notes(planner) if variant != STAGE1 else []):
         print(f"note: {note}")
-    print(f"runs are in {runs / opened.name}")
-    print(f"next: {_predict_with(members[0].run, runs, opened)}")
+    print(f"runs are in {runs / store.name}")
+    print(f"next: {_predict_with(members[0].run, runs, store)}")
 
 
 def study_command(
-    settings: Settings,
+    place: Where,
     asked: Asked,
     cluster: Cluster,
+    settings: Settings,
     name: StudyName,
-    store: Path | None = None,
-    preset: str = "quick",
-    runs: Path = Path("runs"),
     tables: Path | None = None,
     plan: bool = False,
-    device: str = "auto",
     workers: int = 0,
-    imagenet_weights: Path | None = None,
 ) -> None:
     """Train what a comparison needs and write its tables.
 
@@ -141,29 +118,23 @@ def study_command(
     Args:
         name: which study: variants (Tables 3, 4, A.10-A.13), paradigms (Table 9, with controls), crop (Table 5),
             backbones (Tables 6-8, and what each network costs), data-size (Figure 4) or convergence (Figures 5, 6)
-        store: folder written by prepare; without it the preset's phantom is made
-        preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
-        runs: folder of trained networks; finished ones are not trained again
         tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
         plan: list what would be trained, how long it may take and its size on disk, and train and write nothing
-        device: auto, cpu or cuda
         workers: runs trained at once, each in a process of its own; 0: one per GPU, or two on a CPU, one per four of
             its cores where it has more than eight
-        imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
-            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
     """
     from tatl.studies.conduct import Experiment
     from tatl.studies.execution.machine import Machine
-    from tatl.studies.places import open_store, tables_of
+    from tatl.studies.places import tables_of
     from tatl.studies.planner import Planner
 
-    if cluster.on and store is None:  # what cannot be had is refused before a phantom is prepared
+    if cluster.on and place.store is None:  # what cannot be had is refused before a phantom is prepared
         from tatl.studies.execution.on_ray import Connection
 
-        Connection(cluster, device)
-    planner = Planner(settings, open_store(store, preset, write=not plan), imagenet_weights, device)
-    machine = Machine(device, imagenet_weights, workers=workers, cluster=cluster)
-    asked_for = Experiment(name, planner, asked, preset, runs, tables or tables_of(store, preset), machine)
+        Connection(cluster, place.device)
+    planner, folder = Planner.of(settings, place, write=not plan), tables or tables_of(place.store, place.preset)
+    machine = Machine(place.device, place.imagenet_weights, workers=workers, cluster=cluster)
+    asked_for = Experiment(name, planner, asked, place.preset, place.runs, folder, machine)
     asked_for.plan() if plan else asked_for.carry_out()
 
 

@@ -13,7 +13,7 @@ from tatl import cli
 from tatl.names import BOUND_STARTS
 from tatl.run import Run, write_atomically
 from tatl.studies.execution.machine import Machine
-from tatl.studies.settings import Cluster, Settings, comma_list
+from tatl.studies.settings import Cluster, Settings, Where, comma_list
 
 if cli.MYPY:
     from pandas import DataFrame
@@ -25,31 +25,26 @@ if cli.MYPY:
 
 
 @dataclass(frozen=True)
-class Shared:
+class Shared(Where):
     """Which starts are measured, on what, and where.
 
     Args:
-        starts: random, source, rotation, context, tatl, all of them (all), or files of weights
         store: folder written by prepare; without it the preset's phantom is made
         preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
         runs: folder of trained networks; what a start copies from is trained there if it is not
-        calibrate: estimate BatchNorm statistics of every start in one pass without masks
-        crop: on the crop round the lesion (Stage 1) instead of whole images
-        tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
         device: auto, cpu or cuda
         imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
             segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
+        starts: random, source, rotation, context, tatl, all of them (all), or files of weights
+        calibrate: estimate BatchNorm statistics of every start in one pass without masks
+        crop: on the crop round the lesion (Stage 1) instead of whole images
+        tables: folder for the tables; default reports/<preset>/tables, or with a store reports/<store>-<preset>/tables
     """
 
     starts: list[str] = field(default_factory=lambda: ["tatl"])
-    store: Path | None = None
-    preset: str = "quick"
-    runs: Path = Path("runs")
     calibrate: bool = True
     crop: bool = False
     tables: Path | None = None
-    device: str = "auto"
-    imagenet_weights: Path | None = None
     cluster: Cluster = field(default_factory=Cluster)
 
     @property
@@ -83,12 +78,11 @@ class Shared:
     def scene(self, settings: Settings, write: bool = True) -> StartScene:
         """What the starts share: the store (outlined alone, unless `write`), and the first shape, fold and seed."""
         from analysis.measure.starts import StartScene
-        from tatl.studies.places import open_store
         from tatl.studies.planner import Planner
 
         if self.cluster.on and write:
             self.crew(0)  # what cannot be had is refused before a phantom is prepared
-        planner = Planner(settings, open_store(self.store, self.preset, write), self.imagenet_weights, self.device)
+        planner = Planner.of(settings, self, write)
         shape, fold, seed = comma_list(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
         return StartScene(planner, self.runs, shape, fold, seed, self.crop, self.calibrate, self.imagenet_weights)
 

@@ -22,7 +22,8 @@ from tatl.run import Run
 from tatl.run.hub import hub_weights
 from tatl.run.recipe import among
 from tatl.run.textures import TEXTURE_RECIPE, texture_run
-from tatl.studies.settings import Settings, comma_list
+from tatl.studies.places import open_store
+from tatl.studies.settings import Settings, Where, comma_list
 from tatl.training.device import device_kind, usual_precision
 
 
@@ -76,6 +77,12 @@ class Planner:
         if unknown := [name for name in self.attributes if name not in store.attributes]:
             known = ", ".join(store.attributes)
             raise ValueError(f"store {store.name!r} has no attribute {', '.join(unknown)}: it has {known}")
+
+    @classmethod
+    def of(cls, settings: Settings, place: Where, write: bool = True) -> Planner:
+        """On the store of a place, which is only outlined unless `write`."""
+        store = open_store(place.store, place.preset, write)
+        return cls(settings, store, place.imagenet_weights, place.device)
 
     def base(self, task: str, stage: str, shape: str, fold: int, seed: int, scratch: bool) -> Run:
         """A run at its first weights: from the source domain, or random (as what has no known encoder always is)."""

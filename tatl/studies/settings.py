@@ -115,6 +115,26 @@ class Settings(Recipe):
 
 
 @dataclass(frozen=True)
+class Where:
+    """What is trained on, where the runs are, and what makes them.
+
+    Args:
+        store: folder written by prepare; without it the preset's phantom is made
+        preset: quick, paper or smoke: the defaults of all that follows, which --help shows for the preset beside it
+        runs: folder of trained networks; finished ones are not trained again
+        device: auto, cpu or cuda
+        imagenet_weights: file of the backbone's ImageNet weights, .safetensors or .pth, as torchvision, timm or
+            segmentation-models-pytorch save it, or a folder of them, each called by its backbone (resnet152.pth)
+    """
+
+    store: Path | None = None
+    preset: str = "quick"
+    runs: Path = Path("runs")
+    device: str = "auto"
+    imagenet_weights: Path | None = None
+
+
+@dataclass(frozen=True)
 class Asked:
     """What narrows a study.
 
