@@ -97,7 +97,7 @@ def test_trainings_that_share_nothing_differ_by_far_more() -> None:
         fresh, step = int(rng.integers(2000, 4000)), int(rng.integers(1, m + 1))
         model = Mean()
         found = list(forks(model, feed, half_square, order, [(step, fresh)], c))
-        coupled.append(stability(found).fresh[0])
+        coupled.append(found[0].fresh_difference)
         other = Mean()
         Descent(other, feed, half_square, c).follow(drawn[m : 2 * m].tolist())
         z = VALUES[fresh]

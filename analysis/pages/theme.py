@@ -59,19 +59,14 @@ def theme() -> Iterator[None]:
     inked = {name: INK for name in ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor")}
     style = sns.axes_style("ticks") | sns.plotting_context("paper", font_scale=1.15) | inked
     extra = {
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
+        **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+        **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+        **dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "none"),
         "axes.grid.axis": "x",
-        "axes.axisbelow": True,
         "grid.color": GREY,
         "grid.alpha": 0.25,
         "grid.linewidth": 0.6,
-        "legend.frameon": False,
         "font.family": ["DejaVu Sans"],
-        "figure.facecolor": "none",
-        "axes.facecolor": "none",
-        "savefig.facecolor": "none",
         "svg.hashsalt": "tatl",
     }
     with styles.context(["default", style | extra]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
@@ -17,56 +17,27 @@ from scipy.stats import t as student
 from analysis.curvature.replace_one.forks import Fork
 
 
-@dataclass(frozen=True)
-class Stability:
-    """What the forks of passes tell, in units of the loss, float64 [forks] each; `weights` make the draw uniform.
+class Stability(NamedTuple):
+    """What the forks of passes tell, in units of the loss.
 
     mean, error   on-average stability, and its standard error over forks
-    interval      where Student's t with that error has 95 %
     largest       the largest |difference| seen: a lower end of uniform stability, the supremum
+    low, high     where Student's t with that error has 95 %
     """
 
-    fresh: np.ndarray
-    replaced: np.ndarray
-    weights: np.ndarray
-
-    @property
-    def pairs(self) -> np.ndarray:
-        """The estimate of each fork, weighted: of the fresh example, as Definition 1 has it.
-
-        That of the replaced one has the same expectation only from a start that does not know it: one that was trained
-        on the examples of the pass has smaller slopes there (half of the stability in a least-squares simulation).
-        """
-        return self.weights * self.fresh
-
-    @property
-    def mean(self) -> float:
-        return float(self.pairs.mean())
-
-    @property
-    def error(self) -> float:
-        return float(self.pairs.std(ddof=1) / math.sqrt(len(self.pairs))) if len(self.pairs) > 1 else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        reach = student.ppf(0.975, len(self.pairs) - 1) * self.error if len(self.pairs) > 1 else math.nan
-        return self.mean - reach, self.mean + reach
-
-    @property
-    def largest(self) -> float:
-        return float(np.abs(np.concatenate([self.fresh, self.replaced])).max())
+    mean: float
+    error: float
+    largest: float
+    low: float
+    high: float
 
 
-@dataclass(frozen=True)
 class Positions:
     """The density from which steps of a pass over m examples are drawn for forks; see the module."""
 
-    m: int
-    density: np.ndarray = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        harmonic = 1 / np.arange(1, self.m + 1)
-        object.__setattr__(self, "density", (1 / self.m + harmonic / harmonic.sum()) / 2)
+    def __init__(self, m: int) -> None:
+        harmonic = 1 / np.arange(1, m + 1)
+        self.m, self.density = m, (1 / m + harmonic / harmonic.sum()) / 2
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Steps in their order, int [count]; ValueError for more than there are, or none."""
@@ -80,13 +51,19 @@ class Positions:
         return self.density[:m].sum() / (m * self.density[np.asarray(steps) - 1])
 
 
-def stability(found: Sequence[Fork], weights: np.ndarray | None = None) -> Stability:
-    """What forks of passes over one m tell; `weights` [forks] of their steps, all alike by default.
+def stability(found: Sequence[Fork], weights: np.ndarray | float = 1.0) -> Stability:
+    """What forks of passes over one m tell; `weights` [forks] of their steps make the draw uniform.
+
+    Of the fresh examples, as Definition 1 has it.  The differences of the replaced ones have the same expectation only
+    from a start that does not know them: one that was trained on the examples of the pass has smaller slopes there
+    (half of the stability in a least-squares simulation).
 
     ValueError without forks.
     """
     if not found:
         raise ValueError("no fork is given: stability is read off one or more")
-    fresh = np.array([fork.fresh_difference for fork in found])
-    replaced = np.array([fork.replaced_difference for fork in found])
-    return Stability(fresh, replaced, np.ones(len(found)) if weights is None else np.asarray(weights))
+    fresh, replaced = np.array([(fork.fresh_difference, fork.replaced_difference) for fork in found]).T
+    pairs, n = weights * fresh, len(found)
+    mean, error = float(pairs.mean()), float(pairs.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    reach = student.ppf(0.975, n - 1) * error if n > 1 else math.nan
+    return Stability(mean, error, float(np.abs([fresh, replaced]).max()), mean - reach, mean + reach)

@@ -96,9 +96,8 @@ def _told(forks: list[Fork], weights: np.ndarray, lost: int | None) -> dict[str,
     given: dict[str, Any] = {"forks": len(forks), "diverged_at": at}
     if not forks or not np.isnan(at):
         return given | dict.fromkeys(["stability", "error", "largest", "low", "high"], np.nan)
-    found = stability(forks, weights)
-    low, high = found.interval
-    return given | {"stability": found.mean, "error": found.error, "largest": found.largest, "low": low, "high": high}
+    found = stability(forks, weights)._asdict()
+    return given | {"stability": found.pop("mean"), **found}
 
 
 def _named(fork: Fork, weight: float, start: StartNetwork) -> dict[str, Any]:
