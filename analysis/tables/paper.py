@@ -12,8 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from tatl.names import AVERAGE
-
 PUBLISHED = ("isic2018", "isic2017")
 PAPER_CASES = {"isic2018": (2594,), "isic2017": (1416, 2000, 2150, 2750)}
 _TITLES = {"isic2018": "ISIC 2018", "isic2017": "ISIC 2017"}
@@ -86,23 +84,3 @@ class Origin:
         if self.comparable:
             return ""
         return f"; measured is {self.part}" if self.part else ", which are other data"
-
-
-class BesidePaper(Origin):
-    """Scores of attributes, beside which the paper's may stand."""
-
-    @property
-    def attributes(self) -> list[str]:
-        """The measured attributes, in the study's order."""
-        raise NotImplementedError
-
-    @property
-    def reference(self) -> str:
-        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
-        dataset = self.data if self.data in PUBLISHED else PUBLISHED[0]
-        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
-
-    @property
-    def same_average(self) -> bool:
-        """Is the measured average over the same attributes as the published one?"""
-        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}

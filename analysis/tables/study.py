@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.tables.evidence import read_images
-from analysis.tables.paper import BesidePaper
+from analysis.tables.paper import PUBLISHED, Origin, published
 from analysis.tables.read import (
     COUNT_COLUMNS,
     attributes_asked,
@@ -45,7 +45,7 @@ _MEANS = [*SCORES, *TRAINING]  # what an average over attributes, folds and seed
 
 
 @dataclass(frozen=True)
-class StudyTables(BesidePaper):
+class StudyTables(Origin):
     """One study's tables: `scores` over folds and `all_folds` of every shape; `shape` is the one that pages read.
 
     `counts` has no rows where the folder lacks counts.csv.
@@ -149,6 +149,17 @@ class StudyTables(BesidePaper):
         """The shapes whose published numbers stand beside: the one that is read, or those that were averaged."""
         shapes = self.shapes if self.shape == ENSEMBLE else [self.shape]
         return [name for name in ("u", "link") if name in shapes]
+
+    @property
+    def reference(self) -> str:
+        """The paper's data set whose numbers stand beside the measured ones; empty if no attribute is the paper's."""
+        dataset = self.data if self.data in PUBLISHED else PUBLISHED[0]
+        return dataset if set(self.attributes) & set(published(dataset)["attribute"]) else ""
+
+    @property
+    def same_average(self) -> bool:
+        """Is the measured average over the same attributes as the published one?"""
+        return set(self.attributes) == set(published(self.reference)["attribute"]) - {AVERAGE}
 
     @cached_property
     def measured(self) -> pd.DataFrame:
