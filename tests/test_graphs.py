@@ -85,7 +85,7 @@ def on_cpu(model: torch.nn.Module, image: torch.Tensor, mask: torch.Tensor) -> R
     """A `Replay` whose graphs are eager, over tensors that stay in place."""
     hessians, made = Hessians(model, image_loss), Replay.__new__(Replay)
     made.images, made.masks, made._ran, made._turn = image.clone(), mask.clone(), False, 0
-    made._loss, made._flat = image.new_zeros(()), image.new_zeros(hessians.size)
+    made._loss, made._flat = image.new_zeros(()), image.new_zeros(sum(w.numel() for w in hessians.weights.values()))
     made._v, made._made = made._flat.clone(), made._flat.clone()
     latest: list[HessianProduct] = []
 

@@ -59,11 +59,6 @@ class Hessians:
         self._images: Tensor | None = None
         self._output: Any = None
 
-    @property
-    def size(self) -> int:
-        """Number of weights."""
-        return sum(w.numel() for w in self.weights.values())
-
     def at(self, images: Tensor, masks: Tensor) -> HessianProduct:
         """The product at images [B, ...] and masks [B, ...]; FloatingPointError where the loss is not finite."""
         if self._images is None or not same(self._images, images):
