@@ -83,9 +83,7 @@ def again(
     found = pd.concat({key: each.set_index("attribute") for key, each in zip(wanted, tables, strict=True)})
     double = found[["value", "converged"]].reindex(pd.MultiIndex.from_frame(table[["start", "seed", "attribute"]]))
     columns = {"float64": double["value"].abs(), "converged": double["converged"].ne(False)}
-    return pd.DataFrame(
-        {f"curvature_largest_{name}": column.to_numpy() for name, column in columns.items()}, table.index
-    )
+    return pd.DataFrame({f"curvature_largest_{name}": each.to_numpy() for name, each in columns.items()}, table.index)
 
 
 def _part(measured: pd.DataFrame, start: str, attribute: str, seed: float) -> pd.DataFrame:

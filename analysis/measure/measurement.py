@@ -170,9 +170,8 @@ class Measurement:
         from tatl.studies.write import provenance
 
         scene, measured = self.scene, list(dict.fromkeys(start.name for start in starts))
-        described = provenance(
-            self.name, self.shared.preset, scene.planner.settings, scene.store, scene.planner, measured, scene.root
-        )
+        settings, planner = scene.planner.settings, scene.planner
+        described = provenance(self.name, self.shared.preset, settings, scene.store, planner, measured, scene.root)
         subjects = {name: [start.subject.name for start in starts if start.name == name] for name in measured}
         seconds = round(time.monotonic() - self.started, 1)
         return described | self.about() | {"subjects": subjects, "seconds": seconds}

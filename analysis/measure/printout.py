@@ -29,9 +29,8 @@ def bound_text(folder: Path, notes: Sequence[str], distance: bool = False) -> st
     parts += [_block(frame) for frame in (frames.bounds(), frames.measured(), frames.factors())]
     if distance:
         parts.append(f"Hessian distance after fine-tuning (Ju, Li & Zhang 2022)\n{_block(frames.distances())}")
-    audit = [
-        f"{name}: {row['does it hold']} [{row['start']}]; {row['found']}" for name, row in frames.audit().iterrows()
-    ]
+    rows = frames.audit().iterrows()
+    audit = [f"{name}: {row['does it hold']} [{row['start']}]; {row['found']}" for name, row in rows]
     parts += ["\n  ".join(["The theorem assumes", *audit]), "\n".join(f"note: {note}" for note in dict.fromkeys(notes))]
     return "\n\n".join(filter(None, parts))
 

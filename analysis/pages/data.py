@@ -94,9 +94,8 @@ class Census(Origin):
             return html.paragraph(f"counts.csv has no rows: `{_COMMAND}` writes it.")
         alt = "Share of images that show the lesion, each attribute, and any attribute, here and as published."
         theirs = table[[f"{name}_rate" for name in PUBLISHED]].notna().any(axis=None)
-        return html.figure(
-            data_drawing.rates(table), alt, self._rarest(), f"Published: Table 2{self.apart}." if theirs else ""
-        )
+        published = f"Published: Table 2{self.apart}." if theirs else ""
+        return html.figure(data_drawing.rates(table), alt, self._rarest(), published)
 
     def counts_table(self) -> Html:
         """Table 2: measured beside both of the paper's data sets; a difference where the data are the paper's."""
@@ -112,9 +111,7 @@ class Census(Origin):
             cells[head, "%"] = numbers(frame[f"{name}_rate"], ".2f")
             if here and self.comparable:
                 cells[head, "difference"] = numbers(frame["present"] - theirs, "+.0f")
-        return html.table(
-            pd.DataFrame(cells, index=self.names), "Images with a non-empty mask, of those where it is known."
-        )
+        return html.table(pd.DataFrame(cells, index=self.names), "Images whose mask is not empty, where it is known.")
 
     def cooccurrence(self) -> Html:
         """Of the images with one attribute (rows), how many show another (columns)?"""

@@ -136,9 +136,8 @@ def origin(study: Origin, shape: str = ENSEMBLE) -> str:
     about = study.about
     shapes = [str(name) for name in about.get("shapes", [])] or ["?"]
     averaged = f"the average of shapes {listed(shapes)}" if len(shapes) > 1 else shapes[0]
-    return measured_on(
-        study, design(study), f"{averaged if shape == ENSEMBLE else shape}, {about.get('backbone', '?')}"
-    )
+    network = f"{averaged if shape == ENSEMBLE else shape}, {about.get('backbone', '?')}"
+    return measured_on(study, design(study), network)
 
 
 def design(study: Origin) -> str:

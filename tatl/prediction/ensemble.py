@@ -92,9 +92,7 @@ class Ensemble:
         crop = cut(frame, torch.tensor([box], device=self.device), self.size)
         box = scale(box, self.size, original)
         others = {name: models for name, models in self.networks.items() if name != LESION}
-        probabilities |= {
-            name: paste(mean[0], box, original) for name, mean in mean_probabilities(others, crop).items()
-        }
+        probabilities |= {name: paste(p[0], box, original) for name, p in mean_probabilities(others, crop).items()}
         return Prediction({name: p[0].cpu().numpy() for name, p in probabilities.items()}, box, said)
 
 

@@ -56,9 +56,8 @@ def export_networks(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as name:
         differences = [_write(Path(name) / file, masks, found, ensemble) for file, masks in files.items()]
         described = _described(files, variant, chosen, ensemble, notes[1:], differences)
-        (Path(name) / out.with_suffix(".json").name).write_text(
-            json.dumps(described, indent=1) + "\n", encoding="utf-8"
-        )
+        told = json.dumps(described, indent=1) + "\n"
+        (Path(name) / out.with_suffix(".json").name).write_text(told, encoding="utf-8")
         for path in sorted(Path(name).iterdir(), key=lambda path: path.suffix == ".json"):  # the JSON last
             shutil.move(path, out.parent / path.name)
             print(f"{out.parent / path.name}: {(out.parent / path.name).stat().st_size / 1e6:.1f} MB")

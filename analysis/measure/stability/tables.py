@@ -77,15 +77,13 @@ def stability_tables(
         forks = {m: [Fork(**each) for each in group] for m, group in groupby(told["forks"], lambda fork: fork["m"])}
         for share, m in zip(shares, cell.ends, strict=True):
             keys = {"start": start.name, "attribute": cell.attribute, "seed": start.seed, "c": cell.c, "m": m}
-            lost = told["diverged_at"] if m not in forks else None
-            weights = Positions(len(cell.order)).weights(np.array([fork.step for fork in forks.get(m, [])], int), m)
+            own, lost = forks.get(m, []), told["diverged_at"] if m not in forks else None
+            weights = Positions(len(cell.order)).weights(np.array([fork.step for fork in own], int), m)
             rows.append(
-                keys | {"share": share} | _told(forks.get(m, []), weights, lost)
+                keys | {"share": share} | _told(own, weights, lost)
                 | {name: readings[m].get(name, np.nan) for name in _READ} | {"positive": int(present[:m].sum())}
             )  # fmt: skip
-            forked += [
-                keys | _named(fork, weight, start) for fork, weight in zip(forks.get(m, []), weights, strict=True)
-            ]
+            forked += [keys | _named(fork, weight, start) for fork, weight in zip(own, weights, strict=True)]
     return {"stability": pd.DataFrame(rows), "stability_forks": pd.DataFrame(forked)}
 
 
@@ -152,9 +150,7 @@ def notes(table: pd.DataFrame, forks: pd.DataFrame) -> list[str]:
             enough = int(np.ceil((3 * error / apart) ** 2))
             more = f", {enough} times the forks, or seeds, would make it a third" if enough > 1 else ""
             both = _paired(forks, part[part["start"].isin([means.index[0], means.index[-1]])])
-            pair = (
-                f"{means.index[-1]} and {means.index[0]}, whose forks are the same, with an error of {both / apart:.2f}"
-            )
+            pair = f"{means.index[-1]} and {means.index[0]}, of the same forks, with an error of {both / apart:.2f}"
             said.append(f"{attribute}, c {c:g}, {share} %: {ratio}{more}; it is between {pair}")
     return said + _few(table, forks)
 

@@ -81,9 +81,7 @@ class Backbones(StudyPage):
 
     def table8(self) -> pd.DataFrame:
         """Published Dice of this data set's rare attributes: backbone, start, attribute, shape, dice."""
-        table = (
-            read_paper("table8").rename(columns={"initialisation": "start"}).replace({"start": {"imagenet": _SOURCE}})
-        )
+        table = read_paper("table8").rename(columns={"initialisation": "start"}).replace({"imagenet": _SOURCE})
         here = (table["dataset"] == self.tables.reference) & table["attribute"].isin(self.tables.attributes)
         return table[here & table["shape"].isin(self.tables.paper_shapes)].drop(columns="dataset")
 

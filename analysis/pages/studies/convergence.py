@@ -119,9 +119,7 @@ class Convergence(StudyPage):
         table = table.join(before(self.curves).groupby(keys)["score"].agg(before="mean", before_std="std"))
         table = table.join(over_runs(self._reaching(reference)).set_index(keys)["words"]).reset_index()
         measured = self.tables.measured
-        measured = measured[
-            [*keys, *(name for name in TRAINING[1:] if name in measured)]
-        ]  # steps are those of the pace
+        measured = measured[[*keys, *measured.columns.intersection(list(TRAINING[1:]))]]  # steps are those of the pace
         measured = measured.assign(attribute=measured["attribute"].mask(measured["variant"] == PRETEXT, UNION))
         table = table.merge(measured.drop_duplicates(keys), on=keys, how="left")
         cells: Cells = {

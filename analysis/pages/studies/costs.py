@@ -43,9 +43,8 @@ class BackboneCosts:
     def lanes(self) -> pd.DataFrame:
         """The same with what each row is called, and whether its encoder is frozen."""
         frozen = self.table["frozen"].str.lower().isin(("true", "1"))
-        return self.table.assign(
-            lane=self.table["shape"] + np.where(frozen, ", encoder frozen", ", all trained"), fixed=frozen
-        )
+        lane = self.table["shape"] + np.where(frozen, ", encoder frozen", ", all trained")
+        return self.table.assign(lane=lane, fixed=frozen)
 
     @property
     def unmeasured(self) -> str:
@@ -59,9 +58,8 @@ class BackboneCosts:
         )
         said = f"Measured on {device}, {threads} threads, batch {batch}, at {size}, on drawn images of the size of the "
         said += f"store {self.store} and from random weights; memory above that before the first step."
-        lost = [
-            f"{row['backbone']} ({row['lane']})" for row in self.lanes.to_dict("records") if np.isnan(row["memory_mb"])
-        ]
+        rows = self.lanes[self.lanes["memory_mb"].isna()].to_dict("records")
+        lost = [f"{row['backbone']} ({row['lane']})" for row in rows]
         return f"{said} Not measured (memory ran out, or the step failed): {listed(lost)}." if lost else said
 
     def parameters(self) -> Html:

@@ -97,9 +97,8 @@ class Crop(StudyPage):
         return f"Dice of the lesion is {extremes(table['dice'], table['dice_std'])}."
 
     def headline(self, reference: str = "source") -> Html:
-        return html.paragraph(
-            f"{self._lesion_reading()} {self.reading() if self.cropped else ''}".strip() + self.lengths()
-        )
+        said = self.reading() if self.cropped else ""
+        return html.paragraph(f"{self._lesion_reading()} {said}".strip() + self.lengths())
 
     @property
     def measured(self) -> bool:

@@ -90,9 +90,8 @@ class Paradigms(StudyPage):
                 f"No differences to {reference} have an interval: paradigms_images.csv.gz has the rows {known}; "
                 f"`{self.tables.command}` writes it."
             )
-        found = found.assign(
-            low=np.fmin(found["low"], found["folds_low"]), high=np.fmax(found["high"], found["folds_high"])
-        )
+        low, high = np.fmin(found["low"], found["folds_low"]), np.fmax(found["high"], found["folds_high"])
+        found = found.assign(low=low, high=high)
         names = [name for name in self.rows if name in set(found["variant"])]
         axis, look = f"Dice minus that of {reference}, pooled over all test images", Look.of(names, self.order)
         columns = ("attribute", "variant", "variant", "difference")

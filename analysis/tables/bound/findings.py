@@ -46,9 +46,7 @@ def _by_dice(bound: BoundTables | None, study: StudyTables | None) -> Finding:
     if not signs:
         return nothing
     agree, against = (sum(sign == wanted for sign in signs.values()) for wanted in (1, -1))
-    said = (
-        f"by Dice, against {reference} they agree for {agree} of {counted(len(signs), 'start')}, disagree for {against}"
-    )
+    said = f"by Dice, against {reference} agree for {agree} of {counted(len(signs), 'start')}, disagree for {against}"
     word = CONTRADICTED if against else SUPPORTED if agree == len(signs) else UNDECIDED
     return Finding(EXPLAINS, "bound", word, said, "" if word != UNDECIDED else "starts that both tell apart")
 

@@ -23,9 +23,7 @@ from tatl.studies.places import command_like
 
 _COMMANDS = {"bound": "python -m analysis.bound --init all", "spectrum": "python -m analysis.spectrum --start all"}
 _KEYS = ["start", "attribute"]
-_SPREADS = [
-    f"{of}_{over}_{end}" for of in ("bound", "ratio") for over in ("seeds", "images") for end in ("low", "high")
-]
+_SPREADS = [f"{of}_{by}_{end}" for of in ("bound", "ratio") for by in ("seeds", "images") for end in ("low", "high")]
 BOUND_COLUMNS = {
     "bound": [
         *_KEYS, "seed", "seeds", "m", "images", "positives", "risk", "curvature", "curvature_median", "g", "bound",
@@ -176,9 +174,8 @@ class BoundTables(Origin):
     def command(self, command: str) -> str:
         """A command on the same store, preset, runs and settings, into the same folder."""
         here = Path.cwd()
-        return command_like(
-            command, self.about, self.folder.relative_to(here) if here in self.folder.parents else self.folder
-        )
+        folder = self.folder.relative_to(here) if here in self.folder.parents else self.folder
+        return command_like(command, self.about, folder)
 
 
 def origin_line(told: Origin, images: str) -> str:

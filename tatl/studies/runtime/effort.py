@@ -93,9 +93,7 @@ def plan(
     there = frozenset(run for run in ordered if finished(run, root))
     todo = [run for run in ordered if run not in there]
     costs, measured = _costs(todo, there, root, store, place)
-    pace = (
-        f"at the pace of the runs that are there on this {place}" if measured else "at a usual pace, not measured here"
-    )
+    pace = f"at the pace of runs that are there on this {place}" if measured else "at a usual pace, not measured here"
     room = sum(_bytes(run, store) for run in todo)
     elsewhere = _on(counts, kind, *_costs(todo, there, root, store, kind))
     return Plan(ordered, there, sum(costs.values()), room, pace, elsewhere)
