@@ -70,10 +70,8 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     for module, mode in modes:
         kind = type(module)
         if mode and (kind.train is not nn.Module.train or kind.eval is not nn.Module.eval):
-            raise ValueError(
-                f"{kind.__name__} has a train() or eval() of its own, which may change more than the mode: "
-                "call model.eval() before"
-            )
+            what = f"{kind.__name__} has a train() or eval() of its own, which may change more than the mode"
+            raise ValueError(f"{what}: call model.eval() before")
     try:
         for module, _ in modes:
             module.training = False
@@ -99,10 +97,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
             raise ValueError(f"{where}, which copies its weights: put the module inside it (its .module) in its place")
     for name, weight in model.named_parameters():
         if weight.requires_grad and weight.dtype not in EXACT:
-            raise ValueError(
-                f"{name} is {str(weight.dtype).removeprefix('torch.')}, too coarse for second derivatives: "
-                "give model.float() and float images"
-            )
+            what = f"{name} is {str(weight.dtype).removeprefix('torch.')}, too coarse for second derivatives"
+            raise ValueError(f"{what}: give model.float() and float images")
     return model
 
 
@@ -114,10 +110,9 @@ def memory_ran_out(error: BaseException) -> bool:
 def per_image(losses: Tensor, count: int) -> Tensor:
     """The losses; ValueError where they are not one number per image."""
     if losses.shape != (count,):
-        raise ValueError(
-            f"the loss of {count} images has shape {tuple(losses.shape)}, and one number per image is needed: give "
-            'F.cross_entropy and its like reduction="none", and take the mean over each image where a map is left'
-        )
+        what = f"the loss of {count} images has shape {tuple(losses.shape)}, and one number per image is needed"
+        remedy = 'give F.cross_entropy and its like reduction="none", and take the mean over each image of a map'
+        raise ValueError(f"{what}: {remedy}")
     return losses
 
 
@@ -137,9 +132,8 @@ def per_image_losses(
         losses = np.concatenate(list(_in_batches(model, feed, indices, loss, batch, name)))
     if not np.isfinite(losses).all():
         first = int(np.flatnonzero(~np.isfinite(losses))[0])
-        raise FloatingPointError(
-            f"the loss of {name(int(indices[first]))} is {losses[first]}: look at the weights and at it"
-        )
+        what = f"the loss of {name(int(indices[first]))} is {losses[first]}"
+        raise FloatingPointError(f"{what}: look at the weights and at it")
     return losses
 
 

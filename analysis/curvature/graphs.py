@@ -73,10 +73,8 @@ class Captured(Hessians):
         plain = super().at(images, masks)
         difference = _relative(plain(plain.gradient), expected)
         if not difference <= _AGREEMENT:
-            raise RuntimeError(
-                f"after CUDA graphs failed, an eager product differs by {difference:.1e} of its length from the one "
-                "before: this process cannot go on, start it again"
-            )
+            what = f"an eager product differs by {difference:.1e} of its length from the one before"
+            raise RuntimeError(f"after CUDA graphs failed, {what}: this process cannot go on, start it again")
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:

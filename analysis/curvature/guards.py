@@ -38,10 +38,8 @@ def check(hessians: Hessians, images: Tensor, masks: Tensor, seed: int = 0) -> s
         raise FloatingPointError("the gradient of the loss is not finite: look at the weights and at this image")
     one, other = (hessians.moved(images, masks, torch.zeros_like(at.gradient)) for _ in range(2))
     if not _difference(one, other) <= _REPEATS:  # nor where it is not a number
-        raise ValueError(
-            f"two evaluations of one gradient differ by {_difference(one, other):.1e} of its length: "
-            "the model is random in evaluation mode, and has no one Hessian"
-        )
+        what = f"two evaluations of one gradient differ by {_difference(one, other):.1e} of its length"
+        raise ValueError(f"{what}: the model is random in evaluation mode, and has no one Hessian")
     v = mixed(at.gradient, torch.Generator(images.device).manual_seed(seed))
     found = at(v)
     try:
@@ -89,10 +87,8 @@ def _symmetric(product: HessianProduct, v: Tensor, hv: Tensor, seed: int) -> Non
     hu = product(u)
     one, other = float(u @ hv), float(v @ hu)
     if not abs(one - other) <= _AGREEMENT * float(u.norm() * hv.norm() + v.norm() * hu.norm()) / len(v) ** 0.5:
-        raise ValueError(
-            f"the product is not symmetric: <u, H v> = {one:.3e} and <v, H u> = {other:.3e}, so some operation of the "
-            "model has a wrong second derivative"
-        )
+        what = f"the product is not symmetric: <u, H v> = {one:.3e} and <v, H u> = {other:.3e}"
+        raise ValueError(f"{what}, so some operation of the model has a wrong second derivative")
 
 
 def _differences(double: Hessians, x: Tensor, y: Tensor, v: Tensor, hv: Tensor, gradient: Tensor, exact: bool) -> str:
@@ -108,10 +104,9 @@ def _differences(double: Hessians, x: Tensor, y: Tensor, v: Tensor, hv: Tensor, 
         if _difference(slope, hv) <= _AGREEMENT or not _curved(slope - hv, gradient, length):
             return ""
         if exact and before is not None and _difference(slope, before) <= _AGREEMENT:
-            raise ValueError(
-                f"the Hessian product and differences of gradients disagree by {_difference(hv, slope):.1e} of their "
-                "length: some operation of the model loses its second derivative, or the weights lie on a kink"
-            )
+            apart = f"{_difference(hv, slope):.1e} of their length"
+            why = "some operation of the model loses its second derivative, or the weights lie on a kink"
+            raise ValueError(f"the Hessian product and differences of gradients disagree by {apart}: {why}")
         before = slope
     why = "do not settle" if exact else "are rounded, since the model or the loss leaves it"
     return f"products could not be checked: differences of gradients in float64 {why}"

@@ -210,10 +210,8 @@ def _check(start: Tensor, tolerance: float, absolute: float, max_products: int) 
     if start.ndim != 1 or not len(start):
         raise ValueError(f"the start has shape {tuple(start.shape)}: give a vector [n]")
     if not tolerance > 0 or not absolute >= 0 or max_products < 1:
-        raise ValueError(
-            f"tolerance {tolerance} must be positive, absolute {absolute} not negative, and max_products "
-            f"{max_products} at least 1"
-        )
+        both = f"tolerance {tolerance} must be positive, absolute {absolute} not negative"
+        raise ValueError(f"{both}, and max_products {max_products} at least 1")
 
 
 def _check_finite(number: float, product: int) -> None:

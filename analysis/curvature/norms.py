@@ -172,11 +172,9 @@ class Solver:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not memory_ran_out(error):
                 raise
-            size = "x".join(map(str, image.shape[-2:]))
-            raise MemoryError(
-                f"memory ran out at {name} of {size} on {self.device}: images are taken one at a time already, so "
-                "choose a smaller size, backbone or shape, or fewer workers; what was computed is kept"
-            ) from error
+            what = f"memory ran out at {name} of {'x'.join(map(str, image.shape[-2:]))} on {self.device}"
+            remedy = "choose a smaller size, backbone or shape, or fewer workers; what was computed is kept"
+            raise MemoryError(f"{what}: images are taken one at a time already, so {remedy}") from error
 
     def _solve(self, image: Tensor, mask: Tensor, absolute: float) -> Extreme:
         x, y = image[None].to(self.device).contiguous(), mask[None].to(self.device)

@@ -134,10 +134,8 @@ def twice() -> Iterator[None]:
     except RuntimeError as error:
         if not any(words in str(error) for words in ("is not implemented", "differentiate twice")):
             raise
-        raise ValueError(
-            f"the model or the loss has an operation that PyTorch cannot differentiate twice ({error}): "
-            "put one of simple operations in its place"
-        ) from error
+        what = f"the model or the loss has an operation that PyTorch cannot differentiate twice ({error})"
+        raise ValueError(f"{what}: put one of simple operations in its place") from error
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:

@@ -149,9 +149,8 @@ def trace(product: Product, like: Tensor, *, products: int = 32, seed: int = 0) 
     """
     count = min(products // 2, len(like))
     if count < 2:
-        raise ValueError(
-            f"products {products} must be at least 4 (two columns and their images), on two weights or more"
-        )
+        least = "at least 4 (two columns and their images), on two weights or more"
+        raise ValueError(f"products {products} must be {least}")
     omega = _columns(like, count, seed)
     image = torch.stack([product(column) for column in omega.T], 1)
     q, r = torch.linalg.qr(image)

@@ -37,10 +37,8 @@ class Effort:
 
     def __post_init__(self) -> None:
         if self.probes < 2 or self.products < 4 or min(self.steps, self.top, self.chunk) < 1:
-            raise ValueError(
-                f"probes ({self.probes}) must be at least 2 and products ({self.products}) at least 4, for a standard "
-                f"error; steps ({self.steps}), top ({self.top}) and chunk ({self.chunk}) at least 1"
-            )
+            error = f"probes ({self.probes}) must be at least 2 and products ({self.products}) at least 4, for an error"
+            raise ValueError(f"{error}; steps ({self.steps}), top ({self.top}) and chunk ({self.chunk}) at least 1")
         if not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance {self.tolerance} is a relative residual: give a number between 0 and 1")
 
@@ -100,10 +98,8 @@ def _within_memory(
             if not memory_ran_out(error):
                 raise
             if (at_once := min(effort.chunk, len(indices))) == 1:
-                raise MemoryError(
-                    "memory ran out with one image at a time: choose a smaller store (prepare --size), fewer "
-                    "--products, or another --device"
-                ) from error
+                remedy = "choose a smaller store (prepare --size), fewer --products, or another --device"
+                raise MemoryError(f"memory ran out with one image at a time: {remedy}") from error
         tqdm.write(f"note: memory ran out with {at_once} images at once: going on with {at_once // 2}", file=sys.stderr)
         effort = replace(effort, chunk=at_once // 2)
 

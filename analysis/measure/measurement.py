@@ -70,9 +70,8 @@ class Shared(Where):
         words = [each for word in self.starts for each in (BOUND_STARTS if word == "all" else comma_list(word))]
         for name in words:
             if name not in BOUND_STARTS and not Path(name).is_file():
-                raise FileNotFoundError(
-                    f"start {name!r} is neither one of {', '.join(BOUND_STARTS)} nor a file of weights"
-                )
+                known = ", ".join(BOUND_STARTS)
+                raise FileNotFoundError(f"start {name!r} is neither one of {known} nor a file of weights")
         return list(dict.fromkeys(words))
 
     def scene(self, settings: Settings, write: bool = True) -> StartScene:

@@ -53,23 +53,17 @@ def samples(question: Question, scene: StartScene) -> dict[str, TrainingSample]:
     order = np.random.default_rng(0).permutation(train)
     count = int(question.images) if question.images.isdigit() else len(train) if question.images else question.few
     if question.images.isdigit() and count > len(train):
-        raise ValueError(
-            f"{question.images} images are asked for and fold {scene.fold} of store {store.name!r} has "
-            f"{len(train)} training images: give --images all"
-        )
+        there = f"fold {scene.fold} of store {store.name!r} has {len(train)} training images"
+        raise ValueError(f"{question.images} images are asked for and {there}: give --images all")
     chosen = {}
     for name in scene.planner.attributes:
         known, positive = order[store.known(name)[order]], order[store.present(name)[order]]
         if not len(known):
-            raise ValueError(
-                f"{name} is unknown in all {len(train)} training images of store {store.name!r}: choose other "
-                "--attribute"
-            )
+            what = f"{name} is unknown in all {len(train)} training images of store {store.name!r}"
+            raise ValueError(f"{what}: choose other --attribute")
         if question.images == POSITIVE and not len(positive):
-            raise ValueError(
-                f"no training image of fold {scene.fold} of store {store.name!r} has {name}, so m is 0: "
-                "choose other --attribute, or --images all"
-            )
+            what = f"no training image of fold {scene.fold} of store {store.name!r} has {name}, so m is 0"
+            raise ValueError(f"{what}: choose other --attribute, or --images all")
         images = positive if question.images == POSITIVE else known
         chosen[name] = TrainingSample(images[:count], len(images))
     return chosen

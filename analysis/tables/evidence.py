@@ -69,9 +69,8 @@ def checked(images: pd.DataFrame, shape: str = ENSEMBLE) -> pd.DataFrame:
     """The rows of a shape; ValueError as `effects` says."""
     part = of_shape(images, NEEDED, shape, ["variant", "attribute", "seed", "image"])
     if lost := int(part[[*COUNTS, "group"]].isna().any(axis=1).sum()):
-        raise ValueError(
-            f"the table has {lost} images without an area or a group: write it again with `python -m tatl study`"
-        )
+        what = f"the table has {lost} images without an area or a group"
+        raise ValueError(f"{what}: write it again with `python -m tatl study`")
     return part
 
 

@@ -40,10 +40,8 @@ def read_csv(
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, EOFError, *BROKEN) as error:
         raise ValueError(f"{path} is not a CSV table ({error}): write it again with `{command}`") from None
     if missing := [name for name in wanted if name not in frame]:
-        raise ValueError(
-            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (it has "
-            f"{', '.join(map(str, frame.columns))}): write it again with `{command}`"
-        )
+        lacks = f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}"
+        raise ValueError(f"{lacks} (it has {', '.join(map(str, frame))}): write it again with `{command}`")
     return frame
 
 
@@ -83,9 +81,8 @@ def of_shape(table: pd.DataFrame, wanted: Sequence[str], shape: str, keys: Seque
         raise ValueError(f"the table has {lacks}")
     if (twice := part[part.duplicated(list(keys))]).size:
         first = ", ".join(f"{name} {twice.iloc[0][name]}" for name in keys)
-        raise ValueError(
-            f"the table has {len(twice)} rows twice (first: {first}): write it again with `python -m tatl study`"
-        )
+        what = f"the table has {len(twice)} rows twice (first: {first})"
+        raise ValueError(f"{what}: write it again with `python -m tatl study`")
     return part
 
 
@@ -126,8 +123,6 @@ def attributes_asked(attributes: str, measured: Sequence[str], where: Path) -> l
     """
     asked = [name.strip() for name in attributes.split(",") if name.strip()]
     if unknown := [name for name in asked if name not in measured]:
-        known = ", ".join(measured) or "none"
-        raise ValueError(
-            f"attribute {', '.join(unknown)} is not in {where}: choose of {known}, or leave it empty for all"
-        )
+        what, known = f"attribute {', '.join(unknown)} is not in {where}", ", ".join(measured) or "none"
+        raise ValueError(f"{what}: choose of {known}, or leave it empty for all")
     return [name for name in measured if name in asked] if asked else list(measured)

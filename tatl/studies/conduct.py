@@ -110,9 +110,8 @@ def check_runs(runs: Iterable[Run]) -> None:
         network_count(shape, backbone)  # which builds what it does not know
     for run in ordered:
         if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
-            raise ValueError(
-                f"offset {run.offset} is larger than the images of {run.size}: give smaller --offset or --offsets"
-            )
+            what = f"offset {run.offset} is larger than the images of {run.size}"
+            raise ValueError(f"{what}: give smaller --offset or --offsets")
 
 
 def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto", **on: Any) -> None:
