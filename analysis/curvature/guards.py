@@ -58,10 +58,8 @@ def _in_double(double: Hessians, x: Tensor, y: Tensor, v: Tensor, found: Tensor,
     expected = truth(v)
     rounded, apart = "", _difference(found, expected)
     if not apart <= _ROUNDING and _curved(found - expected, truth.gradient, _length(double), _SINGLE):
-        rounded = (
-            f"a product in this precision differs by {apart:.1e} of its length from the same in float64, and so may "
-            "norms: model.double() and images in float64 tell"
-        )
+        rounded = f"a product in this precision differs by {apart:.1e} of its length from the same in float64"
+        rounded += ", and so may norms: model.double() and images in float64 tell"
     _symmetric(truth, v, expected, seed)
     unsure = _differences(double, x, y, v, expected, truth.gradient, not leaving.met)
     return "; ".join(part for part in (rounded, unsure) if part)

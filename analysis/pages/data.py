@@ -179,7 +179,5 @@ def _together(table: pd.DataFrame) -> str:
     if not any(both.values()):
         return f"{said}."
     most = pairs.iloc[int(np.argmax(pairs["rate"]))]
-    return (
-        f"{said}; {most['rate']:.0f} % of the images with {plain(most['attribute'])} show {plain(most['other'])} "
-        f"({most['images']:.0f} of {most['with_attribute']:.0f}), the largest share."
-    )
+    said += f"; {most['rate']:.0f} % of the images with {plain(most['attribute'])} show {plain(most['other'])}"
+    return f"{said} ({most['images']:.0f} of {most['with_attribute']:.0f}), the largest share."

@@ -86,10 +86,10 @@ def _inline_svg(text: str, drawn: Figure, alt: str) -> str:
     """SVG whose ink is the page's text colour."""
     text = text.replace(INK, "currentColor")
     width, _ = drawn.get_size_inches()
-    opening = (
-        f'<svg role="img" aria-label="{escape(alt)}" style="width:{width * 96:.0f}px;min-width:{width * 60:.0f}px" '
+    style = f"width:{width * 96:.0f}px;min-width:{width * 60:.0f}px"
+    return f'<svg role="img" aria-label="{escape(alt)}" style="{style}" ' + re.sub(
+        r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2
     )
-    return opening + re.sub(r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2)
 
 
 def _saved(drawn: Figure, kind: str, **how: Any) -> bytes:

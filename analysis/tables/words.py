@@ -144,7 +144,5 @@ def design(study: Origin) -> str:
     """Seeds and folds: what a mean is over."""
     about = study.about
     folds, seeds = list(about.get("folds", [])), list(about.get("seeds", []))
-    return (
-        f"{'seed' if len(seeds) == 1 else 'seeds'} {listed(seeds) or '?'}, "
-        f"{'fold' if len(folds) == 1 else 'folds'} {listed(folds) or '?'} of {about.get('n_folds', '?')}"
-    )
+    said = f"seed{'s' * (len(seeds) != 1)} {listed(seeds) or '?'}, fold{'s' * (len(folds) != 1)} {listed(folds) or '?'}"
+    return f"{said} of {about.get('n_folds', '?')}"

@@ -148,10 +148,9 @@ def effort(
     steps = len(protocol.steps) * sum(cell.steps for cell in cells)
     at_once = crew.at_once
     minutes = steps * _seconds(scene, crew.device, at_once) / at_once / 60
-    passes = (
-        f"{len(protocol.steps) * len(cells)} passes of m up to {len(cells[0].order)}, {len(cells[0].swaps)} forks each"
-    )
-    said = f"{passes}: {steps:,} steps, about {minutes:.0f} min with {at_once} at once, by a step timed here"
+    first, passes = cells[0], len(protocol.steps) * len(cells)
+    said = f"{passes} passes of m up to {len(first.order)}, {len(first.swaps)} forks each: {steps:,} steps"
+    said += f", about {minutes:.0f} min with {at_once} at once, by a step timed here"
     if protocol.largest:
         said += f"; as many passes at the largest c, sought in up to {len(GRID)} passes of each without forks"
     return said + "; predictors take what analysis.bound takes, beside" * predictors

@@ -81,10 +81,8 @@ class OverC(OverG):
         table = self.lines()
         lowest = table.loc[table.groupby(["attribute", "at"])["bound"].idxmin()]
         changing = lowest.groupby("attribute")["start"].nunique() > 1
-        return (
-            f"Over {self.varied} from {from_to(table['at'])}, the lowest start changes for {changing.sum()} of "
-            f"{counted(len(changing), 'attribute')}."
-        )
+        number = f"{changing.sum()} of {counted(len(changing), 'attribute')}"
+        return f"Over {self.varied} from {from_to(table['at'])}, the lowest start changes for {number}."
 
 
 class OverM(OverC):
@@ -125,7 +123,5 @@ class Positives(BoundFigure):
         best = [known[name].replace(np.inf, np.nan).unstack("start").dropna(how="all").idxmin(axis=1) for name in known]
         both = pd.concat(best, axis=1, join="inner")
         other = int((both.iloc[:, 0] != both.iloc[:, 1]).sum())
-        return (
-            f"On positive images alone {lower} of {counted(len(known), 'bound')} are lower, and the lowest start is "
-            f"another for {other} of {counted(len(both), 'attribute')}."
-        )
+        said = f"On positive images alone {lower} of {counted(len(known), 'bound')} are lower"
+        return f"{said}, and the lowest start is another for {other} of {counted(len(both), 'attribute')}."

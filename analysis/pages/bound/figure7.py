@@ -163,8 +163,8 @@ class Causes(BoundFigure):
         """Does risk or curvature make most of the differences?"""
         table = self.table
         more = int((table["by_curvature"].abs() > table["by_risk"].abs() + 1e-9).sum())
-        return (
-            f"Curvature makes more of the difference from {self.tables.reference} than risk in {more} of "
-            f"{counted(len(table), 'row')}: {from_to(np.exp(table['by_curvature']))} times by curvature alone, "
-            f"{from_to(np.exp(table['by_risk']))} times by risk alone."
+        curvature, risk = (from_to(np.exp(table[name])) for name in ("by_curvature", "by_risk"))
+        said = (
+            f"more of the difference from {self.tables.reference} than risk in {more} of {counted(len(table), 'row')}"
         )
+        return f"Curvature makes {said}: {curvature} times by curvature alone, {risk} times by risk alone."

@@ -45,11 +45,10 @@ class SingleNorms(BoundFigure):
         named = share.set_axis([f"{row['start']} on {plain(row['attribute'])}" for row in table.to_dict("records")])
         apart = (table["curvature_largest"] / table["curvature_largest_float64"] - 1).abs().replace(np.inf, np.nan)
         without = (table["bound_without_largest"] / table["bound"]).replace(np.inf, np.nan)
-        return (
-            f"The share of the largest norm in the mean is {extremes(named)}, above a half in {(share > _HALF).sum()} "
-            f"of {counted(len(share), 'row')}; without it a bound is {from_to(without)} times what it is; in float64 "
-            f"the largest norms differ by factors of {from_to(1 + apart)}."
-        )
+        half = f"{(share > _HALF).sum()} of {counted(len(share), 'row')}"
+        said = f"The share of the largest norm in the mean is {extremes(named)}, above a half in {half}; without it a"
+        said += f" bound is {from_to(without)} times what it is"
+        return f"{said}; in float64 the largest norms differ by factors of {from_to(1 + apart)}."
 
 
 class Residuals(BoundFigure):
@@ -76,10 +75,8 @@ class Residuals(BoundFigure):
         asked = f" {self.tables.tolerance:g}" if np.isfinite(self.tables.tolerance) else ""
         found = f"{(table['converged'] == 1).sum()} of {counted(len(table), 'eigenvalue')}"
         residuals, products = from_to(table["residual"]), from_to(table["products"])
-        return (
-            f"{found} reached the relative residual{asked} asked for, or an error that their row's mean can bear "
-            f"(residuals {residuals}), in {products} products each."
-        )
+        said = f"{found} reached the relative residual{asked} asked for, or an error that their row's mean can bear"
+        return f"{said} (residuals {residuals}), in {products} products each."
 
 
 class DistanceTravelled(BoundFigure):

@@ -87,11 +87,10 @@ class LeadingEigenvalues(BoundFigure):
         negative = int((table["top1"] < 0).sum())
         error = np.hypot(table["trace_error"], table["trace_by_density_error"])
         agree = int(((table["trace"] - table["trace_by_density"]).abs() <= _AGREE * error).sum())
-        return (
-            f"The largest |eigenvalue| is {from_to(table['top1'].abs())}, negative in {negative} of "
-            f"{counted(len(table), 'row')}; two independent estimates of the trace agree within {_AGREE:g} standard "
-            f"errors in {agree}; {int((table['converged'] != 1).sum())} did not converge."
-        )
+        rows, lost = counted(len(table), "row"), int((table["converged"] != 1).sum())
+        said = f"The largest |eigenvalue| is {from_to(table['top1'].abs())}, negative in {negative} of {rows}"
+        said += f"; two estimates of the trace agree within {_AGREE:g} standard errors in {agree}"
+        return f"{said}; {lost} did not converge."
 
 
 def _spacing(grid: pd.Series) -> float:

@@ -84,9 +84,7 @@ class StabilityPage:
         known = self.ranks.dropna(subset="p")
         sure = [PREDICTORS[name] for name in known.loc[known["p"] <= 0.05, "predictor"]]
         named = f": {', '.join(sure)}" if sure else ""
-        return (
-            f"{len(sure)} of {counted(len(known), 'predictor')} rank starts better than 95 % of chance orders{named}."
-        )
+        return f"{len(sure)} of {counted(len(known), 'predictor')} rank better than 95 % of chance orders{named}."
 
     def table(self) -> Html:
         """The ranks, and how they are to be read."""
@@ -115,9 +113,9 @@ class StabilityPage:
             legend(figure, self.look.handles())
         within = (points["gap"] - points["stability"]).abs() <= 2 * np.hypot(points["gap_error"], points["error"])
         said = (
-            f"The gap is {from_to(points['gap'])} and stability {from_to(points['stability'])}; they agree within two "
-            f"standard errors for {int(within.sum())} of {counted(len(points), 'row')}."
+            f"The gap is {from_to(points['gap'])} and stability {from_to(points['stability'])}; they agree within two"
         )
+        said += f" standard errors for {int(within.sum())} of {counted(len(points), 'row')}."
         seen = [name for name in self.tables.starts if name in PRETRAINED]
         known = f"which closes the gap: {listed(seen)} {'have' if len(seen) > 1 else 'has'}"
         note = f"Both have one expectation where a start has not seen the training images, {known}." if seen else ""

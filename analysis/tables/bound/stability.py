@@ -149,10 +149,9 @@ def pooled(ranks: pd.DataFrame) -> str:
     if known.empty:
         return ""
     first = known.iloc[int((known["pooled"] - known["tau"]).argmax())]
-    return (
-        f"Pooled over m and c, {PREDICTORS[first['predictor']]} has Kendall's tau {first['pooled']:+.2f} and "
-        f"{first['tau']:+.2f} within environments: pooling is a trap, as it asks about m and c and not about starts."
-    )
+    taus = f"Kendall's tau {first['pooled']:+.2f} and {first['tau']:+.2f} within environments"
+    why = "pooling is a trap, as it asks about m and c and not about starts"
+    return f"Pooled over m and c, {PREDICTORS[first['predictor']]} has {taus}: {why}."
 
 
 def decided(ranks: pd.DataFrame) -> tuple[str, str, str]:
