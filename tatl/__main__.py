@@ -81,8 +81,7 @@ def asked_study(arguments: list[str]) -> str:
 def call(name: str, given: Namespace) -> None:
     values: dict[str, Any] = dict(vars(given))
     for parameter, options in _options(COMMANDS[name][0]).items():
-        fields = options.__dataclass_fields__  # type: ignore[attr-defined]
-        values[parameter] = options(**{k: values.pop(k) for k in list(values) if k in fields})
+        values[parameter] = cli.taken(options, values)
     COMMANDS[name][0](**values)
 
 

@@ -155,12 +155,8 @@ class Census(Origin):
         shown = {name: int((truth & bit != 0).any(axis=(1, 2)).sum()) for name, bit in bits.items()}
         each = listed([f"{plain(name)} in {number}" for name, number in shown.items()]) or "no attribute"
         alt = "Images with the outlines of the true masks of the attributes, a colour each."
-        return html.figure(
-            drawn,
-            alt,
-            f"{counted(len(images), 'image')} show {each}.",
-            chosen_to_show(list(map(plain, file["attributes"])), int(file["fold"])),
-        )
+        said, wanted = f"{counted(len(images), 'image')} show {each}.", list(map(plain, file["attributes"]))
+        return html.figure(drawn, alt, said, chosen_to_show(wanted, int(file["fold"])))
 
     def provenance(self) -> Html:
         return html.made_from(self, "data")

@@ -87,9 +87,8 @@ def _inline_svg(text: str, drawn: Figure, alt: str) -> str:
     text = text.replace(INK, "currentColor")
     width, _ = drawn.get_size_inches()
     style = f"width:{width * 96:.0f}px;min-width:{width * 60:.0f}px"
-    return f'<svg role="img" aria-label="{escape(alt)}" style="{style}" ' + re.sub(
-        r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2
-    )
+    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text.removeprefix("<svg "), count=2)
+    return f'<svg role="img" aria-label="{escape(alt)}" style="{style}" {text}'
 
 
 def _saved(drawn: Figure, kind: str, **how: Any) -> bytes:

@@ -29,7 +29,7 @@ from scipy.stats import kendalltau, wilcoxon
 from analysis.tables.effect import LEVEL, percentiles, resampled
 
 FEWEST_FORKS = 6  # of fewer no signed-rank test is below 5 %
-NOISE = 2.0  # standard errors of a difference
+_NOISE = 2.0  # standard errors of a difference
 NAMINGS = 5040  # of so many starts' names (7) every order is tried, of more so many that are drawn
 _TOGETHER = ("m", "share", "c")  # environments that differ in these alone are drawn again together
 RANKED = [
@@ -54,7 +54,7 @@ def rank_predictors(
         environment: columns in which two starts must agree to be compared
         forks: by environment a column per start of what its stability is the mean of, rows in pairs: two starts are
             then told apart by a signed-rank test at 5 %, since few forks make most of a mean and its error; where
-            there are too few for it, pairs are `untested`.  Without them pairs nearer than NOISE standard errors of
+            there are too few for it, pairs are `untested`.  Without them pairs nearer than _NOISE standard errors of
             their difference are left out
 
     Raises ValueError for a missing column, and a start that is twice in an environment.
@@ -136,7 +136,7 @@ def _pairs(group: pd.DataFrame, forks: pd.DataFrame | None) -> _Pairs:
     for one, other in combinations(group.index, 2):
         difference = float(values[other] - values[one])
         each = forks[other] - forks[one] if forks is not None and {one, other} <= set(forks) else None
-        sure = abs(difference) > NOISE * math.hypot(errors[one], errors[other])
+        sure = abs(difference) > _NOISE * math.hypot(errors[one], errors[other])
         if each is not None and each.notna().sum() < FEWEST_FORKS:
             found.untested += 1
         elif sure if each is None else _differ(each, difference):

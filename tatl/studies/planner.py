@@ -203,11 +203,8 @@ class Planner:
     def trainable(self, fold: int) -> list[str]:
         """The attributes that some training image of the fold has, and that are known in some test image."""
         parts, store = self.split(fold), self.store
-        return [
-            name
-            for name in self.attributes
-            if store.present(name)[parts.train].any() and store.known(name)[parts.test].any()
-        ]
+        there = [name for name in self.attributes if store.present(name)[parts.train].any()]
+        return [name for name in there if store.known(name)[parts.test].any()]
 
     def _check(self, variants: list[str]) -> None:
         among("variant", variants, (*VARIANTS, STAGE1))

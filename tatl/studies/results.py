@@ -61,9 +61,9 @@ def lost(members: Sequence[Member], root: Path) -> dict[tuple[str, str, int, int
 
 def lost_notes(members: Sequence[Member], root: Path) -> list[str]:
     """What `lost` leaves out of the tables, for people."""
+    remedy = "delete the weights.safetensors beside it and give the same command again to have that run trained again"
     return [
-        f"{variant}, shape {shape}, fold {fold}, seed {seed} is left out: {folder / MAPS} is lost; delete the "
-        "weights.safetensors beside it and give the same command again to have that run trained again"
+        f"{variant}, shape {shape}, fold {fold}, seed {seed} is left out: {folder / MAPS} is lost; {remedy}"
         for (variant, shape, seed, fold), folder in lost(members, root).items()
     ]
 

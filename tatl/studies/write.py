@@ -213,10 +213,8 @@ def planner_notes(planner: Planner) -> list[str]:
     for name in (LESION, *planner.attributes, UNION):
         unknown = int((~planner.store.known(name)).sum())
         if 0 < unknown < len(planner.store):
-            said.append(
-                f"{name}: unknown in {unknown} of {len(planner.store)} images, with which no network of it is trained "
-                "or scored"
-            )
+            what = f"{name}: unknown in {unknown} of {len(planner.store)} images"
+            said.append(f"{what}, with which no network of it is trained or scored")
     for fold in planner.settings.fold_numbers:
         said += _fold_notes(planner, fold)
     return said

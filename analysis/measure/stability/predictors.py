@@ -98,12 +98,10 @@ def trimmed(values: pd.Series | np.ndarray) -> float:
 
 def _scaled(starts: Sequence[StartNetwork], chosen: dict[str, TrainingSample], curvatures: Curvatures) -> pd.Series:
     """The mean of ||D H D|| by start, attribute and seed."""
-    subjects = [
-        dataclasses.replace(
-            subject, name=f"{subject.name}-scaled", model=ScaleFree(pickle.loads(pickle.dumps(subject.model)))
-        )
-        for subject in (start.subject for start in starts)
-    ]
+    subjects = []
+    for subject in (start.subject for start in starts):
+        model = ScaleFree(pickle.loads(pickle.dumps(subject.model)))
+        subjects.append(dataclasses.replace(subject, name=f"{subject.name}-scaled", model=model))
     tables = curvatures(subjects, {name: sample.indices for name, sample in chosen.items()})
     keyed = [table.assign(start=s.name, seed=s.seed) for s, table in zip(starts, tables, strict=True)]
     every = pd.concat(keyed).assign(scaled_curvature=lambda table: table["value"].abs())

@@ -29,9 +29,8 @@ class SingleNorms(BoundFigure):
         lanes.fit(table["norm"], log=True)
         for row, y, colour in lanes.rows(table):
             face = colour if row["positive"] == 1 else "none"
-            lanes.axes.scatter(
-                np.clip(row["norm"], *lanes.ends), y, s=15, facecolor=face, edgecolor=colour, linewidth=0.8
-            )
+            at = np.clip(row["norm"], *lanes.ends)
+            lanes.axes.scatter(at, y, s=15, facecolor=face, edgecolor=colour, linewidth=0.8)
         for row, y, _ in lanes.rows(self.table.dropna(subset="curvature")):
             lanes.axes.plot(np.clip(row["curvature"], *lanes.ends), y, **_MEAN)
         lanes.axes.set_xlabel("norm of one image's Hessian (largest |eigenvalue|)")

@@ -87,9 +87,8 @@ class DataSize(StudyPage):
         found = {_percent(share): self.minus(rows[share, _TATL], rows[share, reference]) for share in shares}
         if not found:
             there = listed(self.starts) or "none"
-            return html.paragraph(
-                f"{_TATL} and {reference} share no size, so no difference can be taken: the starts are {there}."
-            )
+            said = f"{_TATL} and {reference} share no size, so no difference can be taken"
+            return html.paragraph(f"{said}: the starts are {there}.")
         above = sum(effect.difference > 0 for effect in found.values())
         steps = unequal(self.tables.average, rows[shares[0], _TATL], rows[shares[0], reference])
         said = f"{_TATL} is above {reference} at {above} of {counted(len(found), 'share')}"

@@ -86,10 +86,8 @@ class Paradigms(StudyPage):
         found = self.differences(reference)
         if found.empty:
             known = listed(list(self.tables.images["variant"].unique())) or "none"
-            return html.paragraph(
-                f"No differences to {reference} have an interval: paradigms_images.csv.gz has the rows {known}; "
-                f"`{self.tables.command}` writes it."
-            )
+            said = f"No differences to {reference} have an interval: paradigms_images.csv.gz has the rows {known}"
+            return html.paragraph(f"{said}; `{self.tables.command}` writes it.")
         low, high = np.fmin(found["low"], found["folds_low"]), np.fmax(found["high"], found["folds_high"])
         found = found.assign(low=low, high=high)
         names = [name for name in self.rows if name in set(found["variant"])]
