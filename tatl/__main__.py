@@ -81,7 +81,7 @@ def asked_study(arguments: list[str]) -> str:
 def call(name: str, given: Namespace) -> None:
     values: dict[str, Any] = dict(vars(given))
     for parameter, options in _options(COMMANDS[name][0]).items():
-        values[parameter] = cli.taken(options, values)
+        values[parameter] = cli.picked(options, values)
     COMMANDS[name][0](**values)
 
 

@@ -58,7 +58,7 @@ def flags(*functions: Callable[..., Any]) -> set[str]:
     return {f"--{p.name.replace('_', '-')}" for p in parameters if isinstance(p.default, bool)}
 
 
-def taken(kind: type[Any], values: dict[str, Any]) -> Any:
+def picked(kind: type[Any], values: dict[str, Any]) -> Any:
     """An object of a dataclass from those of the values that are its fields, which go out of them."""
     return kind(**{name: values.pop(name) for name in list(values) if name in kind.__dataclass_fields__})
 

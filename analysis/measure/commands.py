@@ -183,7 +183,7 @@ def run_command(function: Callable[..., None], module: str, arguments: list[str]
     def command() -> None:
         words = cli.spelled_out(arguments, cli.flags(Settings, Shared, Cluster, function))
         given: dict[str, Any] = dict(vars(parser_of(function, module, asked_preset(words)).parse_args(words)))
-        settings, cluster, shared = (cli.taken(kind, given) for kind in (Settings, Cluster, Shared))
+        settings, cluster, shared = (cli.picked(kind, given) for kind in (Settings, Cluster, Shared))
         function(settings, replace(shared, cluster=cluster), **given)
 
     return cli.run(command, resumes=function is not measure_spectrum)

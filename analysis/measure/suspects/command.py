@@ -72,9 +72,7 @@ def rank_suspects(
     _write_pictures(folder / "suspects.npz", table.head(max(0, shown)), made)
     about = _about(chosen, opened) | {"notes": notes, "seconds": round(time.monotonic() - started, 1)}
     write_atomically(folder / "suspects.json", json.dumps(about, indent=1) + "\n")  # last: what both were made from
-    first = table.head(_PRINTED).drop(columns=["group", "networks"]).set_index("rank").reset_index()
-    said = f"The most suspect of {len(table)} masks:\n{first.to_string(index=False, float_format='{:.3f}'.format)}"
-    print(said, f"tables are in {folder}: suspects.csv", f"next: {report_of('suspects', folder)}", sep="\n")
+    print(_text(table), f"tables are in {folder}: suspects.csv", f"next: {report_of('suspects', folder)}", sep="\n")
 
 
 def _curvatures(
@@ -144,3 +142,9 @@ def _about(runs: Sequence[Run], store: Store) -> dict[str, Any]:
         "epochs": first.recipe.epochs,
         **made_by(),
     }
+
+
+def _text(table: DataFrame) -> str:
+    """The first rows in a terminal."""
+    first = table.head(_PRINTED).drop(columns=["group", "networks"]).set_index("rank").reset_index()
+    return f"The most suspect of {len(table)} masks:\n{first.to_string(index=False, float_format='{:.3f}'.format)}"
