@@ -57,7 +57,7 @@ def rank_suspects(
         workers: processes that share the curvature; 0: one a core, or a GPU
     """
     from analysis.measure.suspects.scores import find_judges, juries, suspects
-    from tatl.data.store import Store, write_csv
+    from tatl.data.store import Store
     from tatl.studies.conduct import report_of
 
     started, opened = time.monotonic(), Store.open(store)
@@ -67,9 +67,7 @@ def rank_suspects(
     print(*(f"note: {note}" for note in notes), sep="\n", end="\n" * bool(notes))
     table = suspects(made, _curvatures(chosen, runs, tolerance, max_products, device, workers) if curvature else None)
     folder = tables or Path("reports") / opened.name / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_csv(table, folder / "suspects.csv")
-    _write_pictures(folder / "suspects.npz", table.head(max(0, shown)), made)
+    _write(folder, table, max(0, shown), made)
     about = _about(chosen, opened) | {"notes": notes, "seconds": round(time.monotonic() - started, 1)}
     write_atomically(folder / "suspects.json", json.dumps(about, indent=1) + "\n")  # last: what both were made from
     print(_text(table), f"tables are in {folder}: suspects.csv", f"next: {report_of('suspects', folder)}", sep="\n")
@@ -99,13 +97,18 @@ def _notes(juries: Sequence[Jury], store: Store) -> list[str]:
     return notes
 
 
-def _write_pictures(path: Path, table: DataFrame, juries: Sequence[Jury]) -> None:
-    """Image uint8 [n, H, W, 3], the given mask and what was found bool [n, H, W] of each row, in the store's frame."""
+def _write(folder: Path, table: DataFrame, shown: int, juries: Sequence[Jury]) -> None:
+    """suspects.csv, and in suspects.npz of the first so many rows what is shown, in the store's frame: image uint8
+    [n, H, W, 3], the given mask and what was found bool [n, H, W]."""
     import numpy as np
     import torch
 
     from tatl.data.crop import resample
+    from tatl.data.store import write_csv
 
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(table, folder / "suspects.csv")
+    table = table.head(shown)
     store = juries[0].store
     shape = (len(table), *store.size)
     image, given, found = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool), np.zeros(shape, bool)
@@ -118,7 +121,7 @@ def _write_pictures(path: Path, table: DataFrame, juries: Sequence[Jury]) -> Non
             given[rows] = store.mask(jury.attribute, jury.cases[some])
             maps = torch.from_numpy(jury.probabilities(np.array(some)))[:, None]
             found[rows] = resample(maps, store.size)[:, 0].numpy() >= 0.5
-    np.savez_compressed(path, image=image, given=given, found=found)
+    np.savez_compressed(folder / "suspects.npz", image=image, given=given, found=found)
 
 
 def _about(runs: Sequence[Run], store: Store) -> dict[str, Any]:
