@@ -14,7 +14,7 @@ from jsonargparse import ArgumentParser, Namespace
 from tatl import cli, commands
 from tatl.data.images.reading import Reading
 from tatl.prediction.commands import export_command, predict_command, score_command
-from tatl.studies.settings import Asked, Cluster, Settings, StudyName, Where, load_preset
+from tatl.studies.settings import Asked, Chosen, Cluster, Settings, StudyName, Where, load_preset
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "prepare": (commands.prepare_command, "images and masks -> store"),
@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export_command, "the networks of a variant -> ONNX files that need neither torch nor this package"),
 }
 FIELDS: dict[str, type] = {  # whose fields are options of their own
-    "reading": Reading, "place": Where, "asked": Asked, "cluster": Cluster, "settings": Settings,
+    "reading": Reading, "chosen": Chosen, "place": Where, "asked": Asked, "cluster": Cluster, "settings": Settings,
 }  # fmt: skip
 LEFT_OUT = {"predict": {"follow_links"}, "score": {"exif", "max_pixels", "follow_links"}}
 RESUMES = ("prepare", "train", "study")

@@ -28,6 +28,7 @@ from tatl.prediction import export
 from tatl.prediction.predict import predict_images
 from tatl.run import find_runs, in_order
 from tatl.studies.planner import Planner
+from tatl.studies.settings import Chosen
 from toy import SMALL, toy_run
 
 SEGMENT = Path(__file__).resolve().parents[1] / "examples/onnx/segment.py"
@@ -49,7 +50,7 @@ def runs(toy_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def exported(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    export.export_networks(folder / "model.onnx", "stage123-scratch", runs)
+    export.export_networks(folder / "model.onnx", Chosen("stage123-scratch", runs))
     return folder / "model.json"
 
 
@@ -73,7 +74,7 @@ def test_the_page_without_this_package_finds_the_probabilities_of_predict(
 ) -> None:
     sizes = {"a": (32, 64), "b": (45, 83), "c": (300, 200), "d": (9, 5)}
     images = [picture(tmp_path / f"{name}.png", *size) for name, size in sizes.items()]
-    predict_images(images, tmp_path / "ours", "stage123-scratch", runs)
+    predict_images(images, tmp_path / "ours", Chosen("stage123-scratch", runs))
     script = (
         "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
         "assert not {'torch', 'tatl', 'scipy'} & set(sys.modules)"

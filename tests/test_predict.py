@@ -26,18 +26,22 @@ from tatl.models.starts import seeded
 from tatl.names import LESION
 from tatl.prediction import predict
 from tatl.prediction.ensemble import Ensemble, Prediction
-from tatl.prediction.predict import predict_images, read_truth, true_files
+from tatl.prediction.predict import read_truth, true_files
 from tatl.prediction.select import choose, network_notes, variant_of
 from tatl.prediction.unseen import assign, sample_notes
 from tatl.run import Run, find_runs, finished, in_order
 from tatl.studies.planner import STAGES_OF, Planner
-from tatl.studies.settings import Settings
+from tatl.studies.settings import Chosen, Settings
 from tatl.training.trainer import save_weights
 from toy import SMALL, make_store
 
 SETTINGS = Settings(
     shapes="u,link", backbone=SMALL, source="random", folds="0", n_folds=3, offset=2, score_size="", epochs=1
 )
+
+
+def predict_images(images: list[Path], out: Path, variant: str, runs: Path, store: str = "", **more: Any) -> None:
+    predict.predict_images(images, out, Chosen(variant, runs, store), **more)
 
 
 def save(run: Run, root: Path) -> None:

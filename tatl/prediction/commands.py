@@ -5,17 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tatl.data.images.reading import Reading
+from tatl.studies.settings import Chosen
 
 
 def predict_command(
+    chosen: Chosen,
     reading: Reading,
     images: list[Path],
     out: Path = Path("predictions"),
-    variant: str = "stage123",
-    runs: Path = Path("runs"),
-    store: str = "",
-    folds: str = "",
-    where: str = "",
     truth: Path | None = None,
     device: str = "auto",
     in_sample: bool = False,
@@ -28,12 +25,6 @@ def predict_command(
         images: pictures to segment
         out: folder for masks, probability maps, panels (_overlay.png) and outlines at the image's own size
             (_outlines.png) by ISIC's file names, and boxes.csv, which grows
-        variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
-        runs: folder of trained networks
-        store: name or folder of the store they were trained on, by which its images are known; needed if `runs` holds
-            several, or if it is not in stores/
-        folds: average the networks of these folds; empty: of all that are there
-        where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
         truth: folder of true masks (ISIC file names), drawn in green under the red predictions
         device: auto, cpu or cuda
         in_sample: of images of the store that all networks were trained on, use these all the same
@@ -41,7 +32,7 @@ def predict_command(
     from tatl.prediction.predict import predict_images
     from tatl.studies.places import command_line
 
-    predict_images(images, out, variant, runs, store, folds, where, truth, device, reading, in_sample)
+    predict_images(images, out, chosen, truth, device, reading, in_sample)
     print(f"masks, probability maps and overlays are in {out}")
     print(f"next: {command_line('score', {'predictions': out, 'truth': truth or 'TRUTH'})} --only-predicted")
 
@@ -80,14 +71,7 @@ def score_command(
     print(f"next: {again} draws the truth beside the masks")
 
 
-def export_command(
-    out: Path = Path("model.onnx"),
-    variant: str = "stage123",
-    runs: Path = Path("runs"),
-    store: str = "",
-    folds: str = "",
-    where: str = "",
-) -> None:
+def export_command(chosen: Chosen, out: Path = Path("model.onnx")) -> None:
     """Write the networks of a variant as ONNX, to run without this package; examples/onnx shows how.
 
     Example: python -m tatl export --variant stage123 --runs runs --out model.onnx
@@ -95,13 +79,8 @@ def export_command(
     Args:
         out: file to write, with all networks that see the same; beside it model.json says what goes in and comes out,
             and with Stage 1 model-lesion.onnx finds the box that model.onnx is given
-        variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
-        runs: folder of trained networks
-        store: name or folder of the store they were trained on; needed if `runs` holds several
-        folds: average the networks of these folds; empty: of all that are there
-        where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
     """
     from tatl.prediction.export import export_networks
 
-    export_networks(out, variant, runs, store, folds, where)
+    export_networks(out, chosen)
     print("next: python examples/onnx/segment.py IMAGE --model", out.with_suffix(".json"))

@@ -29,14 +29,13 @@ from tatl.prediction.ensemble import Ensemble, mean_probabilities
 from tatl.prediction.onnx_graphs import BOXES, FRAMES, joined, save_graph
 from tatl.prediction.select import choose, network_notes, parts
 from tatl.run import Run
+from tatl.studies.settings import Chosen
 
 TOLERANCE = 1e-4  # of a probability
 EXPORTERS = ("onnx", "onnxscript")
 
 
-def export_networks(
-    out: Path, variant: str, runs: Path, store: str = "", folds: str = "", where: str = ""
-) -> dict[str, Any]:
+def export_networks(out: Path, asked: Chosen) -> dict[str, Any]:
     """Write `out` and what belongs to it, and return what its JSON says; files of that name are replaced.
 
     Raises ValueError where a library is not installed, for another name than *.onnx, and where networks are missing
@@ -46,16 +45,16 @@ def export_networks(
         raise ValueError(f"export needs {' and '.join(missing)}, not installed here: pip install 'tatl[export]'")
     if out.suffix != ".onnx" or out.is_dir():
         raise ValueError(f"{out} is no file for networks: give --out a name that ends in .onnx, such as model.onnx")
-    chosen = choose(runs, variant, store, folds, where)
+    chosen = choose(asked.runs, asked.variant, asked.store, asked.folds, asked.where)
     notes = network_notes(chosen)
     for line in notes:
         print(line)
-    found, ensemble = parts(chosen), Ensemble.load(chosen, runs, torch.device("cpu"))
+    found, ensemble = parts(chosen), Ensemble.load(chosen, asked.runs, torch.device("cpu"))
     files = _files(out, list(found))
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as name:
         differences = [_write(Path(name) / file, masks, found, ensemble) for file, masks in files.items()]
-        described = _described(files, variant, chosen, ensemble, notes[1:], differences)
+        described = _described(files, asked.variant, chosen, ensemble, notes[1:], differences)
         told = json.dumps(described, indent=1) + "\n"
         (Path(name) / out.with_suffix(".json").name).write_text(told, encoding="utf-8")
         for path in sorted(Path(name).iterdir(), key=lambda path: path.suffix == ".json"):  # the JSON last

@@ -20,6 +20,7 @@ from tatl.prediction.masks import Key, key_of, mask_file, mask_files
 from tatl.prediction.overlay import draw_outlines, draw_overlay
 from tatl.prediction.select import choose, network_notes, parts
 from tatl.prediction.unseen import Assigned, SampleKind, assign, sample_notes
+from tatl.studies.settings import Chosen
 from tatl.training.device import pick_device
 
 _TABLE = "boxes.csv"
@@ -29,11 +30,7 @@ _COLUMNS = ["image", "top", "left", "bottom", "right", "lesion", "sample"]
 def predict_images(
     images: Sequence[Path],
     out: Path,
-    variant: str,
-    runs: Path,
-    store: str = "",
-    folds: str = "",
-    where: str = "",
+    asked: Chosen,
     truth: Path | None = None,
     device: str = "auto",
     reading: Reading = AS_THEY_ARE,
@@ -49,15 +46,15 @@ def predict_images(
     is computed for images, folders or runs that do not fit.
     """
     _check(images, out, truth)
-    chosen = choose(runs, variant, store, folds, where)
+    chosen = choose(asked.runs, asked.variant, asked.store, asked.folds, asked.where)
     true = {} if truth is None else true_files(truth, images, parts(chosen))
-    groups = assign(images, chosen, runs, store, in_sample, reading)
+    groups = assign(images, chosen, asked.runs, asked.store, in_sample, reading)
     for line in (*network_notes(chosen), *sample_notes(groups, list(parts(chosen)))):
         print(line)
     boxes, problems = _read_boxes(out / _TABLE), []
     out.mkdir(parents=True, exist_ok=True)
     try:
-        bar = tqdm(_each(groups, runs, device), desc="predict", total=len(images), unit="image")
+        bar = tqdm(_each(groups, asked.runs, device), desc="predict", total=len(images), unit="image")
         for image, ensemble, sample in bar:
             try:
                 found = segment(image, out, ensemble, reading)

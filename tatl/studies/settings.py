@@ -135,6 +135,26 @@ class Where:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Which trained networks are used.
+
+    Args:
+        variant: whose networks to use: stage1, stage3, stage23, stage13, stage123 or stage123-scratch
+        runs: folder of trained networks
+        store: name or folder of the store they were trained on, by which predict knows its images; needed if `runs`
+            holds several, and to predict if it is not in stores/
+        folds: average the networks of these folds; empty: of all that are there
+        where: FIELD=VALUE,... of the networks' run.json, such as epochs=40,start=tatl; needed if `runs` holds several
+    """
+
+    variant: str = "stage123"
+    runs: Path = Path("runs")
+    store: str = ""
+    folds: str = ""
+    where: str = ""
+
+
+@dataclass(frozen=True)
 class Asked:
     """What narrows a study.
 
