@@ -30,21 +30,20 @@ Tables = StudyTables | BoundTables | StabilityTables
 _SAME = ("store_digest", "source", "preset", "size", "backbone")
 
 
-@dataclass(frozen=True)
+@dataclass
 class DataSet:
     """The studies of one store in a folder, by name."""
 
     folder: Path
     studies: dict[str, StudyTables] = field(default_factory=dict)
-    bounds: list[BoundTables] = field(default_factory=list)
-    stabilities: list[StabilityTables] = field(default_factory=list)
+    bound: BoundTables | None = None
+    stability: StabilityTables | None = None
     apart: bool = False  # another has the same title
 
     @property
     def tables(self) -> Tables:
         """Any of them, for where numbers come from."""
-        every: list[Tables] = [*self.studies.values(), *self.bounds, *self.stabilities]
-        return every[0]
+        return next(each for each in (*self.studies.values(), self.bound, self.stability) if each)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -67,8 +66,7 @@ class DataSet:
     def findings(self) -> list[Finding]:
         """One for each claim, those on the bound last."""
         found = [judged(claim, each, str(self.about.get("source", ""))) for claim, each in self.comparisons.items()]
-        bound, stability = next(iter(self.bounds), None), next(iter(self.stabilities), None)
-        return [*found, is_lowest(bound), explains(bound, self.studies.get("paradigms"), stability)]
+        return [*found, is_lowest(self.bound), explains(self.bound, self.studies.get("paradigms"), self.stability)]
 
 
 def judged(claim: Claim, comparisons: Sequence[Comparison], source: str = "") -> Finding:
@@ -118,9 +116,9 @@ def data_sets(folders: Sequence[Path], attributes: str = "", dataset: str = "") 
             if isinstance(tables, StudyTables):
                 place.studies[tables.study] = tables.only(asked) if wanted else tables
             elif isinstance(tables, BoundTables):
-                place.bounds.append(BoundTables.read(folder, ",".join(asked), label))
+                place.bound = BoundTables.read(folder, ",".join(asked), label)
             else:
-                place.stabilities.append(StabilityTables.read(folder, ",".join(asked), label))
+                place.stability = StabilityTables.read(folder, ",".join(asked), label)
     attributes_asked(attributes, list(measured), folders[0])
     if not found:
         raise FileNotFoundError(f"{', '.join(map(str, folders))} holds no study: `python -m tatl study` writes one")
