@@ -220,12 +220,13 @@ def test_the_bound_is_lowest_only_with_two_seeds(folder: Path, tmp_path: Path) -
 
 def test_bounds_that_order_starts_as_dice_does_explain_it(folder: Path) -> None:
     (found,) = data_sets([folder])
-    bound = found.bounds[0]
+    bound = found.bound
+    assert bound
     columns = [f"ratio_{over}_{end}" for over in ("images", "seeds") for end in ("low", "high")]
     for start, below in (("tatl", SUPPORTED), ("random", CONTRADICTED)):  # random's Dice is below source's
         average = bound.average[bound.average["start"].isin([start, "source"])].copy()
         average.loc[average["start"] == start, columns] = 0.5
-        given = replace(found, bounds=[replace(bound, average=average)])
+        given = replace(found, bound=replace(bound, average=average))
         assert words(given)[EXPLAINS].word == below
 
 
