@@ -189,8 +189,9 @@ def main(preset: str = "smoke", install: bool = False) -> None:
         for measured in runs(preset, folder):
             print(row(*measured))
         for other in OTHERS.get(preset, ()):
-            print(f"python benchmarks/{other}", flush=True)
-            subprocess.run([sys.executable, *shlex.split(f"benchmarks/{other}")], cwd=ROOT, check=True)
+            print(f"\n{other}", flush=True)
+            script, *options = shlex.split(other)
+            subprocess.run([sys.executable, str(ROOT / "benchmarks" / script), *options], cwd=ROOT, check=True)
 
 
 def row(what: str, measured: float, goal: float, unit: str) -> str:
