@@ -108,3 +108,9 @@ def test_resamples_take_all_m_of_an_attribute_together() -> None:
     ranked = rank_predictors(table, ["right", "wrong"], WITHIN).set_index("predictor")
     assert ranked.loc["right", "sign_error"] == pytest.approx(0.5)
     assert tuple(ranked.loc["right", ["resampled_low", "resampled_high"]]) == (0, 1)  # two attributes, not six cells
+
+
+def test_folds_share_training_images_and_are_drawn_again_together() -> None:
+    table = pd.concat([drawn().assign(fold=fold) for fold in range(3)])
+    row = rank_predictors(table, ["right"], [*WITHIN, "fold"]).iloc[0]
+    assert (row["environments"], row["groups"]) == (18, 2)

@@ -10,7 +10,7 @@ environment is everything but the start (data set, attribute, m, c, seed), and o
     p           the share of orders of the starts' names, alike in every environment, under which it errs as little;
                 p_wrong of those under which it errs as much.  N starts have N! orders, and no p is below one of them
     resampled   from _low to _high: 95 % of the sign errors where `groups` of environments are drawn again, those that
-                share all but m and c, of these starts: it says nothing of others
+                share all but m, c and fold, of these starts: it says nothing of others
     pooled      tau over all rows together: a trap, since it is mostly about m and c
 """
 
@@ -31,7 +31,7 @@ from analysis.tables.effect import LEVEL, percentiles, resampled
 FEWEST_FORKS = 6  # of fewer no signed-rank test is below 5 %
 _NOISE = 2.0  # standard errors of a difference
 NAMINGS = 5040  # of so many starts' names (7) every order is tried, of more so many that are drawn
-_TOGETHER = ("m", "share", "c")  # environments that differ in these alone are drawn again together
+_TOGETHER = ("m", "share", "c", "fold")  # environments that differ in these alone are drawn again together
 RANKED = [
     "predictor", "sign_error", "resampled_low", "resampled_high", "worst", "worst_in", "tau", "p", "p_wrong", "pooled",
     "pairs", "environments", "groups", "left_out", "untested",
