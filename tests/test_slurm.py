@@ -25,6 +25,7 @@ except KeyboardInterrupt:
 """
 STAND_INS = {
     "scontrol": "printf 'localhost\\nb\\n'",
+    "getent": "printf '127.0.1.1 STREAM localhost\\n10.0.0.7 STREAM\\n10.0.0.7 DGRAM\\n'",
     "ray": 'echo "ray $*" >> called',
     "srun": 'echo "srun $*" >> called',
     "python": f'exec {sys.executable} study.py "$@"',
@@ -38,24 +39,40 @@ def until(path: Path) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Slurm is not of Windows")
-def test_the_study_alone_hears_that_time_is_over_and_is_waited_for(tmp_path: Path) -> None:
-    place = tmp_path / ".venv/bin"
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Slurm is not of Windows")
+
+
+def begin(folder: Path, **stand_ins: str) -> subprocess.Popen[bytes]:
+    place = folder / ".venv/bin"
     place.mkdir(parents=True)
     (place / "activate").touch()
-    (tmp_path / "study.py").write_text(STUDY, encoding="utf-8")
-    for name, line in STAND_INS.items():
+    (folder / "study.py").write_text(STUDY, encoding="utf-8")
+    for name, line in (STAND_INS | stand_ins).items():
         (place / name).write_text(f"#!/bin/bash\n{line}\n", encoding="utf-8")
         (place / name).chmod(0o755)
     of_slurm = {"SLURM_JOB_NODELIST": "localhost,b", "SLURM_NNODES": "2", "SLURM_CPUS_ON_NODE": "8"}
     words = {**os.environ, **of_slurm, "PATH": f"{place}:{os.environ['PATH']}"}
-    job = subprocess.Popen(["bash", SCRIPT, "crop", "--preset", "paper"], cwd=tmp_path, env=words)
+    command = ["bash", str(SCRIPT), "crop", "--preset", "paper"]
+    with (folder / "said").open("wb") as said:
+        return subprocess.Popen(command, cwd=folder, env=words, stderr=said)
+
+
+@pytest.mark.parametrize("found", ["exit 2", "echo 127.0.1.1 STREAM localhost"])
+def test_a_node_without_an_address_for_others_is_named(found: str, tmp_path: Path) -> None:
+    job = begin(tmp_path, getent=found)
+    assert job.wait(30) == 1 and "localhost has no IPv4 address" in (tmp_path / "said").read_text(encoding="utf-8")
+    assert not (tmp_path / "called").exists()
+
+
+def test_the_study_alone_hears_that_time_is_over_and_is_waited_for(tmp_path: Path) -> None:
+    job = begin(tmp_path, srun='echo "srun $*" >> called; exit 3')
     until(tmp_path / "study")
     time.sleep(0.5)
     job.send_signal(signal.SIGINT)
     assert job.wait(30) == 130 and (tmp_path / "heard").exists()
+    assert "srun ended with status 3" in (tmp_path / "said").read_text(encoding="utf-8")
     called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
-    assert (tmp_path / "study").read_text(encoding="utf-8").startswith("-m tatl study crop --preset paper --on ")
+    assert (tmp_path / "study").read_text(encoding="utf-8").endswith("study crop --preset paper --on 10.0.0.7:6379")
     (srun,) = [line for line in called if line.startswith("srun")]
     assert "--cpus-per-task=8" in srun and "--exclude=localhost" in srun and "--block" in srun
     assert "ray start --head" in "\n".join(called) and called[-1] == "ray stop"
