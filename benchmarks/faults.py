@@ -22,8 +22,9 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,8 @@ from tatl.studies.settings import Cluster
 
 HEAD = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}  # what no task needs
 GAP = (2.0, 8.0)  # seconds between two faults
+LOOK = 0.2  # seconds between two looks at what is written
+PATIENCE = 1800.0  # seconds after the last fault in which what is left is to come about
 TARGETS = 3  # of every seed
 KILLED, REFUSED = -9, 2  # statuses of drivers
 OTHER_STORE = """
@@ -101,7 +104,9 @@ class Campaign:
         self.cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, **HEAD})
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(nodes)]
         self.other, self.odd = other, list[Any]()
-        self.done, self.started, self.written = Counter[str](), 0, dict[Run, int]()
+        self.done, self.started, self.written = Counter[str](), 0, defaultdict[Run, set[int]](set)
+        self.over, self.watcher = threading.Event(), threading.Thread(target=self._watch, daemon=True)
+        self.watcher.start()
         self.refused, self.failures, self.astray = 0, list[int](), set[int]()
         self.drivers = [self._drive() for _ in range(drivers)]
 
@@ -117,7 +122,8 @@ class Campaign:
             self.done[kind] += 1
             print(f"{self.done.total()}: {kind}, {len(self._unfinished())} of {len(self.runs)} left", flush=True)
         self._leave()
-        while self._unfinished() and self.started <= 5 * faults + 5:
+        until = time.monotonic() + PATIENCE
+        while self._unfinished() and self.started <= 5 * faults + 5 and time.monotonic() < until:
             self._awake()
             self._training()
             time.sleep(1)
@@ -126,6 +132,9 @@ class Campaign:
                 self._ended(driver.wait(120))
             driver.kill()
         self.cluster.shutdown()
+        self.over.set()
+        self.watcher.join()
+        self._look()
 
     def _drive(self) -> subprocess.Popen[bytes]:
         self.started += 1
@@ -151,11 +160,18 @@ class Campaign:
             self.cluster.remove_node(self.odd.pop(), allow_graceful=False)
 
     def _unfinished(self) -> list[Run]:
-        """The runs that are not there; of the others, when their weights were first seen to be written."""
-        there = [run for run in self.runs if finished(run, self.root)]
-        for run in there:
-            self.written.setdefault(run, stamp(run, self.root))
-        return [run for run in self.runs if run not in self.written]
+        """The runs that are not there."""
+        return [run for run in self.runs if not finished(run, self.root)]
+
+    def _watch(self) -> None:
+        while not self.over.wait(LOOK):
+            self._look()
+
+    def _look(self) -> None:
+        """Note when the weights of finished runs were written."""
+        for run in self.runs:
+            if finished(run, self.root):
+                self.written[run].add(stamp(run, self.root))
 
     def _training(self) -> list[psutil.Process]:
         """The processes that train now."""
@@ -250,7 +266,7 @@ def main(
         campaign.carry_out(faults)
         lost = [run for run in runs if not finished(run, root)]
         there = [run for run in runs if run not in lost]
-        again = [run for run in there if stamp(run, root) != campaign.written[run]]
+        again = [run for run, stamps in campaign.written.items() if len(stamps) > 1]
         print(f"{campaign.done.total()} faults ({dict(campaign.done)}), {campaign.started} drivers, {len(runs)} runs")
         print(f"refused {campaign.refused}, failures reported {len(campaign.failures)}, ", end="")
         print(f"trained with another store {len(campaign.astray)}, ", end="")
