@@ -178,9 +178,10 @@ class Cluster:
     """A Ray cluster that trains the runs and measures starts; by default none does.
 
     Args:
-        on: a Ray cluster to work on: ray (the one of this job, or this machine alone), HOST:6379 or ray://HOST:10001;
-            empty: this machine, without Ray; there Ctrl-C begins no more, a second one ends what runs
-        gpus_per_run: there, the share of a GPU that a run has: 0.25 trains four small networks on each
+        on: a Ray cluster to work on, where Ctrl-C begins no more and a second one ends what runs: ray (the one of this
+            job, else one that runs on this machine, else this machine alone), HOST:6379 or ray://HOST:10001; empty:
+            this machine, without Ray
+        gpus_per_run: of a cluster, the share of a GPU that a run has: 0.25 trains four small networks on each
         fetch: its nodes share no disk: the store is copied to each, and a finished run comes back
     """
 
@@ -191,7 +192,8 @@ class Cluster:
     def __post_init__(self) -> None:
         share = self.gpus_per_run
         if share <= 0 or (share > 1 and share != int(share)):
-            raise ValueError(f"gpus_per_run {share:g} is no share of a GPU: give more than 0 up to 1, such as 0.25")
+            remedy = "give more than 0 up to 1, such as 0.25, or a whole number of GPUs"
+            raise ValueError(f"gpus_per_run {share:g} is no share of a GPU and no number of them: {remedy}")
         if not self.on and (self.fetch or share != 1):
             raise ValueError("--fetch and --gpus-per-run are for a Ray cluster: give --on, such as --on ray")
 
