@@ -170,9 +170,12 @@ def test_plan_writes_nothing(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(toy_store, *STARTS, "--plan") == 0
-    said = capsys.readouterr().out
-    assert "1 runs: 0 are there" in said and "2 passes of m up to" in said and not list(tmp_path.iterdir())
+    for folds in ("0", "0,1"):
+        assert run(toy_store, *STARTS, "--folds", folds, "--plan") == 0
+        said, count = capsys.readouterr().out, len(folds.split(","))
+        assert f"{count} runs: 0 are there" in said and f"{2 * count} passes of m up to" in said
+        assert f"starts to measure, those of every seed and fold counted: {2 * count}\n" in said
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""What `analysis.bound` and `analysis.spectrum` share: options, the starts that they measure, how tables are kept."""
+"""What `analysis.bound`, `analysis.spectrum` and `analysis.stability` share.
+
+Options, the starts that they measure, and how tables are kept.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ class Shared(Where):
         from analysis.measure.starts import StartScene
         from tatl.studies.planner import Planner
 
-        if self.cluster.on and write:
+        if self.cluster.on:
             self.crew(0)  # what cannot be had is refused before a phantom is prepared
         planner = Planner.of(settings, self, write)
         shape, fold, seed = comma_list(settings.shapes)[0], settings.fold_numbers[0], settings.seed_numbers[0]
@@ -113,15 +116,17 @@ class Measurement:
         cropper = self.scene.cropper()
         return [*copied, *([cropper] if cropper else [])]
 
-    def plan(self, targets: Iterable[Run] = ()) -> None:
-        """Say what would be trained, `targets` among it, and what it would take; nothing is trained or written."""
-        from tatl.studies.conduct import check_runs
+    def plan(self, targets: Iterable[Run] = (), others: Sequence[Measurement] = ()) -> None:
+        """Say what this and `others` would train, `targets` among it, and what it would take; nothing is written."""
+        from tatl.studies.conduct import check_runs, devices_of
         from tatl.studies.runtime.effort import plan
 
-        scene, needed = self.scene, [*self.needed(), *targets]
+        scene, machine, every = self.scene, self.shared.machine, [self, *others]
+        needed = [*(run for each in every for run in each.needed()), *targets]
         check_runs(needed)
-        print(f"{self.name}: starts to measure, those of every seed counted: {len(self._each())}")
-        print(plan(needed, scene.root, scene.store, self.shared.device).words())
+        starts = sum(len(each.seed_of_each()) for each in every)
+        print(f"{self.name}: starts to measure, those of every seed and fold counted: {starts}")
+        print(plan(needed, scene.root, scene.store, machine.device, **devices_of(machine)).words())
 
     def starts(self) -> list[StartNetwork]:
         """Train what the starts copy from, if it is not there, and make them."""

@@ -44,12 +44,8 @@ class Experiment:
         """Say what would be trained."""
         members = self._members()
         print(f"study {self.name} ({STUDIES[self.name].paper}): {len(members)} target segmenters")
-        there: dict[str, Any] = {}
-        if self.machine.cluster.on:
-            from tatl.studies.execution.on_ray import size_of
-
-            there = size_of(self.machine.cluster, self.machine.device)
-        show_plan([member.run for member in members], self.runs, self.planner.store, self.machine.device, **there)
+        needed = [member.run for member in members]
+        show_plan(needed, self.runs, self.planner.store, self.machine.device, **devices_of(self.machine))
 
     def carry_out(self) -> None:
         """Train what is not there and write the tables; RuntimeError names the runs that failed.
@@ -112,6 +108,15 @@ def check_runs(runs: Iterable[Run]) -> None:
         if run.cropper is not None and run.offset >= min(Size.parse(run.size)):
             what = f"offset {run.offset} is larger than the images of {run.size}"
             raise ValueError(f"{what}: give smaller --offset or --offsets")
+
+
+def devices_of(machine: Machine) -> dict[str, Any]:
+    """The kind and number of devices of the cluster that trains, as a plan takes them; empty where none does."""
+    if not machine.cluster.on:
+        return {}
+    from tatl.studies.execution.on_ray import size_of
+
+    return size_of(machine.cluster, machine.device)
 
 
 def show_plan(runs: Iterable[Run], root: Path, store: Store, device: str = "auto", **on: Any) -> None:

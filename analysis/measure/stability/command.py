@@ -65,12 +65,13 @@ def measure_stability(
         print("note: no attribute can be trained in all of the folds, so that the recipe is left out: give --folds")
     if not plan:
         return _measure(protocol, splits, drawn, targets, shared.crew(workers), predictors)
+    from tatl.studies.conduct import devices_of
     from tatl.studies.execution.crew import Crew
 
-    others = [run for each in splits[1:] for run in each.needed()]
-    splits[0].plan([*others, *(target.run for target in targets)])
-    cells = [cell for of_fold in drawn for cell in of_fold]
-    print(effort(protocol, scene, cells, Crew(device_kind(shared.device), workers), predictors))
+    splits[0].plan([target.run for target in targets], splits[1:])
+    cells, device = [cell for of_fold in drawn for cell in of_fold], device_kind(shared.device)
+    (at_once,) = devices_of(shared.machine).get("counts") or [Crew(device, workers).at_once]
+    print(effort(protocol, scene, cells, device, at_once, predictors))
 
 
 def _measure(

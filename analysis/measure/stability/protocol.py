@@ -20,7 +20,6 @@ from analysis.curvature.replace_one import Descent, Positions
 from analysis.measure.ledger import image_loss
 from analysis.measure.starts import StartScene
 from tatl.models import build
-from tatl.studies.execution.crew import Crew
 from tatl.studies.settings import comma_list, comma_numbers
 
 LARGEST = "largest"
@@ -141,13 +140,13 @@ _TIMED = 3  # steps, after one that is not
 
 
 def effort(
-    protocol: Protocol, scene: StartScene, drawn: Sequence[tuple[int, Cell]], crew: Crew, predictors: bool = False
-) -> str:
-    """What the passes take, in words; nothing is read or written."""
+    protocol: Protocol, scene: StartScene, drawn: Sequence[tuple[int, Cell]], device: str, at_once: int,
+    predictors: bool = False,
+) -> str:  # fmt: skip
+    """What the passes take, so many at once, in words; nothing is read or written."""
     cells = [cell for _, cell in drawn]
     steps = len(protocol.steps) * sum(cell.steps for cell in cells)
-    at_once = crew.at_once
-    minutes = steps * _seconds(scene, crew.device, at_once) / at_once / 60
+    minutes = steps * _seconds(scene, device, at_once) / at_once / 60
     first, passes = cells[0], len(protocol.steps) * len(cells)
     said = f"{passes} passes of m up to {len(first.order)}, {len(first.swaps)} forks each: {steps:,} steps"
     said += f", about {minutes:.0f} min with {at_once} at once, by a step timed here"
