@@ -58,6 +58,9 @@ class Asleep:
     def __init__(self, root: Path) -> None:
         self.root, self.threads, self.flying = root, ThreadPoolExecutor(PLACES), 0
 
+    def look(self) -> None:
+        pass
+
     def free(self, alone: bool = False) -> int:
         return PLACES - self.flying
 

@@ -24,6 +24,9 @@ class Instant:
         self.order: list[Run] = []
         self.alone: list[Run] = []
 
+    def look(self) -> None:
+        pass
+
     def free(self, alone: bool = False) -> int:
         return self.places - self.flying
 
@@ -104,3 +107,31 @@ def test_the_first_ctrl_c_leaves_what_is_under_way_to_finish(capsys: pytest.Capt
             made += [run]
             os.kill(os.getpid(), signal.SIGINT)
     assert made == lesions[:2] and signal.getsignal(signal.SIGINT) is before
+
+
+class Full(Instant):
+    """Has no room at first, as a cluster whose nodes are all gone."""
+
+    asked = 0
+
+    def free(self, alone: bool = False) -> int:
+        self.asked += 1
+        return super().free(alone) if self.asked > 3 else 0
+
+
+def test_room_that_nobody_has_is_waited_for_until_ctrl_c() -> None:
+    lesions = [Run("s", "d", "32x64", "lesion", seed=seed) for seed in range(2)]
+    full = Full(1)
+    assert [run for run, _ in outcomes(pieces_of(lesions), full)] == lesions and full.asked > 3
+
+    class Never(Full):
+        def free(self, alone: bool = False) -> int:
+            self.asked += 1
+            if self.asked == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return 0
+
+    never = Never(1)
+    with pytest.raises(KeyboardInterrupt):
+        list(outcomes(pieces_of(lesions), never))
+    assert never.order == [] and never.places == 0 and never.asked <= 4

@@ -19,7 +19,7 @@ from analysis.measure.commands import measure_bound, measure_spectrum, run_comma
 from analysis.measure.stability.command import measure_stability
 from tatl.data.store import Store
 from tatl.studies.execution import nodes, on_ray
-from tatl.studies.execution.crew import Crew, Hand, Hands, _Seat
+from tatl.studies.execution.crew import Crew, Hand, Hands, _Seat, _Seated
 from tatl.studies.execution.piece import Vanished
 from tatl.studies.settings import Cluster
 from toy import SMALL
@@ -108,6 +108,31 @@ def test_images_of_a_node_that_goes_away_go_elsewhere(cluster: Any, toy_store: S
     assert sorted(answers) == list(range(30)) and (tmp_path / "killed-5").exists()
 
 
+def test_what_a_process_cannot_open_is_told_by_its_first_task(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    seated = _Seated(b"", tmp_path / "none")
+    with pytest.raises(FileNotFoundError):
+        seated.ready()
+
+
+@dataclass
+class Broken(Hand):
+    """Cannot be made anywhere else."""
+
+    def __reduce__(self) -> Any:
+        return _refused, ()
+
+
+def _refused() -> None:
+    raise ValueError("of this hand there is one")
+
+
+@slow
+def test_a_hand_that_cannot_be_made_is_refused_at_once_with_its_cause(cluster: Any, toy_store: Store) -> None:
+    with pytest.raises(ValueError, match="of this hand there is one"):
+        list(Crew("cpu", cluster=Cluster("ray")).share(Broken(), range(2), toy_store))
+
+
 @dataclass
 class Begun(Hand):
     """Tells in a folder what it began."""
@@ -144,3 +169,18 @@ def test_a_process_out_of_reach_gives_its_place_back(played: Played, monkeypatch
     hands._taken = {done: _Seat("actor", node)}
     (found,) = hands.collect(("task",), done)
     assert isinstance(found, Vanished) and killed == ["actor"] and not hands._idle and node.left["CPU"] == 2
+
+
+def test_a_cluster_without_room_is_said_once(
+    played: Played, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(on_ray, "connect", lambda on: played)
+    monkeypatch.setattr(on_ray, "LOOK", 0.01)
+    for kind in (Hands, on_ray.OnRay):
+        found: Any = kind.__new__(kind)
+        on_ray.Connection.__init__(found, Cluster("ray"), "cpu")
+        found.roster, found._idle, found._coming, found._taken = nodes.Roster(played, None), [], {}, {}
+        found.roster.nodes.clear()
+        monkeypatch.setattr(found.roster, "look", lambda: None)
+        assert found.free() == found.free(alone=True) == 0
+        assert capsys.readouterr().err == "no node of the cluster has room: waiting for one\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from ray_nodes import ON_RAY, Played, family, slow
 
 from analysis.measure.commands import measure_bound, run_command
+from analysis.measure.stability.command import measure_stability
 from tatl.__main__ import main
 from tatl.data.store import Store
-from tatl.studies.execution import nodes, travel
+from tatl.studies.execution import nodes, on_ray, travel
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.piece import Lost, Vanished
 from tatl.studies.execution.schedule import execute
@@ -102,6 +104,26 @@ def test_an_address_that_does_not_answer_is_said_in_seconds(address: str, monkey
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_cluster_that_ray_noted_on_this_machine_is_taken_where_it_answers(
+    answers: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = list[str | None]()
+    ray = SimpleNamespace(is_initialized=lambda: False, init=lambda address, **_: asked.append(address))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1] if answers else 9}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray/ray_current_cluster").write_text(address, encoding="utf-8")
+        nodes.connect("ray")
+        assert asked == [address if answers else nodes.NEW] and (address in capsys.readouterr().err) is answers
+    (tmp_path / "ray/ray_current_cluster").unlink()
+    nodes.connect("ray")
+    assert asked[1:] == [nodes.NEW]
+
+
 def test_nodes_that_differ_are_named() -> None:
     here = {"Python": "3.11", "torch": "2.15", "runs": "seen", "store": "12ab"}
     assert nodes.differing("b", dict(here), here) == ""
@@ -134,4 +156,20 @@ def test_a_cluster_that_cannot_be_reached_is_named_before_a_phantom_is_prepared(
     monkeypatch.chdir(tmp_path)
     words = ["--preset", "smoke", "--on", "127.0.0.1:9"]
     assert main(["study", "variants", *words]) == 2 == run_command(measure_bound, "analysis.bound", words)
-    assert capsys.readouterr().err.count("cluster at 127.0.0.1:9 cannot be used") == 2 and not list(tmp_path.iterdir())
+    for measure in (measure_bound, measure_stability):
+        assert run_command(measure, "analysis.bound", [*words, "--plan"]) == 2
+    assert capsys.readouterr().err.count("cluster at 127.0.0.1:9 cannot be used") == 4 and not list(tmp_path.iterdir())
+
+
+def test_a_plan_says_the_hours_of_the_cluster(
+    played: Played, toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    ray = SimpleNamespace(nodes=played.nodes, cluster_resources=lambda: {"CPU": 7.0})
+    monkeypatch.setattr(on_ray, "connect", lambda on: ray)
+    monkeypatch.chdir(tmp_path)
+    words = ["--preset", "smoke", "--shapes", "link", "--store", str(toy_store.path), "--attribute", "disc", "--plan"]
+    for measure in (measure_bound, measure_stability):
+        assert run_command(measure, "analysis.bound", [*words, "--device", "cpu", "--on", "ray"]) == 0
+        said = capsys.readouterr().out
+        assert "on 7 cores" in said and ("with 7 at once" in said) is (measure is measure_stability)

@@ -309,6 +309,27 @@ def test_the_bar_counts_what_is_begun_and_shows_its_loss_in_80_columns(
         assert "bar 1/" in board.bar.desc and board.bar.desc.count("loss 0.41") == 2 and len(board.bar.desc) < 72
 
 
+def test_a_disk_that_takes_no_words_stops_neither_training_nor_the_bar(toy_store: Store, tmp_path: Path) -> None:
+    run = toy_run(toy_store)
+    tell_in(tmp_path / "gone", "a", "[0.5, 'half']")
+    with Board([run], toy_store, shown=True) as board:
+        (board.folder / run.hash).mkdir()
+        board.draw()
+        assert board.bar.n == 0
+        board.folder = tmp_path / "gone"
+        board.draw()
+
+
+def test_folders_of_killed_drivers_go(toy_store: Store, tmp_path: Path) -> None:
+    (tmp_path / ".tatl-killed").mkdir()
+    (tmp_path / ".tatl-killed/seen").touch()
+    os.utime(tmp_path / ".tatl-killed", (0, 0))
+    boards = [Board([toy_run(toy_store)], toy_store, False, tmp_path) for _ in range(2)]
+    with boards[0], boards[1]:
+        assert set(tmp_path.glob(".tatl-*")) == {board.folder for board in boards}
+    assert not list(tmp_path.glob(".tatl-*"))
+
+
 def test_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tatl.studies.execution.machine.cores", lambda: 2)
     assert Machine("cpu", workers=0).at_once() == 2 and Machine("cpu", workers=0).at_once(large=True) == 1

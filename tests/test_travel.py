@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future
 from pathlib import Path
@@ -14,8 +17,9 @@ from typing import Any
 import pytest
 
 from tatl.data.store import Store
+from tatl.machine.disk import own_folder
 from tatl.run import finished
-from tatl.studies.execution import travel
+from tatl.studies.execution import schedule, travel
 from tatl.studies.execution.fetching import STAY, Fetching
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
@@ -25,7 +29,9 @@ from tatl.studies.execution.piece import Trainer
 from tatl.training.trainer import Busy, taken
 from toy import make_store, toy_run
 
-RAY: Any = SimpleNamespace(put=lambda thing: [thing], get=lambda box: box[0])
+RAY: Any = SimpleNamespace(
+    put=lambda thing: [thing], get=lambda box: box[0], exceptions=SimpleNamespace(RayError=ZeroDivisionError)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -69,10 +75,10 @@ class ByHand(Fetching):
     def __init__(self, root: Path) -> None:
         self.ray, self.root, self.memory = RAY, root, Memory(root)
         self.told, self.box = root, travel.Post()
-        self.post = SimpleNamespace(take=SimpleNamespace(remote=lambda: [self.box.take()]))
+        self.post = SimpleNamespace(take=SimpleNamespace(remote=lambda had: [self.box.take(had)]))
         self.node = Node("n", "n", {}, {})
         self.roster: Any = SimpleNamespace(note=lambda node, outcome: None)
-        self._taken, self._held = {}, {}
+        self._taken, self._held, self._home = {}, {}, []
         self._sent = OrderedDict()
         self.given = list[tuple[Any, ...]]()
 
@@ -135,7 +141,7 @@ def test_a_run_that_arrives_by_half_is_not_finished(
     with pytest.raises(OSError, match="the disk is full"):
         driver.collect((union,), pending)
     driver.end()
-    assert len(placed) == len(made) - 1 and not finished(union, tmp_path) and not taken(union, tmp_path)
+    assert {*placed} == made.keys() - {travel.LAST} and not finished(union, tmp_path) and not taken(union, tmp_path)
     monkeypatch.setattr(travel, "put_in_place", put)
     travel.put_down(made, union.folder(tmp_path))
     assert finished(union, tmp_path) and travel.contents(union.folder(tmp_path)) == made
@@ -150,20 +156,58 @@ def test_a_few_needed_runs_stay_in_the_object_store(toy_store: Store, tmp_path: 
     assert [run.seed for run in driver._sent] == list(range(2, STAY + 2))
 
 
-def test_a_run_comes_home_before_its_piece_is_done(toy_store: Store, tmp_path: Path, made: travel.Contents) -> None:
+def test_a_run_comes_home_before_its_piece_is_done(
+    toy_store: Store, tmp_path: Path, made: travel.Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = tuple(toy_run(toy_store, "union", seed=seed) for seed in range(2))
-    driver = ByHand(tmp_path)
+    driver, home = ByHand(tmp_path), list[list[bool]]()
     driver.roster = SimpleNamespace(note=driver.roster.note, look=lambda: None, room=lambda share: 1)
     driver.share = {}
-    pending = driver.submit(runs)
-    driver.box.leave(runs[0].hash, made)
-    driver.box.tell(runs[1].hash, "[0.5, 'half']")
-    assert driver.free() == 1 and [finished(run, tmp_path) for run in runs] == [True, False]
-    assert (tmp_path / runs[1].hash).read_text(encoding="utf-8") == "[0.5, 'half']" and taken(runs[0], tmp_path)
-    pending.set_exception(KeyError("of the process"))
     driver.lost = lambda error, node: error  # type: ignore[method-assign]
-    assert [type(outcome) for outcome in driver.collect(runs, pending)] == [float, KeyError]
-    assert not taken(runs[0], tmp_path)
+
+    def leave_and_fail() -> None:
+        """What the node does once the piece is begun; nothing else is ready meanwhile."""
+        until = time.monotonic() + 10
+        while not driver.given and time.monotonic() < until:
+            time.sleep(0.01)
+        driver.box.leave(runs[0].hash, made)
+        driver.box.tell(runs[1].hash, "[0.5, 'half']")
+        while not (tmp_path / runs[1].hash).exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        home.append([finished(run, tmp_path) and taken(run, tmp_path) for run in runs])
+        next(iter(driver._taken)).set_exception(KeyError("of the process"))
+
+    monkeypatch.setattr(schedule, "POLL", 0.05)
+    node = threading.Thread(target=leave_and_fail)
+    node.start()
+    found = [type(outcome) for _, outcome in schedule.outcomes([runs], driver)]
+    node.join()
+    assert home == [[True, False]] and found == [float, KeyError] and not taken(runs[0], tmp_path)
+    assert (tmp_path / runs[1].hash).read_text(encoding="utf-8") == "[0.5, 'half']" and not driver.box.folders
+
+
+def test_what_is_finished_comes_home_at_the_end_and_a_full_disk_costs_no_other(
+    toy_store: Store, tmp_path: Path, made: travel.Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tuple(toy_run(toy_store, "union", seed=seed) for seed in range(3))
+    driver, put = ByHand(tmp_path), travel.put_in_place
+    driver.submit(runs)
+    for run in runs:
+        driver.box.leave(run.hash, made)
+
+    def failing(partial: Path, path: Path) -> None:
+        if path.parent == runs[1].folder(tmp_path):
+            raise OSError(28, "No space left on device")
+        put(partial, path)
+
+    monkeypatch.setattr(travel, "put_in_place", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        driver.look()
+    assert [finished(run, tmp_path) for run in runs] == [True, False, True]
+    monkeypatch.setattr(travel, "put_in_place", put)
+    driver.end()
+    assert all(finished(run, tmp_path) and not taken(run, tmp_path) for run in runs)
 
 
 def test_folders_in_a_run_travel_too(tmp_path: Path) -> None:
@@ -177,18 +221,18 @@ def test_folders_in_a_run_travel_too(tmp_path: Path) -> None:
 
 
 KILLED = """
-import os, sys, tempfile
-from tatl.studies.execution import travel
-tempfile.tempdir = sys.argv[1]
-with travel.own_folder():
+import os, sys
+from pathlib import Path
+from tatl.machine.disk import own_folder
+with own_folder(Path(sys.argv[1]), "run-"):
     os.kill(os.getpid(), 9)
 """
 
 
 def test_what_killed_processes_left_on_a_node_goes(disk: Path) -> None:
-    disk.mkdir()
     subprocess.run([sys.executable, "-c", KILLED, disk], check=False)
-    assert len(list(travel.cache().iterdir())) == 1
-    with travel.own_folder() as one, travel.own_folder() as other:
-        assert set(travel.cache().iterdir()) == {one, other}
-    assert not list(travel.cache().iterdir())
+    (left,) = disk.glob("run-*")
+    os.utime(left, (0, 0))
+    with own_folder(disk, "run-") as one, own_folder(disk, "run-") as other:
+        assert set(disk.glob("run-*")) == {one, other}
+    assert not list(disk.glob("run-*"))

@@ -6,12 +6,16 @@ import errno
 import hashlib
 import os
 import re
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+YOUNG = 60.0  # seconds in which a process may not have locked yet what it has made
 FULL = (errno.ENOSPC, errno.EDQUOT)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems without locks say
 # safetensors raises no OSError but repeats the system's words, of a process that trains beside others the traceback
@@ -74,3 +78,17 @@ def locked(path: Path, busy: Exception, soft: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def own_folder(place: Path, prefix: str) -> Iterator[Path]:
+    """A folder in this place, its name begun so, while this process needs it; those of killed processes go first."""
+    place.mkdir(parents=True, exist_ok=True)
+    for folder in place.glob(f"{prefix}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > YOUNG:
+                with FileLock(folder / "owner", timeout=0):  # which its process holds while it lives
+                    shutil.rmtree(folder)
+    made = tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True)
+    with made, FileLock(Path(made.name) / "owner"):
+        yield Path(made.name)

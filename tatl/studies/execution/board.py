@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
 from tatl.data.store import Store
+from tatl.machine.disk import own_folder
 from tatl.run import Run
 from tatl.studies.runtime.effort import work
 
 SECOND = 1.0
+TOLD_IN = ".tatl-"  # how the folders begin in which processes tell how far they are
 LINE = "{percentage:3.0f}% {desc} |{bar}|"  # the bar takes what the words leave
 Tell = Callable[[str, str], None]
 TASK = 10  # letters of a task that the bar shows, so that two runs at work fit into 80 columns
@@ -49,10 +52,20 @@ class Teller(Callback):
 
 
 def tell_in(folder: Path, name: str, words: str) -> None:
-    """Tell where a board reads it."""
+    """Tell where a board reads it; what a disk does not take is not told, and training goes on."""
     partial = folder / f"{name}.partial"
-    partial.write_text(words, encoding="utf-8")
-    partial.replace(folder / name)
+    with suppress(OSError):
+        partial.write_text(words, encoding="utf-8")
+        partial.replace(folder / name)
+
+
+def _told(path: Path) -> tuple[float, str] | None:
+    """What was told there, if anything: the share of a run that is done, and its words."""
+    try:
+        share, words = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return share, words
 
 
 class Board:
@@ -64,10 +77,11 @@ class Board:
     def __init__(self, todo: Sequence[Run], store: Store, shown: bool, place: Path | None = None) -> None:
         self.work = {run: work(run, store) for run in todo}
         self.ended, self.shown, self.started = set[Run](), shown, time.monotonic()
-        if place is not None:
-            place.mkdir(parents=True, exist_ok=True)
-        self._scratch = tempfile.TemporaryDirectory(prefix=".tatl-", dir=place)
-        self.folder, self._over = Path(self._scratch.name), threading.Event()
+        self._ends, self._over = ExitStack(), threading.Event()
+        if place:
+            self.folder = self._ends.enter_context(own_folder(place, TOLD_IN))
+        else:
+            self.folder = Path(self._ends.enter_context(tempfile.TemporaryDirectory(prefix=TOLD_IN)))
         hidden = not shown or not sys.stderr.isatty()
         self.bar = tqdm(total=1.0, bar_format=LINE, dynamic_ncols=True, disable=hidden)
         self._drawer = threading.Thread(target=self._redraw, daemon=True)
@@ -82,7 +96,7 @@ class Board:
         if self._drawer.is_alive():
             self._drawer.join()
         self.bar.close()
-        self._scratch.cleanup()
+        self._ends.close()
 
     def say(self, text: str) -> None:
         if self.shown:
@@ -104,8 +118,8 @@ class Board:
 
     def draw(self) -> None:
         """The bar as it is now: the share of the work, the time left, and the runs at work with their loss."""
-        told = [(run, self.folder / run.hash) for run in self.work if run not in self.ended]
-        at_work = [(run, *json.loads(path.read_text(encoding="utf-8"))) for run, path in told if path.is_file()]
+        told = [(run, _told(self.folder / run.hash)) for run in self.work if run not in self.ended]
+        at_work = [(run, *found) for run, found in told if found]
         begun = sum(self.work[run] * share for run, share, _ in at_work)
         self.bar.n = (begun + sum(self.work[run] for run in self.ended)) / max(sum(self.work.values()), 1.0)
         words = [f"{len(self.ended)}/{len(self.work)}", self.left(begun), *(words for _, _, words in at_work)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from tatl.data.store import Store
 from tatl.machine.processes import cores, spread
 from tatl.studies.execution.nodes import Disk, Node, Roster, at
 from tatl.studies.execution.on_ray import LOOK, Connection
-from tatl.studies.execution.piece import Outcome, Pending, threads
+from tatl.studies.execution.piece import Lost, Outcome, Pending, threads
 from tatl.studies.execution.schedule import outcomes
 from tatl.studies.execution.travel import Parcel, copy_here, packed, parcel, unpacked
 from tatl.studies.settings import Cluster
@@ -58,13 +57,15 @@ class _Seated:
     """A hand in a process of a node, with its copy of the store."""
 
     def __init__(self, hand: bytes, store: Path | Parcel) -> None:
-        import ray
-
-        self.store = Store.open(copy_here(ray, store) if isinstance(store, Parcel) else store)
-        self.hand = unpacked(hand, self.store)
+        self._given = hand, store
 
     def ready(self) -> None:
-        """Answers once it is made."""
+        """Make it: what fails here is told as it is, and not as the loss of the process."""
+        import ray
+
+        hand, store = self._given
+        self.store = Store.open(copy_here(ray, store) if isinstance(store, Parcel) else store)
+        self.hand = unpacked(hand, self.store)
 
     def do(self, task: bytes) -> Any:
         return self.hand(unpacked(task, self.store))
@@ -92,21 +93,20 @@ class Hands(Connection):
         self._unseated = 0
 
     def free(self, alone: bool = False) -> int:
-        """The processes that are ready; where none is at work, one is waited for."""
-        while True:
-            self.roster.look()
-            for seat in [seat for seat in self._idle if seat.node.number not in self.roster.nodes]:
-                self._idle.remove(seat)
-                self._drop(seat)
-            while self.roster.room(self.share):
-                self._call()
-            coming = list(self._coming)
-            patience = 0 if self._taken or self._idle else LOOK
-            ready, _ = self.ray.wait(coming, num_returns=len(coming), timeout=patience) if coming else ([], [])
+        """The processes that are ready; where none is at work, one is waited for, a while."""
+        self.roster.look()
+        for seat in [seat for seat in self._idle if seat.node.number not in self.roster.nodes]:
+            self._idle.remove(seat)
+            self._drop(seat)
+        while self.roster.room(self.share):
+            self._call()
+        coming, at_work = list(self._coming), self._idle or self._taken
+        if coming:
+            ready, _ = self.ray.wait(coming, num_returns=len(coming), timeout=0 if at_work else LOOK)
             self._idle += filter(None, map(self._seat, ready))
-            if self._idle or self._taken:
-                return len(self._idle)
-            time.sleep(0 if coming else LOOK)
+        elif not at_work:
+            self.wait()
+        return len(self._idle)
 
     def submit(self, piece: Any, alone: bool = False) -> Pending:
         seat = self._idle.pop()
@@ -153,7 +153,7 @@ class Hands(Connection):
             self.roster.note(seat.node, found)
             self._unseated += 1
             in_vain = self._unseated > TRIES and not self.roster.works()
-            if in_vain or isinstance(error, self.ray.exceptions.RayTaskError):
+            if in_vain or not isinstance(found, Lost):
                 raise found from error
             return None
 

@@ -35,8 +35,11 @@ class Executor(Protocol):
 
     patient: bool
 
+    def look(self) -> None:
+        """Take in what came since the last look; called in every round, whether or not a piece is ready."""
+
     def free(self, alone: bool = False) -> int:
-        """How many more pieces it would take now, or how many `alone`."""
+        """How many more pieces it would take now, or how many `alone`; none, with nothing under way, after a while."""
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
         """Begin a piece; `alone` in a process that is fresh and has more room, of one machine all of it."""
@@ -55,6 +58,9 @@ class InOrder:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self._taken = trainer, False
+
+    def look(self) -> None:
+        pass
 
     def free(self, alone: bool = False) -> int:
         return 0 if self._taken else 1
@@ -104,6 +110,9 @@ class Processes:
     def __init__(self, trainers: Sequence[Trainer]) -> None:
         self.seats = [Seat(trainer) for trainer in trainers]
         self._taken, self._alone = dict[Pending, Seat](), False
+
+    def look(self) -> None:
+        pass
 
     def free(self, alone: bool = False) -> int:
         if alone or (self._alone and self._taken):

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tatl.data.store import Store
+from tatl.machine.disk import own_folder
 from tatl.run import Run, finished
 from tatl.studies.execution.board import tell_in
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.nodes import alive, at
 from tatl.studies.execution.on_ray import OnRay
 from tatl.studies.execution.piece import Outcome, Pending, Piece, Trainer
-from tatl.studies.execution.travel import Parcel, Post, contents, copy_here, own_folder, parcel, put_down
+from tatl.studies.execution.travel import Parcel, Post, cache, contents, copy_here, parcel, put_down
 from tatl.training.trainer import Busy, holding
 
 HEAD = "node:__internal_head__"  # what Ray's head node has
@@ -62,7 +63,7 @@ class Away:
 
         store = Store.open(copy_here(ray, self.store))
         machine = replace(self.machine, imagenet_weights=copy_here(ray, self.weights) if self.weights else None)
-        with own_folder() as root:
+        with own_folder(cache(), "run-") as root:
             for run, folder in needed.items():
                 put_down(ray.get(folder), run.folder(root))
             tell = partial(_tell, self.post)
@@ -75,7 +76,7 @@ class Fetching(OnRay):
     def __init__(self, root: Path, store: Store, machine: Machine, told: Path) -> None:
         super().__init__(root, store, machine, told)
         self._held = dict[Pending, tuple[ExitStack, Piece]]()
-        self._sent = OrderedDict[Run, Any]()
+        self._sent, self._home = OrderedDict[Run, Any](), list[str]()
 
     def _shared(self, told: Path) -> None:
         return None
@@ -86,9 +87,22 @@ class Fetching(OnRay):
         weights = parcel(self.ray, machine.imagenet_weights) if machine.imagenet_weights else None
         return Away(parcel(self.ray, self.store.path), weights, replace(machine, imagenet_weights=None), self.post)
 
-    def free(self, alone: bool = False) -> int:
-        self._take_home()
-        return super().free(alone)
+    def look(self) -> None:
+        """Put down the runs that are finished, and tell how far others are; OSError where some cannot be written."""
+        folders, told = self.ray.get(self.post.take.remote(self._home))
+        for name, words in told.items():
+            tell_in(self.told, name, words)
+        held = {run.hash: run for _, left in self._held.values() for run in left}
+        self._home = list(folders.keys() - held.keys())
+        failed: OSError | None = None
+        for name in folders.keys() & held.keys():
+            try:
+                put_down(folders[name], held[name].folder(self.root))
+                self._home.append(name)
+            except OSError as error:
+                failed = error
+        if failed:
+            raise failed
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
         held = ExitStack()
@@ -109,25 +123,19 @@ class Fetching(OnRay):
     def collect(self, piece: Piece, done: Pending) -> list[Outcome]:
         if done not in self._held:
             return done.result()
-        self._take_home()
+        self.look()
         held, left = self._held.pop(done)
         with held:
             outcomes = dict(zip(left, super().collect(left, done), strict=True))
         return [outcomes.get(run, 0.0) for run in piece]
 
     def end(self) -> None:
+        with suppress(self.ray.exceptions.RayError, OSError):
+            self.look()  # what is finished is not lost
         super().end()
         for held, _ in self._held.values():
             held.close()
         self._held.clear()
-
-    def _take_home(self) -> None:
-        """Put down the runs that are finished, and tell how far others are."""
-        folders, told = self.ray.get(self.post.take.remote())
-        for name, words in told.items():
-            tell_in(self.told, name, words)
-        for run in [run for _, left in self._held.values() for run in left if run.hash in folders]:
-            put_down(folders[run.hash], run.folder(self.root))
 
     def _folder(self, run: Run) -> Any:
         """The folder of a finished run in the object store, where those that were asked for last stay."""

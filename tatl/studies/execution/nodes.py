@@ -10,8 +10,6 @@ import os
 import platform
 import socket
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +23,7 @@ from tatl.machine.version import HERE, versions
 from tatl.studies.execution.piece import Lost, Vanished
 
 THIS = "ray"  # --on: the cluster of the job in which this runs (RAY_ADDRESS), one on this machine, or a new one here
+NEW = "local"  # what Ray calls that last one
 PATIENCE = 5.0  # seconds in which an address answers
 STRIKES = 3  # pieces lost in a row that say that the node is at fault, where other nodes make theirs
 
@@ -44,17 +43,30 @@ def connect(on: str) -> Any:
         raise ValueError("--on needs Ray, which is not installed: pip install 'tatl[cluster]'") from error
     if ray.is_initialized():
         return ray
-    address = os.environ.get("RAY_ADDRESS", "") if on == THIS else on
+    address = on if on != THIS else os.environ.get("RAY_ADDRESS") or _running()
     try:
         _knock(address)
         quiet: dict[str, Any] = {} if address.startswith("ray://") else {"include_dashboard": False}
-        ray.init(address or None, log_to_driver=False, logging_level="ERROR", **quiet)
+        ray.init(address, log_to_driver=False, logging_level="ERROR", **quiet)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-        what = f"the Ray cluster at {address or 'this machine'} cannot be used ({' '.join(str(error).split())})"
+        place = "this machine" if address == NEW else address
+        what = f"the Ray cluster at {place} cannot be used ({' '.join(str(error).split())})"
         remedy = "look at `ray status` there, or give --on ray for this machine alone"
         remedy = "pip install 'ray[client]'" if "ray[client]" in str(error) else remedy
         raise ValueError(f"{what}: {remedy}") from error
     return ray
+
+
+def _running() -> str:
+    """The address of the cluster that Ray noted last on this machine, where it answers; else `NEW`."""
+    place = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    try:
+        address = Path(place, "ray/ray_current_cluster").read_text(encoding="utf-8").strip()
+        _knock(address)
+    except OSError:
+        return NEW
+    tqdm.write(f"--on {THIS}: the Ray cluster at {address}, which runs on this machine", file=sys.stderr)
+    return address
 
 
 def _knock(address: str) -> None:
@@ -67,16 +79,6 @@ def _knock(address: str) -> None:
 def alive(ray: Any) -> list[dict[str, Any]]:
     """The nodes that are there, as Ray describes them."""
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    """Whether it holds at some moment of so many seconds."""
-    until = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > until:
-            return False
-        time.sleep(min(0.5, seconds / 10))
-    return True
 
 
 def has(node: dict[str, Any], kind: str) -> float:

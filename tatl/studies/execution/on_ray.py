@@ -8,6 +8,7 @@ machine, then recorded; and where the driver is lost, what its tasks were at end
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tqdm import tqdm
 
 from tatl.cli import sentence
 from tatl.data.store import Store
@@ -23,7 +25,7 @@ from tatl.run import Run, finished
 from tatl.studies.execution.board import tell_in
 from tatl.studies.execution.machine import Machine
 from tatl.studies.execution.memory import Memory
-from tatl.studies.execution.nodes import Disk, Node, Roster, alive, at, connect, first_line, has, within
+from tatl.studies.execution.nodes import Disk, Node, Roster, alive, at, connect, first_line, has
 from tatl.studies.execution.piece import Lost, Outcome, Pending, Piece, Trainer, Vanished
 from tatl.studies.runtime.cost import resident
 from tatl.studies.settings import Cluster
@@ -49,6 +51,16 @@ def train(trainer: Callable[..., Any], *given: Any) -> Answer:
     return Answer(found, resident(place))
 
 
+def _within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Whether it holds at some moment of so many seconds."""
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            return False
+        time.sleep(min(0.5, seconds / 10))
+    return True
+
+
 class Connection:
     """To a cluster, with the share of a machine that each piece or task has; ValueError where no node has it.
 
@@ -57,6 +69,7 @@ class Connection:
 
     patient = True
     roster: Roster
+    _full = False  # whether it was said that no node has room
 
     def __init__(self, cluster: Cluster, device: str) -> None:
         self.ray = connect(cluster.on)
@@ -70,6 +83,16 @@ class Connection:
         if not any(all(has(node, kind) >= asked for kind, asked in self.share.items()) for node in nodes):
             raise ValueError("a run is to have a CPU and a GPU, and no node of the cluster has both")
 
+    def look(self) -> None:
+        """Take in what came since the last look."""
+
+    def wait(self) -> None:
+        """Let a while pass in which a node may come, or have room again; said once."""
+        if not self._full:
+            tqdm.write("no node of the cluster has room: waiting for one", file=sys.stderr)
+        self._full = True
+        time.sleep(LOOK)
+
     def lost(self, error: BaseException, node: Node) -> BaseException:
         """What an error at the work of a node is: of Ray's own, or of a disk, the loss of what was done there."""
         known = self.ray.exceptions
@@ -80,7 +103,7 @@ class Connection:
         if not isinstance(error, known.RayError) or isinstance(error, known.RayTaskError):
             return error
         away = known.NodeDiedError, known.ObjectLostError, known.ActorUnavailableError  # the last: out of reach
-        if isinstance(error, away) or within(GRACE, lambda: self._gone(node)):
+        if isinstance(error, away) or _within(GRACE, lambda: self._gone(node)):
             return Vanished(f"its machine went away ({first_line(error)})")
         remedy = "give the same command again where more is free, or with a smaller --batch"
         return Lost(f"its process on node {node.name} was lost ({first_line(error)}): {remedy}")
@@ -130,13 +153,12 @@ class OnRay(Connection):
         self._taken = dict[Pending, Flight]()
 
     def free(self, alone: bool = False) -> int:
-        """How many pieces there is room for, or with twice the share; where nothing is under way, it is waited for."""
-        while True:
-            self.roster.look()
-            room = self.roster.room(self.share)
-            if room or self._taken:
-                return (room + 1) // 2 if alone else room
-            time.sleep(LOOK)
+        """How many pieces there is room for, or with twice the share; none after a while where nothing is under way."""
+        self.roster.look()
+        room = self.roster.room(self.share)
+        if not room and not self._taken:
+            self.wait()
+        return (room + 1) // 2 if alone else room
 
     def submit(self, piece: Piece, alone: bool = False) -> Pending:
         return self._begin(alone, piece)
@@ -170,7 +192,7 @@ class OnRay(Connection):
                 list(folder.iterdir())  # which has a network's disk asked anew
             return finished(run, self.root)
 
-        if not isinstance(outcome, float) or within(until - time.monotonic(), there):
+        if not isinstance(outcome, float) or _within(until - time.monotonic(), there):
             return outcome
         what = f"node {node.name} says that it is finished, and its weights are not in {folder}"
         return Lost(f"{what}: let all nodes see one folder of runs at that path, or give --fetch")

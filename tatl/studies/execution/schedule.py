@@ -104,8 +104,9 @@ def outcomes(pieces: Sequence[Piece], executor: Executor) -> Iterator[tuple[Run,
         ends.callback(executor.end)
         stop = ends.enter_context(_first_ctrl_c()) if executor.patient else Event()
         while True:
+            executor.look()
             waiting = waiting if stop.is_set() else _begin(waiting, flying, executor)
-            if not flying:
+            if not flying and (stop.is_set() or all(each.lacking for each in waiting)):
                 break  # what still waits needs a run that failed
             done, _ = wait(flying, POLL, FIRST_COMPLETED)
             for pending in [each for each in flying if each in done]:  # in the order in which they were begun

@@ -12,8 +12,7 @@ import io
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,21 +68,6 @@ def _chunks(ray: Any, path: Path) -> tuple[str, list[Any]]:
 def cache() -> Path:
     """The folder of this machine's local disk in which copies lie; TMPDIR moves it."""
     return Path(tempfile.gettempdir()) / f"tatl-{getpass.getuser()}"
-
-
-@contextmanager
-def own_folder() -> Iterator[Path]:
-    """A folder on this machine's local disk; those of processes that were killed go first."""
-    cache().mkdir(parents=True, exist_ok=True)
-    with FileLock(cache().with_name(cache().name + ".lock")):
-        for folder in cache().glob("run-*"):
-            with suppress(OSError), FileLock(folder / "owner", timeout=0):  # which its process holds while it lives
-                shutil.rmtree(folder)
-        made = tempfile.TemporaryDirectory(prefix="run-", dir=cache())
-        owner = FileLock(Path(made.name) / "owner")
-        owner.acquire()
-    with made, owner:
-        yield Path(made.name)
 
 
 def copy_here(ray: Any, sent: Parcel) -> Path:
@@ -154,11 +138,12 @@ class Post:
         """How far a run is."""
         self.words[name] = words
 
-    def take(self) -> tuple[dict[str, Contents], dict[str, str]]:
-        """Both, of each run that has left any since the last time."""
-        left = self.folders, self.words
-        self.folders, self.words = {}, {}
-        return left
+    def take(self, had: Sequence[str]) -> tuple[dict[str, Contents], dict[str, str]]:
+        """Both, of each run that has left any: the words since the last time, the folders but those that he `had`."""
+        for name in had:
+            self.folders.pop(name, None)
+        told, self.words = self.words, {}
+        return self.folders, told
 
 
 class _Packer(pickle.Pickler):
