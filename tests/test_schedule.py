@@ -9,6 +9,7 @@ import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -130,11 +131,12 @@ def test_a_run_that_is_made_elsewhere_is_waited_for(
     assert all(finished(run, tmp_path) for run in (union, *runs)) and not list(tmp_path.rglob(FAILED))
 
 
-def train_all(runs: list[Run], root: Path, store: Store, said: Path) -> None:
-    """What one of two processes does; SystemExit where any run failed."""
+def train_all(runs: list[Run], root: Path, store: Store, said: Path, both: Barrier) -> None:
+    """What one of two processes does, when both are there; SystemExit where any run failed."""
     from tatl.studies.execution import schedule
 
     schedule.POLL = 0.05
+    both.wait()
     with said.open("w") as file, redirect_stdout(file):
         failures = schedule.execute(runs, root, store, Machine("cpu"), keep_going=True)
     sys.exit([failure.reason for failure in failures] or int(not all(finished(run, root) for run in runs)))
@@ -144,7 +146,8 @@ def test_two_processes_on_the_same_runs_train_nothing_twice(toy_store: Store, tm
     runs, root = family(toy_store), tmp_path / "runs"
     said = [tmp_path / name for name in ("one", "other")]
     context = multiprocessing.get_context("forkserver")
-    started = [context.Process(target=train_all, args=(runs, root, toy_store, file)) for file in said]
+    both = context.Barrier(2)
+    started = [context.Process(target=train_all, args=(runs, root, toy_store, file, both)) for file in said]
     for process in started:
         process.start()
     for process in started:
