@@ -24,7 +24,7 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
 STAND_INS = {
-    "scontrol": "printf 'localhost\\nb\\n'",
+    "scontrol": "echo localhost; sleep .2; echo b",  # whoever reads the first line alone breaks the pipe
     "getent": "printf '127.0.1.1 STREAM localhost\\n10.0.0.7 STREAM\\n10.0.0.7 DGRAM\\n'",
     "ray": 'echo "ray $*" >> called',
     "srun": 'echo "srun $*" >> called',

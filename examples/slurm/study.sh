@@ -10,7 +10,7 @@ set -euo pipefail
 set -m # or what runs in the background would not hear of INT
 source .venv/bin/activate
 cores="${SLURM_CPUS_ON_NODE:-1}"
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | awk 'NR == 1') # head -n 1 would break a long list's pipe
 address=$(getent ahostsv4 "$head" | awk '$1 !~ /^127/ {print $1; exit}') || true # said below
 [ -n "$address" ] || [ "$SLURM_NNODES" -gt 1 ] || address=127.0.0.1 # of one node alone
 if [ -z "$address" ]; then
