@@ -1,7 +1,7 @@
 """How long `make report` takes in a fresh clone, and what a run, a page and a command cost.
 
     python benchmarks/report.py                         the smoke preset, about two minutes
-    python benchmarks/report.py --preset quick          the README's figure, and all others: half an hour
+    python benchmarks/report.py --preset quick          the README's figure, and all others: 16 minutes on quiet cores
     python benchmarks/report.py --preset quick --install true  as a stranger has it: the environment is made too
 
 The clone holds what is committed and nothing that was made before: no store, no run, no table.  Without `--install` the
@@ -157,13 +157,8 @@ def runs(preset: str, folder: Path) -> Iterator[tuple[str, float, float, str]]:
     long = replace(run, recipe=replace(run.recipe, epochs=40, patience=40))
     before = written()
     made = fit(long, folder / "long", store, device="cpu", progress=False)
-    bytes_written = written() - before
-    yield (
-        "bytes of a 40-epoch run over its weights",
-        bytes_written / (made / "weights.safetensors").stat().st_size,
-        6,
-        "",
-    )
+    share = (written() - before) / (made / "weights.safetensors").stat().st_size
+    yield "bytes of a 40-epoch run over its weights", share, 6, ""
 
 
 def main(preset: str = "smoke", install: bool = False) -> None:

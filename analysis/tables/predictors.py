@@ -1,7 +1,7 @@
 """Does a quantity that is known before training rank starts as their measured stability does?
 
 Asked as the field asks it (Dziugaite et al. 2020, arXiv 2010.11924; Jiang et al. 2020, arXiv 1912.02178): an
-environment is everything but the start (data set, attribute, m, c, seed), and only its starts are compared.
+environment is everything but the start (data set, attribute, m, c, seed, fold), and only its starts are compared.
 
     sign error  the share of pairs of starts that a predictor orders wrongly, its ties as half; 0.5 is a coin.
                 Pairs whose measured values differ by less than their noise are left out.

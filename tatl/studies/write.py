@@ -56,7 +56,7 @@ def write_tables(
     differences are resampled; of `variants`, `paradigms` and `convergence` `<study>_curves.csv` of validation losses
     over steps; of `variants` a gallery, the census of the store's masks, and study.json for <study>.json; of
     `backbones` what each network costs, measured on the device.  What could not be had, because runs have lost files,
-    is added to the notes of `described`.
+    is added to the notes of `described`.  Differences and ranks (`DERIVED`) of other runs are removed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = folder / ("study.json" if name == "variants" else f"{name}.json")
@@ -65,7 +65,11 @@ def write_tables(
     trained = training_of(members, runs, store)
     scores = scores_of(members, runs, store)
     folds = per_fold(scores).merge(trained, on=[*KEYS, "attribute"], how="left")
-    _write_images(scores, store, folder / f"{name}_images.csv.gz")
+    images = folder / f"{name}_images.csv.gz"
+    before = images.read_bytes() if images.is_file() else b""
+    _write_images(scores, store, images)
+    if images.read_bytes() != before:
+        _remove_derived(name, folder)
     described["notes"] += lost_notes(members, runs)
     table = over_folds(folds)
     write_csv(counts(store), folder / "counts.csv")
@@ -102,13 +106,15 @@ def _write_images(scores: pd.DataFrame, store: Store, path: Path) -> None:
     group = dict(zip(store.cases["id"].astype(str), store.cases["group"].astype(str), strict=True))
     mean = scores[scores["shape"] == ENSEMBLE]
     table = mean.assign(group=mean["image"].map(group))[[*KEYS, "image", "group", "attribute", "tp", "fp", "fn"]]
-    before = path.read_bytes() if path.is_file() else b""
     table.to_csv(path, index=False, float_format="%.6g", compression={"method": "gzip", "mtime": 0})
-    stale = [path.with_name(path.name.replace("_images.csv.gz", f"_{made}.csv")) for made in DERIVED]
-    for each in stale if path.read_bytes() != before else ():
-        if each.is_file():
-            each.unlink()
-            print(f"note: {each} was of other runs and is removed: python -m analysis.statistics makes it anew")
+
+
+def _remove_derived(name: str, folder: Path) -> None:
+    """Remove what `analysis.statistics` made of other runs than those of which there are tables now."""
+    for path in (folder / f"{name}_{made}.csv" for made in DERIVED):
+        if path.is_file():
+            path.unlink()
+            print(f"note: {path} was of other runs and is removed: python -m analysis.statistics makes it anew")
 
 
 def _write_gallery(path: Path, members: list[Member], runs: Path, store: Store) -> list[str]:

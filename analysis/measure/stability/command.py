@@ -39,8 +39,8 @@ def measure_stability(
     Example: python -m analysis.stability --init all --attributes streaks,globules --c .01,.1,1 --predictors
 
     Args:
-        c: of the step sizes c/t, numbers with commas; largest: the largest of 100, 31.6, 10 .. .01 at which no start's
-            pass diverges or ends with a higher risk
+        c: of the step sizes c/t, numbers with commas; largest: of each attribute and fold the largest of 100, 31.6, 10
+            .. .01 at which no start's pass diverges or ends with a higher risk
         shares: percent of the training images that passes are over, with commas
         forks: of the pass over most images, each with another image at one of its steps; at smaller shares those that
             lie there; 0: 16, or as many as there are held-out images

@@ -75,7 +75,8 @@ class StabilityPage:
             figure.supylabel(f"measured stability, c = {self.tables.c:g}", fontsize=9.5)
             legend(figure, self.look.handles(), vacuous_kind(points[BOUND]))
         alt = "Measured stability of every start and attribute over each predictor."
-        said = "Points are means over seeds and folds with standard errors; a line joins an attribute's."
+        said = "Points are means over seeds and folds, with standard errors as if folds shared no images; a line joins "
+        said += "those of an attribute."
         note = f"Shown at c = {self.tables.c:g} and the largest m. {self.tables.origin()} {said}"
         return html.figure(figure, alt, self._best(), note)
 

@@ -231,7 +231,7 @@ class StabilityTables(Origin):
 
     @cached_property
     def points(self) -> pd.DataFrame:
-        """Of these a row per start and attribute: means over seeds and folds, `error` and `gap_error` their errors."""
+        """Means of these per start and attribute over seeds and folds, with errors as if folds shared no images."""
         groups = self.shown.groupby(["start", "attribute"], sort=False)
         means, count = groups.mean(numeric_only=True), groups.size()
         for of, error in (("stability", "error"), ("gap", "gap_error")):
